@@ -1,0 +1,1 @@
+"""Functional JAX/Flax reimplementation of STRIDE (arXiv 2511.18191)."""

@@ -1,0 +1,34 @@
+"""Plain containers shared by all layers. Shape letters: see the README's vocabulary."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+
+class Series(NamedTuple):
+    """A multivariate time series on the host.
+
+    Attributes:
+        values: `[T, C]` float64, one row a time step, in the file's own units.
+        names: C variable names.
+        times: `[T]` datetime64, or None when the source has no clock.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    times: np.ndarray | None = None
+
+
+class PatchLaw(NamedTuple):
+    """The Gaussian law a forecaster gives to one patch (or to a stack of patches).
+
+    Attributes:
+        mean: `[..., P, C]` in the units of the series.
+        logvar: `[..., P, C]` log variance in the same units squared, or None for a mean head.
+    """
+
+    mean: jax.Array
+    logvar: jax.Array | None = None
