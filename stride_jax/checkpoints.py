@@ -1,0 +1,160 @@
+"""Orbax checkpoints: the parameters with their config, and the whole state of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from orbax.checkpoint.experimental import v1 as ocp
+
+from stride_jax.config import TimerXLConfig, from_dict, to_dict
+from stride_jax.errors import InputError
+from stride_jax.models.timer_xl import Params, init_params
+
+
+class Checkpoint(NamedTuple):
+    """A trained forecaster.
+
+    Attributes:
+        model: its config.
+        params: its parameters.
+        context_len: steps it was trained to see; None if unknown (any number of patches).
+    """
+
+    model: TimerXLConfig
+    params: Params
+    context_len: int | None
+
+
+def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    return {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
+
+
+def save(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Writes a forecaster to a new directory.
+
+    Raises:
+        InputError: the path exists.
+    """
+    path = Path(path).absolute()
+    if path.exists():
+        raise InputError(f"{path} exists; move it away or give another name.")
+    ocp.save_pytree(path, {"params": checkpoint.params}, custom_metadata=_describe(checkpoint))
+
+
+def load(path: str | Path) -> Checkpoint:
+    """Reads a forecaster from a run directory (its best checkpoint) or a checkpoint directory.
+
+    Raises:
+        InputError: no checkpoint there, or one that does not hold what its config says: missing,
+            extra and misshapen leaves are named.
+    """
+    path = _resolve(Path(path).absolute())
+    try:
+        metadata = ocp.pytree_metadata(path)
+        stored = metadata.custom_metadata or {}
+        tree = metadata.metadata
+    except Exception as error:
+        raise InputError(f"{path} is not a readable checkpoint: {error}") from error
+    if "model" not in stored:
+        raise InputError(f"{path} holds no stride-jax config; it was not written by stride-jax.")
+    model = from_dict(TimerXLConfig, stored["model"])
+    abstract = {"params": jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))}
+    _check_leaves(path, abstract["params"], tree["params"] if "params" in tree else {})
+    try:
+        params = ocp.load_pytree(path, abstract)["params"]
+    except Exception as error:
+        raise InputError(f"{path} is damaged: {error}") from error
+    return Checkpoint(model, params, stored.get("context_len"))
+
+
+def _resolve(path: Path) -> Path:
+    """A run directory stands for its best checkpoint, `best` for its one step."""
+    if (path / "best").is_dir():
+        path = path / "best"
+    steps = [p for p in path.glob("*") if p.is_dir() and p.name.isdigit()] if path.is_dir() else []
+    if steps:
+        return max(steps, key=lambda p: int(p.name))
+    if not path.is_dir():
+        raise InputError(f"no checkpoint directory {str(path)!r}.")
+    return path
+
+
+def _check_leaves(path: Path, expected: Any, found: Any) -> None:
+    """Raises InputError naming every leaf that differs in presence or shape."""
+
+    def flat(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        names = (("/".join(str(getattr(k, "key", k)) for k in keys), leaf) for keys, leaf in leaves)
+        return {name: tuple(leaf.shape) for name, leaf in names}
+
+    want, have = flat(expected), flat(found)
+    problems = [f"missing {name}" for name in want if name not in have]
+    problems += [f"unexpected {name}" for name in have if name not in want]
+    problems += [
+        f"{name} has shape {have[name]}, expected {shape}"
+        for name, shape in want.items()
+        if name in have and have[name] != shape
+    ]
+    if problems:
+        raise InputError(f"{path} does not fit its config: " + "; ".join(problems) + ".")
+
+
+class RunStore:
+    """The checkpoints of one training run, saved asynchronously: `last/` and `best/`, one each.
+
+    `last` holds the whole state and is what `--run.resume` continues; `best` holds the parameters
+    with the lowest validation error and is what `load` reads.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory.absolute()
+        keep_one = ocp.training.preservation_policies.LatestN(1)
+        self._last, self._best = (
+            ocp.training.Checkpointer(
+                self.directory / name, preservation_policy=keep_one, cleanup_tmp_directories=True
+            )
+            for name in ("last", "best")
+        )
+
+    def save_last(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
+        """Saves the state in the background; it is copied to the host before this returns."""
+        self._save(self._last, step, state, config)
+
+    def save_best(self, step: int, checkpoint: Checkpoint) -> None:
+        """Saves the best parameters in the background."""
+        self._save(self._best, step, {"params": checkpoint.params}, _describe(checkpoint))
+
+    def _save(self, store: Any, step: int, tree: Any, config: Mapping[str, Any]) -> None:
+        store.save_pytree_async(
+            step, tree, force=True, overwrite=True, custom_metadata=dict(config)
+        )
+
+    def last_config(self) -> dict[str, Any] | None:
+        """The config stored with the last checkpoint; None when there is none."""
+        latest = self._last.latest
+        return None if latest is None else dict(self._last.pytree_metadata(latest).custom_metadata)
+
+    def restore_last(self, like: Any) -> Any:
+        """The last state, in the structure, shapes and dtypes of `like`.
+
+        Raises:
+            InputError: the stored state does not fit or is damaged.
+        """
+        try:
+            return self._last.load_pytree(self._last.latest, like)
+        except Exception as error:
+            raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
+
+    def close(self) -> None:
+        """Waits until everything is on disk."""
+        self._last.close()
+        self._best.close()
+
+
+def host_copy(tree: Any) -> Any:
+    """A copy of a tree of arrays in host memory, safe from donation."""
+    return jax.tree.map(lambda x: np.array(x), tree)

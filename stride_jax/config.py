@@ -1,0 +1,388 @@
+"""Configuration: frozen dataclasses, checked when built, stored as JSON inside every checkpoint.
+
+The `Attributes:` sections are the one place where a field is explained; the `--help` of the
+command-line programs prints them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from stride_jax.errors import InputError
+
+T = TypeVar("T")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise InputError(message)
+
+
+@dataclass(frozen=True)
+class TimerXLConfig:
+    """A Timer-XL forecaster; target and draft are the same module in different sizes.
+
+    Attributes:
+        patch_len: P, time steps in a patch; one patch in, one patch out.
+        d_model: D, width of a token.
+        num_heads: H, attention heads; the head width D/H must be a multiple of 4.
+        d_ff: hidden width of the feed-forward layers.
+        num_layers: transformer blocks.
+        activation: of the feed-forward layers; gelu is the exact (erf) one.
+        head: mean, or gaussian for a mean and a log variance.
+        instance_norm: window standardises every input by its own mean and std; None does not.
+        covariate: the last variable sees all patches of the others (future ones too), the others
+            see only themselves. The original's mask; not causal.
+        variable_stride: rotary position of (variable c, patch n) is c * variable_stride + n.
+            None takes the input's own number of patches (the original), 0 the patch index alone.
+        dropout: rate in attention weights, attention output and feed-forward, when training.
+        dtype: of the computation; parameters, statistics and outputs stay float32.
+    """
+
+    patch_len: int = 96
+    d_model: int = 1024
+    num_heads: int = 8
+    d_ff: int = 2048
+    num_layers: int = 1
+    activation: Literal["relu", "gelu"] = "relu"
+    head: Literal["mean", "gaussian"] = "mean"
+    instance_norm: Literal["window"] | None = "window"
+    covariate: bool = False
+    variable_stride: int | None = None
+    dropout: float = 0.1
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("patch_len", "d_model", "num_heads", "d_ff", "num_layers"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1, got {value}.")
+        _require(
+            self.d_model % (4 * self.num_heads) == 0,
+            f"d_model {self.d_model} over num_heads {self.num_heads} must be a multiple of 4, "
+            "because rotary pairs fill half of each head; change one of the two.",
+        )
+        _require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}.")
+        _require(
+            self.variable_stride is None or self.variable_stride >= 0,
+            f"variable_stride must be None or at least 0, got {self.variable_stride}.",
+        )
+
+    def scaled(self, factor: float) -> TimerXLConfig:
+        """The draft's configuration: every dimension times `factor`, kept usable.
+
+        Width, layers, heads and feed-forward are rounded; the width has at least 16 and gives up
+        what it must to be a multiple of 4 H; where that would cost more than 24, a head goes
+        instead (so .7 x (768, 12 heads) is 532 with 7 heads, not 512 with 8). Reproduces the
+        original's table of draft dimensions row by row.
+
+        Raises:
+            InputError: factor outside (0, 1].
+        """
+        _require(0 < factor <= 1, f"the draft's factor must be in (0, 1], got {factor}.")
+        width = max(16, round(self.d_model * factor))
+        heads = max(1, round(self.num_heads * factor))
+        while heads > 1 and (width < 4 * heads or width % (4 * heads) > 24):
+            heads -= 1
+        return dataclasses.replace(
+            self,
+            d_model=width - width % (4 * heads),
+            num_heads=heads,
+            d_ff=max(64, round(self.d_ff * factor)),
+            num_layers=max(1, round(self.num_layers * factor)),
+        )
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which series, and how it is cut into windows.
+
+    Attributes:
+        source: the embedded series beijing_weather, a benchmark name such as ETTh1 (downloaded
+            once), or the path of a CSV, txt, npy or npz file.
+        columns: variables to use, in this order; empty for all.
+        missing: what to do with missing cells: error, or interpolate along time.
+        split: benchmark split; auto takes ett_hour or ett_minute for files named ETTh*, ETTm*,
+            and 70/10/20 percent (ratio) for the rest.
+        variables: joint windows hold all variables; separate ones hold one variable each.
+        context_len: L, time steps the model sees; a multiple of the patch length.
+    """
+
+    source: str = "beijing_weather"
+    columns: tuple[str, ...] = ()
+    missing: Literal["error", "interpolate"] = "error"
+    split: Literal["auto", "ett_hour", "ett_minute", "ratio"] = "auto"
+    variables: Literal["joint", "separate"] = "joint"
+    context_len: int = 672
+
+    def __post_init__(self) -> None:
+        _require(self.context_len >= 1, f"context_len must be at least 1, got {self.context_len}.")
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """Adam and its schedule.
+
+    Attributes:
+        learning_rate: the first step's.
+        schedule: constant; cosine over t_max epochs; type1, the original's, a tenth of the rate
+            after each epoch.
+        t_max: epochs of the cosine's half period, None for all of them; past it the rate rises
+            again, as the original's does.
+        batch_size: windows a step; the last incomplete batch of an epoch is dropped.
+        epochs: passes over the training windows, at most.
+        patience: stop after so many epochs without a better validation error.
+        steps_per_epoch: end an epoch early after so many steps; None for all windows.
+        grad_clip: global norm limit of the gradient; None for no limit.
+    """
+
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine", "type1"] = "cosine"
+    t_max: int | None = None
+    batch_size: int = 32
+    epochs: int = 10
+    patience: int = 3
+    steps_per_epoch: int | None = None
+    grad_clip: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}.")
+        for name in ("batch_size", "epochs", "patience"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1, got {value}.")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Where a training run writes, and how often.
+
+    Attributes:
+        out: directory of the run: log.jsonl and checkpoints/.
+        resume: go on from the last checkpoint in `out`.
+        seed: of the one key everything random is derived from.
+        log_every: steps between two log lines.
+        save_every: steps between two checkpoints; one is also written after each epoch.
+    """
+
+    out: str = "runs/train"
+    resume: bool = False
+    seed: int = 2021
+    log_every: int = 20
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name in ("log_every", "save_every"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1, got {value}.")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """`train.py`: a target, a draft to be distilled later, or a fine-tuning.
+
+    Attributes:
+        data: the series.
+        model: the forecaster to train.
+        factor: scale every dimension of the model by this; below 1 it trains a draft.
+        init_from: checkpoint whose parameters training starts from; empty for new ones.
+        optim: the optimiser.
+        run: files and seed.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: TimerXLConfig = field(default_factory=TimerXLConfig)
+    factor: float = 1.0
+    init_from: str = ""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        check_context(self.data.context_len, self.model.patch_len)
+
+    @property
+    def trained_model(self) -> TimerXLConfig:
+        """The model with the factor applied."""
+        return self.model if self.factor == 1 else self.model.scaled(self.factor)
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """`distill.py`: train a small draft to say what a target says.
+
+    Attributes:
+        data: the series; context_len is the target's.
+        target: checkpoint of the target (the teacher).
+        init_from: checkpoint of a pretrained draft; empty for new parameters.
+        factor: size of a new draft relative to the target.
+        head: of a new draft; the objectives nll and kl_mse need gaussian.
+        draft_context_len: steps the draft sees; None for the target's.
+        objective: nll, the original's Gaussian negative log-likelihood of the noisy target;
+            kl_mse, the divergence from the target's law at sigma plus the error against the truth;
+            mean, the squared distance of the means (a tied sigma).
+        sigma: std of the target's law in kl_mse and of on-policy proposals, in the units of the
+            standardised series.
+        teacher_noise: std of the noise added to the target's mean in nll.
+        teacher_dropout: run the target with its dropout on.
+        variance_reg: weight of relu(-logvar - 5), which keeps the variance from collapsing.
+        mse_weight: weight of the error against the truth in kl_mse.
+        on_policy: share of contexts that end with the draft's own proposals, as in decoding.
+        num_draft: K, the most proposals such a context holds.
+        optim: the optimiser.
+        run: files and seed.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    target: str = "runs/target"
+    init_from: str = ""
+    factor: float = 0.25
+    head: Literal["mean", "gaussian"] = "mean"
+    draft_context_len: int | None = None
+    objective: Literal["nll", "kl_mse", "mean"] = "mean"
+    sigma: float = 0.5
+    teacher_noise: float = 0.05
+    teacher_dropout: bool = False
+    variance_reg: float = 0.01
+    mse_weight: float = 1.0
+    on_policy: float = 0.5
+    num_draft: int = 3
+    optim: OptimConfig = field(
+        default_factory=lambda: OptimConfig(learning_rate=5e-5, epochs=15, t_max=10)
+    )
+    run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/draft"))
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.on_policy <= 1, f"on_policy must be in [0, 1], got {self.on_policy}.")
+        _require(self.num_draft >= 1, f"num_draft must be at least 1, got {self.num_draft}.")
+        _require(self.sigma > 0, f"sigma must be > 0, got {self.sigma}.")
+        _require(
+            self.draft_context_len is None or self.draft_context_len <= self.data.context_len,
+            f"draft_context_len {self.draft_context_len} is longer than the target's context "
+            f"{self.data.context_len}; give at most that.",
+        )
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Sizes and choices of one decode; everything here is static (a new value compiles anew).
+
+    Attributes:
+        horizon: steps to forecast.
+        num_draft: K, patches the draft proposes a round; 0 is plain autoregression.
+        rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`.
+    """
+
+    horizon: int
+    num_draft: int = 3
+    rule: str = "maximal"
+
+    def __post_init__(self) -> None:
+        _require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}.")
+        _require(self.num_draft >= 0, f"num_draft must be at least 0, got {self.num_draft}.")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`evaluate.py`: target alone, draft alone and speculative, on one test set.
+
+    Attributes:
+        data: the series; context_len is the target's.
+        target: checkpoint of the target, or a name in stride_jax/assets.
+        draft: checkpoint of the draft, or a name in stride_jax/assets.
+        horizons: steps to forecast, one set of rows each.
+        num_draft: K, patches proposed a round.
+        rules: of the speculative rows.
+        sigma: std of the target's law in standardised units; None calibrates it on the
+            validation split (the root of the one-patch validation MSE).
+        bias: factor on the acceptance ratio of resample.
+        tolerance: mean squared gap that resample accepts outright; 0 for none.
+        num_paths: sample paths a window in the sampled rows; at least 2.
+        stride: steps between two scored windows; 1 scores every window.
+        batch_size: windows decoded at once when scoring.
+        timing_batch: windows decoded at once when timing.
+        repeats: timed calls; the median counts.
+        seed: of the one key everything random is derived from.
+        out: directory of the results.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    target: str = "beijing_target.safetensors"
+    draft: str = "beijing_draft.safetensors"
+    horizons: tuple[int, ...] = (96,)
+    num_draft: int = 3
+    rules: tuple[str, ...] = ("maximal", "resample")
+    sigma: float | None = None
+    bias: float = 1.0
+    tolerance: float = 0.0
+    num_paths: int = 4
+    stride: int = 1
+    batch_size: int = 64
+    timing_batch: int = 8
+    repeats: int = 5
+    seed: int = 0
+    out: str = "results"
+
+    def __post_init__(self) -> None:
+        for name in ("num_draft", "stride", "batch_size", "timing_batch", "repeats"):
+            value = getattr(self, name)
+            _require(value >= 1, f"{name} must be at least 1, got {value}.")
+        _require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
+        _require(len(self.horizons) > 0, "horizons must name at least one horizon.")
+        _require(
+            self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."
+        )
+
+
+def check_context(context_len: int, patch_len: int) -> None:
+    """Raises InputError unless the context is a whole number of patches."""
+    _require(
+        context_len >= patch_len and context_len % patch_len == 0,
+        f"context_len {context_len} must be a positive multiple of patch_len {patch_len}.",
+    )
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A sentence that suggests the known name closest to `name`, or lists them all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as JSON-ready dictionaries."""
+    return dataclasses.asdict(config)
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """The inverse of `to_dict`.
+
+    Raises:
+        InputError: an unknown field (the nearest name is suggested), a wrong type, or a value
+            that the config itself refuses.
+    """
+    hints = get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            raise InputError(f"{cls.__name__} has no field {name!r}. {nearest(name, list(hints))}")
+    return cls(**{name: _convert(name, hints[name], value) for name, value in values.items()})
+
+
+def _convert(name: str, hint: Any, value: Any) -> Any:
+    """`value` (from JSON) as the annotated type of the field `name`."""
+    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        return from_dict(hint, value)
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        allowed = value in args
+    elif origin in (Union, types.UnionType):
+        return value if value is None else _convert(name, args[0], value)
+    elif origin is tuple:
+        return tuple(_convert(name, args[0], item) for item in value)
+    elif hint is float:
+        allowed = isinstance(value, (int, float)) and not isinstance(value, bool)
+    else:
+        allowed = type(value) is hint
+    if not allowed:
+        raise InputError(f"field {name!r} must be {hint}, got {value!r}.")
+    return value

@@ -1,0 +1,285 @@
+"""PyTorch state dicts of the original (and of OpenLTM's Timer-XL) in and out.
+
+`python -m stride_jax.convert IN OUT` converts by suffix: `.pth`, `.safetensors` or `.npz` into an
+Orbax checkpoint directory, and a checkpoint directory into `.safetensors` or `.npz`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from stride_jax import checkpoints
+from stride_jax.checkpoints import Checkpoint
+from stride_jax.config import TimerXLConfig, from_dict, to_dict
+from stride_jax.errors import InputError
+from stride_jax.models.timer_xl import Params
+
+ATTENTION = {
+    "attention.query_projection": "attention/query",
+    "attention.key_projection": "attention/key",
+    "attention.value_projection": "attention/value",
+    "attention.out_projection": "attention/out",
+    "conv1": "ffn_in",
+    "conv2": "ffn_out",
+    "norm1": "norm1",
+    "norm2": "norm2",
+}
+"""Sub-modules of a block: the original's name, and ours."""
+BIAS_TABLE = "attention.inner_attention.attn_bias.emb.weight"
+SUFFIXES = (".pth", ".safetensors", ".npz")
+METADATA = "stride_jax"
+
+
+def _name_pairs(config: TimerXLConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The original's array names -> `(our path, the original's shape)`."""
+    d, ff, p = config.d_model, config.d_ff, config.patch_len
+    pairs: dict[str, tuple[str, tuple[int, ...]]] = {}
+
+    def linear(theirs: str, ours: str, shape: tuple[int, ...]) -> None:
+        pairs[f"{theirs}.weight"] = (f"{ours}/kernel", shape)
+        pairs[f"{theirs}.bias"] = (f"{ours}/bias", shape[:1])
+
+    def norm(theirs: str, ours: str) -> None:
+        pairs[f"{theirs}.weight"] = (f"{ours}/scale", (d,))
+        pairs[f"{theirs}.bias"] = (f"{ours}/bias", (d,))
+
+    linear("embedding", "embedding", (d, p))
+    for layer in range(config.num_layers):
+        theirs, ours = f"blocks.attn_layers.{layer}", f"block_{layer}"
+        bias_shape = (2, config.num_heads)
+        pairs[f"{theirs}.{BIAS_TABLE}"] = (f"{ours}/attention/variable_bias", bias_shape)
+        for their_part, our_part in ATTENTION.items():
+            if our_part.startswith("norm"):
+                norm(f"{theirs}.{their_part}", f"{ours}/{our_part}")
+            else:
+                shape = {"ffn_in": (ff, d, 1), "ffn_out": (d, ff, 1)}.get(our_part, (d, d))
+                linear(f"{theirs}.{their_part}", f"{ours}/{our_part}", shape)
+    norm("blocks.norm", "norm")
+    for name in ("head",) if config.head == "mean" else ("head_mean", "head_logvar"):
+        linear(name, name, (p, d))
+    return pairs
+
+
+def _read_config(arrays: Mapping[str, np.ndarray], settings: dict[str, Any]) -> TimerXLConfig:
+    """Reads every dimension off the arrays."""
+    layers = {int(m[1]) for m in (re.match(r"blocks\.attn_layers\.(\d+)\.", n) for n in arrays) if m}
+    gaussian = "head_mean.weight" in arrays or "head_logvar.weight" in arrays
+    needed = ["embedding.weight", "blocks.attn_layers.0.conv1.weight"]
+    needed += [f"blocks.attn_layers.0.{BIAS_TABLE}"]
+    absent = [name for name in needed if name not in arrays]
+    if absent:
+        raise InputError(
+            f"not a Timer-XL state dict of the original: missing {', '.join(absent)}; "
+            f"it holds {', '.join(sorted(arrays)[:5])}, ..."
+        )
+    width, patch_len = arrays["embedding.weight"].shape
+    return TimerXLConfig(
+        patch_len=patch_len,
+        d_model=width,
+        num_heads=arrays[f"blocks.attn_layers.0.{BIAS_TABLE}"].shape[1],
+        d_ff=arrays["blocks.attn_layers.0.conv1.weight"].shape[0],
+        num_layers=max(layers) + 1,
+        head="gaussian" if gaussian else "mean",
+        **settings,
+    )
+
+
+def _read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays of a file, and the metadata that our own export put beside them."""
+    if not path.exists():
+        raise InputError(f"no file {str(path)!r}.")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return {k: file[k] for k in file.files if k != METADATA}, (
+                    json.loads(str(file[METADATA])) if METADATA in file.files else {}
+                )
+        if path.suffix == ".safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="np") as tensors:
+                meta = json.loads((tensors.metadata() or {}).get(METADATA, "{}"))
+                return {k: tensors.get_tensor(k) for k in tensors.keys()}, meta  # noqa: SIM118
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
+    if path.suffix == ".pth":
+        return _read_pth(path), {}
+    raise InputError(f"cannot read {path}: give one of {', '.join(SUFFIXES)}, or a checkpoint.")
+
+
+def _read_pth(path: Path) -> dict[str, np.ndarray]:
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError("reading .pth needs PyTorch: pip install 'stride-jax[torch]'.") from error
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path} is not a state dict that loads safely: {error}") from error
+    return {name: tensor.float().numpy() for name, tensor in state.items()}
+
+
+def load_pytorch(
+    path_or_arrays: str | Path | Mapping[str, np.ndarray],
+    *,
+    activation: Literal["relu", "gelu"] = "relu",
+    instance_norm: Literal["window"] | None = "window",
+    covariate: bool = False,
+) -> tuple[TimerXLConfig, Params]:
+    """Reads a state dict of the original's target or draft.
+
+    Width, layers, heads, patch length and the kind of head are read off the arrays; what arrays
+    cannot say is given by the keywords.
+
+    Args:
+        path_or_arrays: a `.pth` (extra `torch`), `.safetensors` or `.npz` file, or the arrays by
+            the original's names. A `module.` in front of every name is dropped.
+        activation: of the feed-forward layers.
+        instance_norm: window, as the original's `use_norm`, or None.
+        covariate: the original's covariate mask.
+
+    Returns:
+        `(config, params)` for `TimerXL(config).apply({"params": params}, x)`; float32.
+
+    Raises:
+        InputError: a missing, extra or misshapen array, each named; an unreadable file.
+    """
+    settings = {"activation": activation, "instance_norm": instance_norm, "covariate": covariate}
+    if isinstance(path_or_arrays, Mapping):
+        arrays = dict(path_or_arrays)
+    else:
+        arrays, _ = _read_file(Path(path_or_arrays))
+    return _from_arrays(arrays, settings)
+
+
+def _from_arrays(
+    arrays: dict[str, np.ndarray], settings: dict[str, Any]
+) -> tuple[TimerXLConfig, Params]:
+    if arrays and all(name.startswith("module.") for name in arrays):
+        arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
+    config = _read_config(arrays, settings)
+    pairs = _name_pairs(config)
+    problems = [f"missing {name}" for name in pairs if name not in arrays]
+    problems += [f"unexpected {name}" for name in arrays if name not in pairs]
+    problems += [
+        f"{name} has shape {tuple(arrays[name].shape)}, expected {shape}"
+        for name, (_, shape) in pairs.items()
+        if name in arrays and tuple(arrays[name].shape) != shape
+    ]
+    if problems:
+        raise InputError("state dict does not fit a Timer-XL: " + "; ".join(problems) + ".")
+    params: Params = {}
+    for name, (path, _) in pairs.items():
+        value = np.asarray(arrays[name], np.float32)
+        if path.endswith("/kernel"):
+            value = value.reshape(value.shape[:2]).T  # [out, in(, 1)] -> [in, out]
+        *parents, leaf = path.split("/")
+        node = params
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return config, params
+
+
+def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
+    """Parameters by the original's names and shapes, float32; the inverse of `load_pytorch`."""
+    arrays = {}
+    for name, (path, shape) in _name_pairs(config).items():
+        value: Any = params
+        for part in path.split("/"):
+            value = value[part]
+        value = np.asarray(value, np.float32)
+        # [in, out] -> [out, in(, 1)]
+        arrays[name] = np.ascontiguousarray(value.T if path.endswith("/kernel") else value)
+        arrays[name] = arrays[name].reshape(shape)
+    return arrays
+
+
+def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
+    """Writes `.safetensors` or `.npz` with the original's names; our config goes beside them.
+
+    Raises:
+        InputError: another suffix, or a file that already exists.
+    """
+    path = Path(path)
+    if path.exists():
+        raise InputError(f"{path} exists; move it away or give another name.")
+    arrays = to_pytorch(checkpoint.model, checkpoint.params)
+    meta = {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
+    if path.suffix == ".safetensors":
+        from safetensors.numpy import save_file
+
+        save_file(arrays, path, metadata={METADATA: json.dumps(meta)})
+    elif path.suffix == ".npz":
+        extra = {METADATA: np.array(json.dumps(meta))}
+        np.savez(path, allow_pickle=False, **arrays, **extra)
+    else:
+        raise InputError(f"cannot write {path}: give .safetensors or .npz.")
+
+
+def load_model(path: str | Path) -> Checkpoint:
+    """Any trained model: a run or checkpoint directory, or a `.safetensors`, `.npz`, `.pth` file.
+
+    A file written by `save_pytorch` knows its whole config; any other one is read with the
+    defaults of `load_pytorch`.
+
+    Raises:
+        InputError: nothing there, damaged, or not a Timer-XL.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return checkpoints.load(path)
+    arrays, meta = _read_file(path)
+    if not meta:
+        return Checkpoint(*_from_arrays(arrays, {}), context_len=None)
+    model = from_dict(TimerXLConfig, meta["model"])
+    names = ("activation", "instance_norm", "covariate", "variable_stride", "dropout", "dtype")
+    config, params = _from_arrays(arrays, {name: getattr(model, name) for name in names})
+    if config != model:
+        raise InputError(f"{path}: its arrays are of {config}, its metadata says {model}.")
+    return Checkpoint(config, params, meta["context_len"])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `python -m stride_jax.convert`."""
+    parser = argparse.ArgumentParser(prog="python -m stride_jax.convert", description=__doc__)
+    parser.add_argument("input", type=Path, help="file or checkpoint directory to read")
+    parser.add_argument("output", type=Path, help="directory, .safetensors or .npz to write")
+    parser.add_argument("--activation", choices=("relu", "gelu"), default="relu")
+    parser.add_argument("--no-instance-norm", action="store_true")
+    parser.add_argument("--covariate", action="store_true")
+    args = parser.parse_args(argv)
+    try:
+        if args.input.is_dir():
+            checkpoint = checkpoints.load(args.input)
+        else:
+            config, params = load_pytorch(
+                args.input,
+                activation=args.activation,
+                instance_norm=None if args.no_instance_norm else "window",
+                covariate=args.covariate,
+            )
+            checkpoint = Checkpoint(config, params, None)
+        if args.output.suffix in SUFFIXES:
+            save_pytorch(args.output, checkpoint)
+        else:
+            checkpoints.save(args.output, checkpoint)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{args.input} -> {args.output}: {checkpoint.model}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Benchmark splits and standardisation, as in the published tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stride_jax.config import DataConfig
+from stride_jax.errors import InputError
+from stride_jax.types import Series
+
+ETT_ROWS = {"ett_hour": (8640, 11520, 14400), "ett_minute": (34560, 46080, 57600)}
+"""Ends of train, validation and test: 12, 4 and 4 months of 30 days."""
+
+
+class Splits(NamedTuple):
+    """Row ranges `(start, stop)`; validation and test reach back into the rows before them."""
+
+    train: tuple[int, int]
+    validation: tuple[int, int]
+    test: tuple[int, int]
+
+
+class ForecastData(NamedTuple):
+    """A standardised series with its splits.
+
+    Attributes:
+        values: `[T, C]` float32, standardised per variable.
+        mean: `[C]` float64 of the training rows, in the file's units.
+        std: `[C]` float64, population std of the training rows (1 for a constant variable).
+        names: C variable names.
+        times: `[T]` datetime64 or None.
+        splits: row ranges.
+    """
+
+    values: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    names: tuple[str, ...]
+    times: np.ndarray | None
+    splits: Splits
+
+
+def split_scheme(source: str, split: str) -> str:
+    """The scheme that `auto` means for a source, else `split` itself."""
+    if split != "auto":
+        return split
+    stem = Path(source).name
+    return {"ETTh": "ett_hour", "ETTm": "ett_minute"}.get(stem[:4], "ratio")
+
+
+def split_rows(num_rows: int, context_len: int, scheme: str) -> Splits:
+    """Row ranges of the three splits.
+
+    Worked line: ratio, 7588 rows, context 672 -> train 0-5311, validation 4639-6071 (its own rows
+    begin at 5311), test 5399-7588.
+
+    Args:
+        num_rows: T.
+        context_len: L; validation and test look back this far.
+        scheme: ett_hour, ett_minute or ratio (70 / 10 / 20 percent, train and test rounded down).
+
+    Raises:
+        InputError: the series is too short for the scheme or for the context.
+    """
+    if scheme in ETT_ROWS:
+        train, val, test = ETT_ROWS[scheme]
+    else:
+        train, test = int(num_rows * 0.7), num_rows
+        val = num_rows - int(num_rows * 0.2)
+    if num_rows < test:
+        raise InputError(f"split {scheme} needs {test} rows, the series has {num_rows}.")
+    if train < context_len:
+        raise InputError(
+            f"the training split has {train} rows, fewer than the context of {context_len}; "
+            "give a longer series or a smaller data.context_len."
+        )
+    return Splits((0, train), (train - context_len, val), (val - context_len, test))
+
+
+def prepare(config: DataConfig, series: Series) -> ForecastData:
+    """Splits a series and standardises it by its training rows.
+
+    Raises:
+        InputError: see `split_rows`.
+    """
+    scheme = split_scheme(config.source, config.split)
+    splits = split_rows(len(series.values), config.context_len, scheme)
+    train = series.values[slice(*splits.train)]
+    mean, std = train.mean(axis=0), train.std(axis=0)
+    std = np.where(std == 0, 1.0, std)
+    values = ((series.values - mean[None]) / std[None]).astype(np.float32)
+    return ForecastData(values, mean, std, series.names, series.times, splits)

@@ -1,0 +1,40 @@
+"""Rotary position embedding on the first half of each head (Timer-XL)."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def token_positions(num_vars: int, num_patches: int, variable_stride: int | None) -> np.ndarray:
+    """Rotary position of each token, `[C * N]` int; token (c, n) stands at index `c * N + n`.
+
+    `variable_stride=None` takes N: the position is the token's index, as in the original code.
+    """
+    stride = num_patches if variable_stride is None else variable_stride
+    variable = np.arange(num_vars)[:, None] * stride
+    return (variable + np.arange(num_patches)[None, :]).reshape(-1)  # [C, N] -> [C * N]
+
+
+def rotate(x: jax.Array, positions: np.ndarray) -> jax.Array:
+    """Rotates the pairs (0, 1), (2, 3), ... of the first half of the last axis.
+
+    With `W = E / 2` rotated numbers, pair i turns by `position * 10000 ** (-2 i / W)`.
+
+    Args:
+        x: `[B, H, S, E]` queries or keys.
+        positions: `[S]`.
+
+    Returns:
+        `[B, H, S, E]` in the dtype of x; the second half is untouched.
+    """
+    width = x.shape[-1] // 2
+    frequency = 10000.0 ** (-np.arange(0, width, 2) / width)  # [W / 2]
+    angle = positions[:, None] * frequency[None, :]  # [S, W / 2]
+    cos = jnp.asarray(np.cos(angle), x.dtype)[None, None]  # [1, 1, S, W / 2]
+    sin = jnp.asarray(np.sin(angle), x.dtype)[None, None]
+    even, odd = x[..., 0:width:2], x[..., 1:width:2]  # [B, H, S, W / 2] each
+    turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
+    turned = turned.reshape(*x.shape[:-1], width)  # [B, H, S, W / 2, 2] -> [B, H, S, W]
+    return jnp.concatenate([turned, x[..., width:]], axis=-1)
