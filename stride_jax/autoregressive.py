@@ -1,0 +1,89 @@
+"""Plain autoregressive decoding: one target pass a patch. The baseline of every speedup."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.config import DecodeConfig
+from stride_jax.decoding import (
+    AUTOREGRESSIVE,
+    DecodeInfo,
+    check_inputs,
+    decode_batch,
+    num_patches,
+    split_keys,
+)
+from stride_jax.processes import WindowProcess
+
+
+def decode_autoregressive(
+    key: jax.Array,
+    context: jax.Array,
+    *,
+    target: WindowProcess,
+    sigma: float | jax.Array,
+    config: DecodeConfig,
+    series_index: jax.Array | None = None,
+) -> tuple[jax.Array, DecodeInfo]:
+    """Rolls a process patch by patch: x_{n+1} ~ N(mean of the target after x_1..x_n, sigma^2).
+
+    Args:
+        key: PRNG key (typed, or raw key data); folded with the series index.
+        context: `[L, C]` or `[B, L, C]`, float.
+        target: the process.
+        sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`. 0 gives the
+            mean path. Traced.
+        config: the horizon; the rest is not used.
+        series_index: `[B]` global numbers of the series, default 0..B-1; with them a chunk of a
+            batch is the same as in the whole.
+
+    Returns:
+        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]` in the dtype of the means.
+
+    Raises:
+        InputError: see `decoding.check_inputs`.
+    """
+    check_inputs(context, sigma, target.patch_len, sampling=False)
+    return _decode(key, jnp.asarray(context), target, sigma, series_index, config=config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _decode(
+    key: jax.Array,
+    context: jax.Array,
+    target: WindowProcess,
+    sigma: jax.Array,
+    series_index: jax.Array | None,
+    *,
+    config: DecodeConfig,
+) -> tuple[jax.Array, DecodeInfo]:
+    count = num_patches(config.horizon, target.patch_len)
+    shape = (target.patch_len, context.shape[-1])
+    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), shape)
+
+    def one(key: jax.Array, context: jax.Array) -> tuple[jax.Array, DecodeInfo]:
+        def step(
+            carry: tuple[jax.Array, jax.Array], _: None
+        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
+            key, state = carry
+            keys = split_keys(key)
+            mean = target.law(state).mean
+            patch = mean + scale * jax.random.normal(keys.fresh, shape, mean.dtype)
+            return (keys.next, target.append(state, patch)), patch
+
+        _, patches = jax.lax.scan(step, (key, target.init(context)), length=count)
+        info = DecodeInfo(
+            accepted=jnp.zeros(0, jnp.int32),
+            proposed=jnp.zeros(0, jnp.int32),
+            rounds=jnp.asarray(count, jnp.int32),
+            target_passes=jnp.asarray(count, jnp.int32),
+            kind=jnp.full(count, AUTOREGRESSIVE, jnp.int32),
+            proposal=jnp.full((count, *shape), jnp.nan),
+        )
+        # [N, P, C] -> [N * P, C]
+        return patches.reshape(-1, shape[1])[: config.horizon], info
+
+    return decode_batch(one, key, context, series_index)

@@ -1,0 +1,112 @@
+"""The window process: every prediction sees the last L steps, whatever the model.
+
+It is the original's process, and any forecaster plugs in as a black box.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.errors import InputError
+from stride_jax.types import PatchLaw
+
+Predict = Callable[[jax.Array], PatchLaw | jax.Array]
+"""`window [L, C] -> PatchLaw` of the next patch, `[P, C]`; an array is taken as its mean."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class WindowProcess:
+    """A forecaster that is asked anew for every patch, with the last L steps.
+
+    Its state is that window, `[L, C]`. Build it with `window_process`.
+
+    Attributes:
+        predict: the forecaster; a pytree, so that parameters inside it are traced.
+        patch_len: P.
+        context_len: L, or None for the whole context.
+    """
+
+    predict: jax.tree_util.Partial
+    patch_len: int = dataclasses.field(metadata={"static": True})
+    context_len: int | None = dataclasses.field(metadata={"static": True})
+
+    def init(self, context: jax.Array) -> jax.Array:
+        """`[L', C]` -> the window, its last L steps.
+
+        Raises:
+            InputError: the context is shorter than L.
+        """
+        if self.context_len is None:
+            return context
+        if context.shape[0] < self.context_len:
+            raise InputError(
+                f"the context has {context.shape[0]} steps, this forecaster needs "
+                f"{self.context_len}; give a longer history."
+            )
+        return context[context.shape[0] - self.context_len :]
+
+    def law(self, window: jax.Array) -> PatchLaw:
+        """The law of the next patch, `[P, C]`.
+
+        Raises:
+            InputError: `predict` returned another shape.
+        """
+        out = self.predict(window)
+        law = out if isinstance(out, PatchLaw) else PatchLaw(out)
+        expected = (self.patch_len, window.shape[1])
+        if law.mean.shape != expected:
+            raise InputError(
+                f"predict returned a mean of shape {law.mean.shape} for a window of shape "
+                f"{window.shape}; expected [patch_len, C] = {expected}."
+            )
+        return law
+
+    def append(self, window: jax.Array, patch: jax.Array) -> jax.Array:
+        """The window after one more patch `[P, C]`."""
+        return jnp.concatenate([window, patch])[self.patch_len :]
+
+    def verify(self, window: jax.Array, proposals: jax.Array) -> PatchLaw:
+        """The laws after 0, 1, ..., K proposals `[K, P, C]`, each `[K + 1, P, C]`, in one vmap."""
+        length, num_vars = window.shape
+        count, step, _ = proposals.shape
+        # [K, P, C] -> [K * P, C], behind the window
+        grown = jnp.concatenate([window, proposals.reshape(count * step, num_vars)])
+        windows = jnp.stack([grown[i * step : i * step + length] for i in range(count + 1)])
+        return jax.vmap(self.law)(windows)
+
+    def commit(self, window: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
+        """The window after the first `count` of `patches [K + 1, P, C]`."""
+        grown = jnp.concatenate([window, patches.reshape(-1, window.shape[1])])
+        return jax.lax.dynamic_slice(grown, (count * self.patch_len, 0), window.shape)
+
+
+def window_process(
+    predict: Predict, patch_len: int, *, context_len: int | None = None
+) -> WindowProcess:
+    """A process from any forecaster.
+
+    Args:
+        predict: `window [L, C] -> PatchLaw` (or just its mean) of the next patch, `[P, C]`; pure
+            and jittable. A `jax.tree_util.Partial` keeps its arguments traced, and equal Partials
+            share one compilation; a new lambda compiles anew.
+        patch_len: P, steps in a patch.
+        context_len: steps the forecaster sees; None for the whole context.
+
+    Raises:
+        InputError: a size below 1, or `predict` is not callable.
+    """
+    if not callable(predict):
+        raise InputError(f"predict must be a function of a window, got {type(predict).__name__}.")
+    if patch_len < 1 or (context_len is not None and context_len < 1):
+        raise InputError(
+            f"patch_len and context_len must be at least 1, got {patch_len} and {context_len}."
+        )
+    if not isinstance(predict, jax.tree_util.Partial):
+        predict = jax.tree_util.Partial(predict)
+    return WindowProcess(predict, patch_len, context_len)
