@@ -62,7 +62,13 @@ def load(path: str | Path) -> Checkpoint:
     if "model" not in stored:
         raise InputError(f"{path} holds no stride-jax config; it was not written by stride-jax.")
     model = from_dict(TimerXLConfig, stored["model"])
-    abstract = {"params": jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))}
+    shapes = jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = {
+        "params": jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
+        )
+    }
     _check_leaves(path, abstract["params"], tree["params"] if "params" in tree else {})
     try:
         params = ocp.load_pytree(path, abstract)["params"]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stride_jax import losses
 from stride_jax.checkpoints import Checkpoint, RunStore, host_copy
-from stride_jax.config import OptimConfig, RunConfig, TimerXLConfig, TrainConfig, to_dict
+from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig, to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, batch_index, epoch_order, make_windows, padded_batches
 from stride_jax.errors import InputError
@@ -119,14 +119,14 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
 
 
 def training_windows(
-    config: Any, data: ForecastData, patch_len: int, extra: int = 0
+    config: DataConfig, data: ForecastData, patch_len: int
 ) -> tuple[Windows, Windows]:
-    """Training and validation windows of the context, one patch and `extra` more steps."""
+    """Training and validation windows of the context and one patch more."""
     separate = config.variables == "separate"
     length = config.context_len + patch_len
     num_vars = data.values.shape[1]
     return (
-        make_windows(data.splits.train, length + extra, num_vars, separate=separate),
+        make_windows(data.splits.train, length, num_vars, separate=separate),
         make_windows(data.splits.validation, length, num_vars, separate=separate),
     )
 

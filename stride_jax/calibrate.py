@@ -1,0 +1,46 @@
+"""Settings read off the validation split."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.data.windows import Windows, padded_batches
+from stride_jax.processes import WindowProcess
+
+
+def calibrate_sigma(
+    target: WindowProcess, values: jax.Array, windows: Windows, batch_size: int
+) -> float:
+    """The residual spread of the target: the root of its one-patch validation MSE.
+
+    One sigma for all steps and variables, in the units of `values`.
+
+    Args:
+        target: the process.
+        values: `[T, C]`.
+        windows: validation windows of the context and one patch.
+        batch_size: windows at once.
+    """
+    return float(jnp.sqrt(_one_patch_mse(target, values, windows=windows, batch_size=batch_size)))
+
+
+@functools.partial(jax.jit, static_argnames=("windows", "batch_size"))
+def _one_patch_mse(
+    target: WindowProcess, values: jax.Array, *, windows: Windows, batch_size: int
+) -> jax.Array:
+    index, weight = padded_batches(windows.count, batch_size)
+
+    def error(series: jax.Array) -> jax.Array:
+        context = series[: windows.length - target.patch_len]
+        mean = target.law(target.init(context)).mean
+        return jnp.mean(jnp.square(mean - series[windows.length - target.patch_len :]))
+
+    def body(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+        errors = jax.vmap(error)(windows.gather(values, batch[0]))
+        return total + jnp.sum(batch[1] * errors), None
+
+    total, _ = jax.lax.scan(body, jnp.zeros(()), (index, weight))
+    return total / windows.count
