@@ -193,23 +193,20 @@ def time_decode(
 def evaluate(
     config: EvaluateConfig,
     data: ForecastData,
-    target: Checkpoint,
-    draft: Checkpoint,
-    report: Callable[[str], None] = lambda _: None,
+    pair: Pair,
+    progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """All rows of an evaluation, with the hardware, versions, config and key they came from.
 
     Args:
         config: what to run.
         data: see `data.splits.prepare`.
-        target: its checkpoint.
-        draft: its checkpoint.
-        report: called with a line on what is being done.
+        pair: see `make_pair`.
+        progress: called with a line on what is being done.
 
     Returns:
-        `{"rows": [...], "hardware": ..., "versions": ..., "config": ..., "key": ...}`.
+        `{"rows": [...], "sigma": ..., "hardware": ..., "versions": ..., "config": ..., "key": ...}`.
     """
-    pair = make_pair(target, draft, config.data.context_len)
     values = jnp.asarray(data.values)
     sigma = config.sigma or sigma_of(config, data, pair)
     rows = []
@@ -219,7 +216,7 @@ def evaluate(
         context = _gather(values, jnp.asarray(spaced), windows)[:, :-horizon]
         for number, method in enumerate(methods(pair, config, horizon, sigma)):
             label = method.rule or method.name
-            report(f"horizon {horizon}: {label}, {windows.count} windows")
+            progress(f"horizon {horizon}: {label}, {windows.count} windows")
             key = jax.random.fold_in(jax.random.key(config.seed), number)
             seconds, first = time_decode(method, key, context, config.repeats)
             scores = score(method, key, values, windows, horizon, config)
@@ -244,7 +241,13 @@ def evaluate(
             )
     for row in rows:
         row.update(_speedup(row, rows))
-    return {"rows": rows, **environment(), "config": to_dict(config), "key": config.seed}
+    return {
+        "rows": rows,
+        "sigma": sigma,
+        **environment(),
+        "config": to_dict(config),
+        "key": config.seed,
+    }
 
 
 def _speedup(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:

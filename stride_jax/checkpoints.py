@@ -69,7 +69,7 @@ def load(path: str | Path) -> Checkpoint:
             lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
         )
     }
-    _check_leaves(path, abstract["params"], tree["params"] if "params" in tree else {})
+    _check_leaves(path, abstract["params"], tree.get("params", {}))
     try:
         params = ocp.load_pytree(path, abstract)["params"]
     except Exception as error:

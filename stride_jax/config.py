@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import types
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -271,12 +272,13 @@ class DecodeConfig:
     Attributes:
         horizon: steps to forecast.
         num_draft: K, patches the draft proposes a round; 0 is plain autoregression.
-        rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`.
+        rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`, or a
+            function like those there.
     """
 
     horizon: int
     num_draft: int = 3
-    rule: str = "maximal"
+    rule: str | Callable[..., Any] = "maximal"
 
     def __post_init__(self) -> None:
         _require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}.")

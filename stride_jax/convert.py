@@ -11,6 +11,7 @@ import json
 import re
 import sys
 from collections.abc import Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,7 +71,9 @@ def _name_pairs(config: TimerXLConfig) -> dict[str, tuple[str, tuple[int, ...]]]
 
 def _read_config(arrays: Mapping[str, np.ndarray], settings: dict[str, Any]) -> TimerXLConfig:
     """Reads every dimension off the arrays."""
-    layers = {int(m[1]) for m in (re.match(r"blocks\.attn_layers\.(\d+)\.", n) for n in arrays) if m}
+    layers = {
+        int(m[1]) for m in (re.match(r"blocks\.attn_layers\.(\d+)\.", n) for n in arrays) if m
+    }
     gaussian = "head_mean.weight" in arrays or "head_logvar.weight" in arrays
     needed = ["embedding.weight", "blocks.attn_layers.0.conv1.weight"]
     needed += [f"blocks.attn_layers.0.{BIAS_TABLE}"]
@@ -248,6 +251,23 @@ def load_model(path: str | Path) -> Checkpoint:
     if config != model:
         raise InputError(f"{path}: its arrays are of {config}, its metadata says {model}.")
     return Checkpoint(config, params, meta["context_len"])
+
+
+def find_model(name_or_path: str) -> Checkpoint:
+    """`load_model` of a path, or of a file shipped in `stride_jax/assets`.
+
+    Raises:
+        InputError: neither exists, or see `load_model`.
+    """
+    if Path(name_or_path).exists():
+        return load_model(name_or_path)
+    asset = files("stride_jax") / "assets" / name_or_path
+    if not asset.is_file():
+        raise InputError(
+            f"no checkpoint {name_or_path!r}; train one with train.py or give another path."
+        )
+    with as_file(asset) as path:
+        return load_model(path)
 
 
 def main(argv: list[str] | None = None) -> int:

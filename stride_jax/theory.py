@@ -11,7 +11,9 @@ def patches_per_round(acceptance: float, num_draft: int) -> float:
     return sum(acceptance**i for i in range(num_draft + 1))
 
 
-def speedup(acceptance: float, num_draft: int, draft_cost: float, verify_cost: float = 1.0) -> float:
+def speedup(
+    acceptance: float, num_draft: int, draft_cost: float, verify_cost: float = 1.0
+) -> float:
     """Patches a round over what the round costs, in target passes.
 
     Args:

@@ -19,7 +19,14 @@ from tqdm import tqdm
 
 from stride_jax import losses
 from stride_jax.checkpoints import Checkpoint, RunStore, host_copy
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig, to_dict
+from stride_jax.config import (
+    DataConfig,
+    OptimConfig,
+    RunConfig,
+    TimerXLConfig,
+    TrainConfig,
+    to_dict,
+)
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, batch_index, epoch_order, make_windows, padded_batches
 from stride_jax.errors import InputError
@@ -106,8 +113,10 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         x, y = windows[:, :context_len], windows[:, patch_len:]
         rngs = {"dropout": key}
         out = model.apply({"params": params}, x, deterministic=False, rngs=rngs)
-        value = losses.gaussian_nll(*out, y) if isinstance(out, tuple) else losses.mse(out, y)
-        return value, {}
+        if isinstance(out, tuple):
+            mean, logvar = out
+            return losses.gaussian_nll(mean, logvar, y), {}
+        return losses.mse(out, y), {}
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         out = model.apply({"params": params}, windows[:, :context_len], last_only=True)

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stride_jax.config import DataConfig
+from stride_jax.data import load_series
 from stride_jax.errors import InputError
 from stride_jax.types import Series
 
@@ -78,6 +79,16 @@ def split_rows(num_rows: int, context_len: int, scheme: str) -> Splits:
             "give a longer series or a smaller data.context_len."
         )
     return Splits((0, train), (train - context_len, val), (val - context_len, test))
+
+
+def load_data(config: DataConfig) -> ForecastData:
+    """Loads the series that a config names, splits and standardises it.
+
+    Raises:
+        InputError: see `data.load_series` and `split_rows`.
+    """
+    columns = config.columns or None
+    return prepare(config, load_series(config.source, columns=columns, missing=config.missing))
 
 
 def prepare(config: DataConfig, series: Series) -> ForecastData:

@@ -1,0 +1,18 @@
+"""The first command: the embedded series and the pair shipped with the package.
+
+`python evaluate.py` (about a minute on 2 CPU cores).
+"""
+
+from stride_jax.config import DataConfig, EvaluateConfig
+
+
+def get_config() -> EvaluateConfig:
+    """A week ahead, each variable a series of its own, one window a day."""
+    return EvaluateConfig(
+        data=DataConfig(source="beijing_weather", context_len=336, variables="separate"),
+        target="beijing_target.safetensors",
+        draft="beijing_draft.safetensors",
+        horizons=(168,),
+        stride=24,
+        batch_size=256,
+    )

@@ -1,0 +1,32 @@
+"""Target alone, draft alone and speculative, scored and timed: `python evaluate.py`.
+
+Without arguments it uses the embedded series and the pair shipped with the package.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from stride_jax import cli, report
+from stride_jax.benchmark import evaluate, make_pair
+from stride_jax.config import EvaluateConfig
+from stride_jax.convert import find_model
+from stride_jax.data.splits import load_data
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Flags to config, config to the library, results to files."""
+    default = cli.load_config("beijing", CONFIGS, EvaluateConfig)
+    config = cli.parse(argv, CONFIGS, default, prog="evaluate.py")
+    data = load_data(config.data)
+    target, draft = find_model(config.target), find_model(config.draft)
+    pair = make_pair(target, draft, config.data.context_len)
+    results = evaluate(config, data, pair, progress=print)
+    report.write_results(Path(config.out), results)
+    print(report.table(results))
+    print(report.save_picture(Path(config.out), config, data, pair, results["sigma"]))
+
+
+if __name__ == "__main__":
+    cli.run(main)

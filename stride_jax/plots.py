@@ -1,0 +1,103 @@
+"""Pictures of forecasts. Needs matplotlib (extra `plot`)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from stride_jax.decoding import ACCEPTED, BONUS, KIND_NAMES, RECOVERED
+from stride_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {ACCEPTED: "#bfe3c0", RECOVERED: "#f6c5b5", BONUS: "#c5d8f0"}
+"""Shade behind a patch: what became of the draft's proposal there."""
+
+
+class Picture(NamedTuple):
+    """One decoded window of one variable, in the file's own units.
+
+    Attributes:
+        context: `[L]`, or its end.
+        truth: `[H]`.
+        target: `[H]`, the target's mean path.
+        draft: `[H]`, the draft's mean path.
+        speculative: `[H]`, one speculative sample path.
+        proposal: `[N, P]`, see `DecodeInfo`.
+        kind: `[N]`, see `DecodeInfo`.
+        patch_len: P.
+        title: above the picture.
+        unit: of the vertical axis.
+    """
+
+    context: np.ndarray
+    truth: np.ndarray
+    target: np.ndarray
+    draft: np.ndarray
+    speculative: np.ndarray
+    proposal: np.ndarray
+    kind: np.ndarray
+    patch_len: int
+    title: str
+    unit: str
+
+
+def save_forecast(path: Path, picture: Picture) -> None:
+    """Draws the window to a PNG: point forecasts above, the speculative path and its patches below.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("pictures need matplotlib: pip install 'stride-jax[plot]'.") from error
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    FigureCanvasAgg(figure)
+    above, below = figure.subplots(2, 1, sharex=True, sharey=True)
+    for axes in (above, below):
+        past = np.arange(-len(picture.context), 0)
+        axes.plot(past, picture.context, color="0.45", linewidth=1, label="context")
+        axes.plot(_steps(picture), picture.truth, color="black", linewidth=1.3, label="truth")
+        axes.axvline(-0.5, color="0.6", linewidth=0.8)
+        axes.set_ylabel(picture.unit)
+    above.plot(_steps(picture), picture.target, color="tab:blue", label="target alone (mean)")
+    above.plot(
+        _steps(picture), picture.draft, color="tab:orange", linestyle="--", label="draft (mean)"
+    )
+    above.set_title(picture.title)
+    _draw_patches(below, picture)
+    below.set_title(
+        "one speculative sample path: it follows the target's law, noise included; shades say "
+        "where each patch comes from",
+        fontsize=10,
+    )
+    below.set_xlabel("steps after the end of the context")
+    for axes in (above, below):
+        axes.legend(loc="upper left", fontsize=8, ncols=4)
+    figure.savefig(path, dpi=110)
+
+
+def _steps(picture: Picture) -> np.ndarray:
+    return np.arange(len(picture.truth))
+
+
+def _draw_patches(axes: Axes, picture: Picture) -> None:
+    """Shades each patch by its kind and dots the proposals that were rejected."""
+    axes.plot(_steps(picture), picture.speculative, color="tab:green", label="speculative path")
+    seen: set[Any] = set()
+    for n, kind in enumerate(picture.kind.tolist()):
+        start = n * picture.patch_len
+        stop = min(start + picture.patch_len, len(picture.truth))
+        label = None if kind in seen else KIND_NAMES[kind]
+        seen.add(kind)
+        axes.axvspan(start - 0.5, stop - 0.5, color=COLOURS[kind], label=label, zorder=0)
+        if kind == RECOVERED:
+            label = None if "rejected" in seen else "rejected proposal"
+            seen.add("rejected")
+            steps, rejected = np.arange(start, stop), picture.proposal[n, : stop - start]
+            axes.plot(steps, rejected, color="tab:red", linestyle=":", linewidth=1, label=label)

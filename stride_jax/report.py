@@ -1,0 +1,193 @@
+"""Result files in and out: JSON, CSV, Markdown tables, the picture.
+
+`python -m stride_jax.report README.md docs/results/*.md` rewrites the tables between the marks
+`<!-- table: PATH.json -->` and `<!-- end -->` from the result files; `--check` only compares.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax import benchmark
+from stride_jax.benchmark import Pair
+from stride_jax.config import EvaluateConfig
+from stride_jax.coupling import EXACT
+from stride_jax.data.splits import ForecastData
+from stride_jax.errors import InputError
+from stride_jax.plots import Picture, save_forecast
+
+MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def _number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: "" if row[name] is None else format(row[name], form)
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "horizon": _number("horizon", "d"),
+    "who": lambda row: _who(row),
+    "guarantee": lambda row: _guarantee(row),
+    "MSE": _number("mse", ".4f"),
+    "MAE": _number("mae", ".4f"),
+    "CRPS": _number("crps", ".4f"),
+    "acceptance": _number("acceptance", ".1%"),
+    "patches/round": _number("patches_per_round", ".2f"),
+    "target passes": _number("target_passes", ".2f"),
+    "seconds": _number("seconds", ".4f"),
+    "speedup": _number("speedup", ".2f"),
+}
+
+
+def _who(row: dict[str, Any]) -> str:
+    if row["method"] == "speculative":
+        return f"speculative, {row['rule']}, K = {row['num_draft']}"
+    name = "target alone" if row["method"] == "autoregressive" else "draft alone"
+    return f"{name}, {'mean path' if row['kind'] == 'point' else 'sampled'}"
+
+
+def _guarantee(row: dict[str, Any]) -> str:
+    if row["method"] == "speculative":
+        return "target's law, exactly" if row["rule"] in EXACT else "not exact"
+    return "the target itself" if row["method"] == "autoregressive" else "none"
+
+
+def table(results: dict[str, Any]) -> str:
+    """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
+    config, hardware, versions = (results[k] for k in ("config", "hardware", "versions"))
+    rows = results["rows"]
+    first = rows[0]
+    every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
+    lines = [
+        f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
+        f"window process, {every} of the test split, standardised units; sigma {results['sigma']:.3f}; "
+        f"seconds for a batch of {first['batch']}, median of {config['repeats']}, on "
+        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
+        f"jax {versions['jax']}."
+    ]
+    headings = {
+        "point": "Point forecasts (mean paths)",
+        "sampled": f"Sample paths ({config['num_paths']} a window; MSE and MAE are those of a "
+        "single path, noise included)",
+    }
+    for kind, heading in headings.items():
+        chosen = [row for row in rows if row["kind"] == kind]
+        used = [c for c in COLUMNS if any(COLUMNS[c](row) for row in chosen)]
+        lines += ["", f"**{heading}**", "", *_markdown(used, chosen)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    cells = [columns, *([COLUMNS[c](row) for c in columns] for row in rows)]
+    width = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    text = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, width, strict=True)) + " |"
+        for line in cells
+    ]
+    rule = "|" + "|".join("-" * (w + 2) for w in width) + "|"
+    return [text[0], rule, *text[1:]]
+
+
+def plain_table(content: dict[str, Any]) -> str:
+    """Any other result file: its rows, one column a field."""
+    rows = content["rows"]
+    names = list(rows[0])
+
+    def show(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(show(row[n]) for n in names) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+def write_results(out: Path, results: dict[str, Any]) -> None:
+    """Writes `results.json` and `results.csv` into the directory."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    with (out / "results.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(results["rows"][0]))
+        writer.writeheader()
+        writer.writerows(results["rows"])
+
+
+def save_picture(
+    out: Path, config: EvaluateConfig, data: ForecastData, pair: Pair, sigma: float
+) -> Path:
+    """Decodes the middle test window and draws its first variable to `forecast.png`."""
+    horizon = max(config.horizons)
+    windows = benchmark.test_windows(config, data, horizon)
+    values = jnp.asarray(data.values)
+    middle = jnp.asarray([windows.num_starts // 2])
+    series = windows.gather(values, middle)
+    context, key = series[:, :-horizon], jax.random.key(config.seed)
+    methods = benchmark.methods(pair, config, horizon, sigma)
+    spoken = next(m for m in methods if m.name == "speculative")
+    (target_path, _), (draft_path, _), (path, info) = (
+        method.decode(key, context, middle) for method in (methods[0], methods[1], spoken)
+    )
+
+    def units(x: jax.Array) -> np.ndarray:
+        return np.asarray(x)[0, ..., 0] * data.std[0] + data.mean[0]
+
+    picture = Picture(
+        context=units(context)[-2 * horizon :],
+        truth=units(series[:, -horizon:]),
+        target=units(target_path),
+        draft=units(draft_path),
+        speculative=units(path),
+        proposal=units(info.proposal),
+        kind=np.asarray(info.kind)[0],
+        patch_len=pair.target.patch_len,
+        title=f"{config.data.source}, test window {int(middle[0])}, horizon {horizon}; "
+        f"rule {spoken.rule}, K = {config.num_draft}, sigma = {sigma:.3f} (standardised)",
+        unit=data.names[0],
+    )
+    save_forecast(out / "forecast.png", picture)
+    return out / "forecast.png"
+
+
+def render(markdown: Path) -> str:
+    """The text of a Markdown file with every marked table made anew.
+
+    Raises:
+        InputError: a result file that a mark names is missing.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        source = markdown.parent / match[2]
+        if not source.is_file():
+            raise InputError(f"{markdown} names {match[2]}, which does not exist.")
+        content = json.loads(source.read_text())
+        made = table(content) if "config" in content else plain_table(content)
+        return f"{match[1]}{made}{match[3]}"
+
+    return MARK.sub(replace, markdown.read_text())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command `python -m stride_jax.report`; with `--check` 1 if a table is stale."""
+    parser = argparse.ArgumentParser(prog="python -m stride_jax.report")
+    parser.add_argument("files", type=Path, nargs="+", help="Markdown files with marked tables")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail when stale")
+    args = parser.parse_args(argv)
+    stale = [path for path in args.files if render(path) != path.read_text()]
+    for path in stale:
+        print(f"{path}: {'stale' if args.check else 'updated'}")
+        if not args.check:
+            path.write_text(render(path))
+    return 1 if args.check and stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
