@@ -205,7 +205,7 @@ def evaluate(
         progress: called with a line on what is being done.
 
     Returns:
-        `{"rows": [...], "sigma": ..., "hardware": ..., "versions": ..., "config": ..., "key": ...}`.
+        A dictionary with rows (a list), sigma, hardware, versions, config and key.
     """
     values = jnp.asarray(data.values)
     sigma = config.sigma or sigma_of(config, data, pair)

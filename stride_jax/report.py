@@ -70,8 +70,9 @@ def table(results: dict[str, Any]) -> str:
     every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
     lines = [
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
-        f"window process, {every} of the test split, standardised units; sigma {results['sigma']:.3f}; "
-        f"seconds for a batch of {first['batch']}, median of {config['repeats']}, on "
+        f"window process, {every} of the test split, standardised units; "
+        f"sigma {results['sigma']:.3f}; seconds for a batch of {first['batch']}, "
+        f"median of {config['repeats']}, on "
         f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
         f"jax {versions['jax']}."
     ]
