@@ -33,7 +33,7 @@ _CELLS: dict[str, Any] = {"dtype": object, "na_filter": False, "skipinitialspace
 _LINES: dict[str, Any] = {"header": None, "index_col": False, "skip_blank_lines": False}
 _DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}")
 _TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$")
-_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%d-%m-%Y")
+_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
 _FORMATS = ("ISO8601", *(day + hour for day in _DAYS for hour in _HOURS))
 
