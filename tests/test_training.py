@@ -265,7 +265,7 @@ def distill_config(out: Path, **fields: object) -> DistillConfig:
 
 
 @pytest.mark.parametrize(
-    "head,objective", [("mean", "mean"), ("gaussian", "nll"), ("gaussian", "kl_mse")]
+    ("head", "objective"), [("mean", "mean"), ("gaussian", "nll"), ("gaussian", "kl_mse")]
 )
 @pytest.mark.parametrize("short", [None, 16])
 def test_every_objective_brings_the_draft_closer(
@@ -356,8 +356,8 @@ def test_distillation_refuses_what_cannot_work(tmp_path: Path) -> None:
     data = series_of()
     with pytest.raises(InputError, match="needs a draft with head 'gaussian'"):
         distillation.distill(distill_config(tmp_path / "a", objective="nll"), data, TARGET)
+    config = distill_config(tmp_path / "b", objective="kl_mse", head="gaussian")
     with pytest.raises(InputError, match="set on_policy 0"):
-        config = distill_config(tmp_path / "b", objective="kl_mse", head="gaussian")
         distillation.distill(config, data, TARGET)
     with pytest.raises(InputError, match="multiple of patch_len"):
         distillation.distill(distill_config(tmp_path / "c", draft_context_len=12), data, TARGET)
