@@ -32,7 +32,7 @@ def decode_autoregressive(
 
     Args:
         key: PRNG key (typed, or raw key data); folded with the series index.
-        context: `[L, C]` or `[B, L, C]`, float.
+        context: `[L, C]` or `[B, L, C]`; taken as float32.
         target: the process.
         sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`. 0 gives the
             mean path. Traced.
@@ -41,13 +41,14 @@ def decode_autoregressive(
             batch is the same as in the whole.
 
     Returns:
-        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]` in the dtype of the means.
+        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32.
 
     Raises:
         InputError: see `decoding.check_inputs`.
     """
-    check_inputs(context, sigma, target.patch_len, sampling=False)
-    return _decode(key, jnp.asarray(context), target, sigma, series_index, config=config)
+    check_inputs(context, sigma, series_index, target.patch_len, sampling=False)
+    context = jnp.asarray(context, jnp.float32)
+    return _decode(key, context, target, sigma, series_index, config=config)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -71,7 +72,7 @@ def _decode(
             key, state = carry
             keys = split_keys(key)
             mean = target.law(state).mean
-            patch = mean + scale * jax.random.normal(keys.fresh, shape, mean.dtype)
+            patch = mean + scale * jax.random.normal(keys.fresh, shape, jnp.float32)
             return (keys.next, target.append(state, patch)), patch
 
         _, patches = jax.lax.scan(step, (key, target.init(context)), length=count)

@@ -60,13 +60,16 @@ class Outcome(NamedTuple):
     patch: jax.Array
 
 
+FAR = 20.0
+"""The delta beyond which `maximal` recovers by a fresh draw."""
+
 Rule = Callable[[jax.Array, Round, RuleParams], Outcome]
 """`(key, round, params) -> outcome`; consumes the key."""
 
 
 def leading(accepted: jax.Array) -> jax.Array:
     """How many of the first entries of `[K]` bool are all true; int32."""
-    return jnp.sum(jnp.cumprod(accepted.astype(jnp.int32)))
+    return jnp.sum(jnp.cumprod(accepted.astype(jnp.int32))).astype(jnp.int32)
 
 
 def log_ratios(current: Round) -> jax.Array:
@@ -82,19 +85,20 @@ def maximal(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     A proposal is accepted when `log u <= log p(x) - log q(x)`, else its noise is mirrored. Each
     emitted patch follows the target's law given what was emitted before it, whatever the draft;
     P(accept) = 2 Phi(-delta / 2). `params` are not used.
+
+    Beyond delta = 20, where a draw is accepted once in 1e23, a rejected one is replaced by a fresh
+    one of the same law: the noise of a draft that is far off (or not finite) cannot be read back
+    from float32.
     """
     num_draft = current.proposals.shape[0]
     uniform = jax.random.uniform(key, (num_draft,))
     count = leading(jnp.log(uniform) <= log_ratios(current))
     first = jnp.minimum(count, num_draft - 1)
-    mirrored = gaussian.reflect(
-        current.proposals[first],
-        current.target_mean[first],
-        current.draft_mean[first],
-        current.sigma,
-    )
-    bonus = current.target_mean[-1] + current.sigma * current.fresh
-    return Outcome(count, jnp.where(count == num_draft, bonus, mirrored))
+    means = current.target_mean[first], current.draft_mean[first]
+    mirrored = gaussian.reflect(current.proposals[first], *means, current.sigma)
+    near = gaussian.mean_gap(*means, current.sigma) <= FAR
+    fresh = current.target_mean[count] + current.sigma * current.fresh
+    return Outcome(count, jnp.where((count < num_draft) & near, mirrored, fresh))
 
 
 def resample(key: jax.Array, current: Round, params: RuleParams) -> Outcome:

@@ -27,7 +27,7 @@ class DecodeInfo(NamedTuple):
         rounds: int32, draft-and-verify rounds.
         target_passes: int32, sequential calls of the target; one verification is one pass over
             K + 1 prefixes.
-        kind: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive.
+        kind: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive (also for K = 0).
         proposal: `[N, P, C]`, what the draft proposed last at each patch: the patch itself where
             accepted, the rejected one where recovered, NaN where nothing was proposed.
     """
@@ -59,38 +59,64 @@ def num_patches(horizon: int, patch_len: int) -> int:
     return -(-horizon // patch_len)
 
 
-def check_inputs(context: Any, sigma: Any, patch_len: int, *, sampling: bool) -> None:
+def check_scalar(name: str, value: Any, *, at_least: float) -> None:
+    """Raises InputError unless a concrete `value` is a finite number, at least `at_least`."""
+    if np.ndim(value) != 0:
+        raise InputError(f"{name} must be a scalar, got shape {np.shape(value)}.")
+    if isinstance(value, jax.core.Tracer):
+        return
+    if not (np.isfinite(value) and value >= at_least):
+        raise InputError(f"{name} must be finite and at least {at_least}, got {value}.")
+
+
+def check_inputs(
+    context: Any, sigma: Any, series_index: Any, patch_len: int, *, sampling: bool
+) -> None:
     """Checks shapes always, and values where they are concrete (not inside a caller's jit).
 
     Raises:
         InputError: context not `[L, C]` or `[B, L, C]`, shorter than a patch, or not finite; sigma
-            negative, not finite, or 0 where a rule samples.
+            of a shape that does not broadcast to `[P, C]`, negative, not finite, or 0 where a rule
+            samples; a series index that is not one number a series.
     """
-    if np.ndim(context) not in (2, 3) or 0 in np.shape(context):
+    shape = np.shape(context)
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InputError(f"context must be [L, C] or [B, L, C] without empty axes, got {shape}.")
+    if shape[-2] < patch_len:
+        raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
+    if series_index is not None and np.shape(series_index) != shape[:-2]:
         raise InputError(
-            f"context must be [L, C] or [B, L, C] without empty axes, got {np.shape(context)}."
-        )
-    if np.shape(context)[-2] < patch_len:
-        raise InputError(
-            f"context has {np.shape(context)[-2]} steps, fewer than one patch of {patch_len}."
+            f"series_index must have one number a series, shape {shape[:-2]}, got "
+            f"{np.shape(series_index)}."
         )
     if not isinstance(context, jax.core.Tracer):
-        bad = ~np.isfinite(np.asarray(context))
+        bad = ~np.isfinite(np.asarray(context, np.float32))
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             raise InputError(
                 f"context has {int(bad.sum())} values that are NaN or infinite, the first at "
                 f"{where}; fill or drop them before forecasting."
             )
-    if not isinstance(sigma, jax.core.Tracer):
-        values = np.asarray(sigma)
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise InputError(f"sigma must be finite and not negative, got {sigma}.")
-        if sampling and (values == 0).any():
-            raise InputError(
-                "sigma must be > 0 for a rule that samples; sigma 0, the mean path, is for "
-                "decode_autoregressive."
-            )
+    _check_sigma(sigma, (patch_len, shape[-1]), sampling)
+
+
+def _check_sigma(sigma: Any, patch: tuple[int, int], sampling: bool) -> None:
+    sizes = np.shape(sigma)[::-1]
+    if len(sizes) > 2 or any(n not in (1, p) for n, p in zip(sizes, patch[::-1], strict=False)):
+        raise InputError(
+            f"sigma must be a scalar, [C] or [P, C] for patches of {patch}, got shape "
+            f"{np.shape(sigma)}."
+        )
+    if isinstance(sigma, jax.core.Tracer):
+        return
+    values = np.asarray(sigma)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"sigma must be finite and not negative, got {sigma}.")
+    if sampling and (values == 0).any():
+        raise InputError(
+            f"sigma must be > 0 for a rule that samples, got {sigma}; sigma 0, the mean path, is "
+            "for decode_autoregressive."
+        )
 
 
 def decode_batch(
@@ -113,5 +139,6 @@ def decode_batch(
         return one(jax.random.fold_in(key, 0 if series_index is None else series_index), context)
     if series_index is None:
         series_index = jnp.arange(context.shape[0])
+    series_index = jnp.asarray(series_index)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(series_index)
     return jax.vmap(one)(keys, context)

@@ -1,7 +1,8 @@
 """Isotropic and diagonal Gaussians of one scale: sampling, log ratios, reflection.
 
 Letters as in the paper: x a patch proposed from q = N(mean_q, sigma^2), p = N(mean_p, sigma^2) the
-target's law; `delta = |(mean_p - mean_q) / sigma|`. Patches are `[P, C]`, sigma broadcasts to them.
+target's law; `delta = |(mean_p - mean_q) / sigma|`. Patches are `[P, C]`, sigma a scalar or
+`[P, C]`.
 """
 
 from __future__ import annotations

@@ -17,10 +17,12 @@ from stride_jax.config import DecodeConfig
 from stride_jax.coupling import Outcome, Round, RuleParams, find_rule
 from stride_jax.decoding import (
     ACCEPTED,
+    AUTOREGRESSIVE,
     BONUS,
     RECOVERED,
     DecodeInfo,
     check_inputs,
+    check_scalar,
     decode_batch,
     num_patches,
     split_keys,
@@ -30,7 +32,7 @@ from stride_jax.processes import WindowProcess
 
 
 class LoopState(NamedTuple):
-    """The carry of the loop, for one series. The outputs have K + 1 spare patches at their end.
+    """The carry of the loop, for one series. The outputs have K spare patches at their end.
 
     Attributes:
         key: of the next round.
@@ -38,9 +40,9 @@ class LoopState(NamedTuple):
         rounds: int32.
         target: the target's state.
         draft: the draft's state.
-        patches: `[N + K + 1, P, C]`; what stands at `filled` and after is overwritten.
-        proposal: `[N + K + 1, P, C]`, see `DecodeInfo`.
-        kind: `[N + K + 1]` int32.
+        patches: `[N + K, P, C]`; what stands at `filled` and after is overwritten.
+        proposal: `[N + K, P, C]`, see `DecodeInfo`.
+        kind: `[N + K]` int32.
         accepted: `[K]` int32.
         proposed: `[K]` int32.
     """
@@ -75,7 +77,7 @@ def decode_speculative(
 
     Args:
         key: PRNG key (typed, or raw key data); folded with the series index.
-        context: `[L, C]` or `[B, L, C]`, float.
+        context: `[L, C]` or `[B, L, C]`; taken as float32.
         target: the process whose law the forecast follows.
         draft: the process that proposes, with the same sigma; a learned variance is ignored.
         sigma: std of a patch, > 0, in the units of the context; scalar, `[C]` or `[P, C]`. Traced.
@@ -84,8 +86,8 @@ def decode_speculative(
         series_index: `[B]` global numbers of the series, default 0..B-1.
 
     Returns:
-        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`. A series' result does not depend
-        on the rest of its batch.
+        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32. A series' result does not
+        depend on the rest of its batch.
 
     Raises:
         InputError: unknown rule, different patch lengths, bias below 1 or negative tolerance, and
@@ -98,12 +100,10 @@ def decode_speculative(
             f"{draft.patch_len}."
         )
     params = RuleParams() if params is None else params
-    if not isinstance(params.bias, jax.core.Tracer) and not jnp.all(jnp.asarray(params.bias) >= 1):
-        raise InputError(f"bias must be at least 1, got {params.bias}.")
-    if not isinstance(params.tolerance, jax.core.Tracer) and params.tolerance < 0:
-        raise InputError(f"tolerance must not be negative, got {params.tolerance}.")
-    check_inputs(context, sigma, target.patch_len, sampling=True)
-    args = (key, jnp.asarray(context), target, draft, sigma, params, series_index)
+    check_scalar("bias", params.bias, at_least=1)
+    check_scalar("tolerance", params.tolerance, at_least=0)
+    check_inputs(context, sigma, series_index, target.patch_len, sampling=True)
+    args = (key, jnp.asarray(context, jnp.float32), target, draft, sigma, params, series_index)
     return _decode(*args, config=config)
 
 
@@ -159,7 +159,7 @@ def initial_state(
     count: int,
 ) -> LoopState:
     """The carry before the first round; `key` passes into it."""
-    room = count + config.num_draft + 1
+    room = count + config.num_draft
     shape = (room, target.patch_len, context.shape[-1])
     return LoopState(
         key=key,
@@ -215,22 +215,24 @@ def decode_round(
         target_mean = target.verify(state.target, proposals).mean
         current = Round(proposals, draft_mean, target_mean, sigma, fresh)
         outcome = find_rule(config.rule)(keys.rule, current, params)
-    place = jnp.arange(num_draft + 1)
+    place = jnp.arange(num_draft + 1, dtype=jnp.int32)
     padded = jnp.concatenate([proposals, jnp.full((1, *sigma.shape), jnp.nan)])
     kept = (place < outcome.num_accepted)[:, None, None]
     patches = jnp.where(kept, padded, outcome.patch[None])  # [K + 1, P, C]
     last = jnp.where(outcome.num_accepted == num_draft, BONUS, RECOVERED)
+    last = AUTOREGRESSIVE if num_draft == 0 else last
     kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last)
     emitted = outcome.num_accepted + 1
     counts = (state.filled + place < count)[:-1]  # proposals that fall within the horizon
+    zero = jnp.zeros((), jnp.int32)
     return LoopState(
         key=keys.next,
         filled=state.filled + emitted,
         rounds=state.rounds + 1,
         target=target.commit(state.target, patches, emitted),
         draft=draft.commit(state.draft, patches, emitted),
-        patches=jax.lax.dynamic_update_slice(state.patches, patches, (state.filled, 0, 0)),
-        proposal=jax.lax.dynamic_update_slice(state.proposal, padded, (state.filled, 0, 0)),
+        patches=jax.lax.dynamic_update_slice(state.patches, patches, (state.filled, zero, zero)),
+        proposal=jax.lax.dynamic_update_slice(state.proposal, padded, (state.filled, zero, zero)),
         kind=jax.lax.dynamic_update_slice(state.kind, kind, (state.filled,)),
         accepted=state.accepted + (counts & (place[:-1] < outcome.num_accepted)),
         proposed=state.proposed + (counts & (place[:-1] <= outcome.num_accepted)),

@@ -258,15 +258,17 @@ class Trainer:
             for epoch in range(done // self.steps_per_epoch, self.optim.epochs):
                 if int(self.state.bad_epochs) >= self.optim.patience:
                     break
-                self._epoch(epoch, bar)
+                self.run_steps(epoch, (epoch + 1) * self.steps_per_epoch, bar)
+                self._end_epoch(epoch)
         self.store.close()
         return Checkpoint(self.task.model, self.state.params, self.task.context_len)
 
-    def _epoch(self, epoch: int, bar: tqdm[Any]) -> None:
+    def run_steps(self, epoch: int, stop: int, bar: tqdm[Any]) -> None:
+        """Steps within one epoch until `state.step` is `stop`: log lines and saves included."""
         order = epoch_order(self.order_key, epoch, self.task.train.count)
         first = int(self.state.step)
         clock, logged = time.perf_counter(), first
-        for step in range(first + 1, (epoch + 1) * self.steps_per_epoch + 1):
+        for step in range(first + 1, stop + 1):
             self.state, metrics = self.step_fn(self.state, self.values, order, self.step_key)
             bar.update()
             if step % self.run.log_every == 0 or step == first + 1:
@@ -279,7 +281,6 @@ class Trainer:
                 clock, logged = time.perf_counter(), step
             if step % self.run.save_every == 0 and step % self.steps_per_epoch:
                 self.store.save_last(step, host_copy(self.state), self.config)
-        self._end_epoch(epoch)
 
     def _end_epoch(self, epoch: int) -> None:
         error = self.validate(self.state.params, self.values)

@@ -1,0 +1,35 @@
+"""The names users import, and what importing them costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import stride_jax
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_every_public_name_is_there() -> None:
+    """A name in `__all__` that cannot be imported breaks `from stride_jax import *`."""
+    for name in stride_jax.__all__:
+        assert getattr(stride_jax, name).__name__ == name
+
+
+def test_the_decoder_needs_neither_flax_nor_pandas() -> None:
+    """JAX users import the decoder into their own code; it must not drag a framework in."""
+    code = (
+        "import sys; from stride_jax import decode_speculative, decode_autoregressive, "
+        "window_process, DecodeConfig; "
+        "print([m for m in ('flax', 'pandas', 'orbax', 'optax') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_ten_lines_of_the_readme_run() -> None:
+    """A newcomer copies them first."""
+    text = (ROOT / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"(168, 4)" in done.stdout

@@ -1,0 +1,68 @@
+"""Largest absolute error of the port against the original's recorded outputs, case by case.
+
+`python tools/parity.py --out docs/results/parity.json` reads `tests/golden/*.npz`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stride_jax.autoregressive import decode_autoregressive
+from stride_jax.benchmark import environment
+from stride_jax.config import DecodeConfig
+from stride_jax.convert import load_pytorch
+from stride_jax.models import TimerXL, make_predict
+from stride_jax.processes import window_process
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+
+
+def compare(path: Path) -> dict[str, Any]:
+    """A row: errors of the outputs at all positions and of the rolled forecast, float32."""
+    with np.load(path) as case:
+        recorded = {name: case[name] for name in case.files}
+    settings = json.loads(str(recorded["config"]))
+    arrays = {n.removeprefix("param/"): v for n, v in recorded.items() if n.startswith("param/")}
+    config, params = load_pytorch(
+        arrays,
+        activation=settings["activation"],
+        instance_norm="window" if settings["use_norm"] else None,
+        covariate=settings["covariate"],
+    )
+    out = TimerXL(config).apply({"params": params}, recorded["x"])
+    pairs = zip(("mean", "logvar"), out, strict=True) if isinstance(out, tuple) else [("y", out)]
+    rolled, _ = decode_autoregressive(
+        jax.random.key(0),
+        recorded["x"],
+        target=window_process(make_predict(config, params), config.patch_len),
+        sigma=0.0,
+        config=DecodeConfig(int(recorded["rolled_horizon"])),
+    )
+    return {
+        "case": path.stem,
+        "outputs": max(float(np.abs(value - recorded[name]).max()) for name, value in pairs),
+        "rolled": float(np.abs(rolled - recorded["rolled"]).max()),
+    }
+
+
+def main() -> None:
+    """Prints the rows and writes them with the hardware and versions."""
+    parser = argparse.ArgumentParser(prog="python tools/parity.py")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    cases = sorted(GOLDEN.glob("target_*.npz")) + sorted(GOLDEN.glob("draft_*.npz"))
+    rows = [compare(path) for path in cases]
+    for row in rows:
+        print(f"{row['case']:26} outputs {row['outputs']:.2e}  rolled {row['rolled']:.2e}")
+    if args.out:
+        args.out.write_text(json.dumps({"rows": rows, **environment()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
