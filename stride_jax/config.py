@@ -219,6 +219,7 @@ class DistillConfig:
         init_from: checkpoint of a pretrained draft; empty for new parameters.
         factor: size of a new draft relative to the target.
         head: of a new draft; the objectives nll and kl_mse need gaussian.
+        dropout: of the draft in training.
         draft_context_len: steps the draft sees; None for the target's.
         objective: nll, the original's Gaussian negative log-likelihood of the noisy target;
             kl_mse, the divergence from the target's law at sigma plus the error against the truth;
@@ -240,6 +241,7 @@ class DistillConfig:
     init_from: str = ""
     factor: float = 0.25
     head: Literal["mean", "gaussian"] = "mean"
+    dropout: float = 0.1
     draft_context_len: int | None = None
     objective: Literal["nll", "kl_mse", "mean"] = "mean"
     sigma: float = 0.5

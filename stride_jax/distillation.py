@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 
@@ -15,9 +17,9 @@ from stride_jax.training import Metrics, Task, Trainer, training_windows
 
 
 def draft_config(config: DistillConfig, target: TimerXLConfig) -> TimerXLConfig:
-    """The new draft's config: the target's, scaled, with the wanted head."""
-    fields = {**to_dict(target.scaled(config.factor)), "head": config.head}
-    return TimerXLConfig(**fields)
+    """The new draft's config: the target's, scaled, with the wanted head and dropout."""
+    scaled = target.scaled(config.factor)
+    return dataclasses.replace(scaled, head=config.head, dropout=config.dropout)
 
 
 def objective(
@@ -156,7 +158,10 @@ def distill(
     Raises:
         InputError: contexts or patch lengths that do not fit, kl_mse on-policy, or see `Trainer`.
     """
-    model = draft_config(config, target.model) if init is None else init.model
+    if init is None:
+        model = draft_config(config, target.model)
+    else:
+        model = dataclasses.replace(init.model, dropout=config.dropout)
     check_context(config.data.context_len, target.model.patch_len)
     check_context(config.draft_context_len or config.data.context_len, model.patch_len)
     if model.patch_len != target.model.patch_len:

@@ -219,8 +219,8 @@ def decode_round(
     padded = jnp.concatenate([proposals, jnp.full((1, *sigma.shape), jnp.nan)])
     kept = (place < outcome.num_accepted)[:, None, None]
     patches = jnp.where(kept, padded, outcome.patch[None])  # [K + 1, P, C]
-    last = jnp.where(outcome.num_accepted == num_draft, BONUS, RECOVERED)
-    last = AUTOREGRESSIVE if num_draft == 0 else last
+    own = BONUS if num_draft else AUTOREGRESSIVE
+    last = jnp.where(outcome.num_accepted == num_draft, own, RECOVERED)
     kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last)
     emitted = outcome.num_accepted + 1
     counts = (state.filled + place < count)[:-1]  # proposals that fall within the horizon
