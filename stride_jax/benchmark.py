@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, EvaluateConfig, check_context, to_dict
 from stride_jax.coupling import RuleParams
 from stride_jax.data.splits import ForecastData
-from stride_jax.data.windows import Windows, make_windows
+from stride_jax.data.windows import Windows, make_windows, padded_batches
 from stride_jax.decoding import DecodeInfo
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import make_predict
@@ -111,7 +111,12 @@ def methods(pair: Pair, config: EvaluateConfig, horizon: int, sigma: float) -> l
 
 
 def score(
-    method: Method, key: jax.Array, values: jax.Array, windows: Windows, horizon: int, config: Any
+    method: Method,
+    key: jax.Array,
+    values: jax.Array,
+    windows: Windows,
+    horizon: int,
+    config: EvaluateConfig,
 ) -> dict[str, float | None]:
     """MSE, MAE, CRPS and counts over every window; no batch is dropped.
 
@@ -119,8 +124,12 @@ def score(
     score); `mse_of_mean` is that of the mean of its paths. `key` is folded with the path's number.
     """
     totals: dict[str, float] = {}
+
+    def add(name: str, value: Any) -> None:
+        totals[name] = totals.get(name, 0.0) + float(value)
+
     num_paths = config.num_paths if method.sampled else 1
-    for index in _chunks(windows.count, config.batch_size):
+    for index, weight in zip(*padded_batches(windows.count, config.batch_size), strict=True):
         series = _gather(values, index, windows)
         context, truth = series[:, :-horizon], series[:, -horizon:]
         paths, infos = [], []
@@ -128,14 +137,13 @@ def score(
             forecast, info = method.decode(jax.random.fold_in(key, path), context, index)
             paths.append(forecast)
             infos.append(info)
-        sums = _sums(jnp.stack(paths), truth)
+        for name, value in _sums(jnp.stack(paths), truth, weight).items():
+            add(name, value)
+        real = np.asarray(weight) > 0
         for info in infos:
             for name in ("accepted", "proposed", "rounds", "target_passes"):
-                total = float(np.sum(getattr(info, name)))
-                totals[name] = totals.get(name, 0.0) + total
-            totals["patches"] = totals.get("patches", 0.0) + info.kind.size
-        for name, value in sums.items():
-            totals[name] = totals.get(name, 0.0) + float(value)
+                add(name, np.sum(np.asarray(getattr(info, name))[real]))
+            add("patches", info.kind[real].size)
     count, decoded = windows.count, windows.count * num_paths
     speculative = method.name == "speculative"
     return {
@@ -149,30 +157,24 @@ def score(
     }
 
 
-def _chunks(count: int, batch_size: int) -> Iterator[jax.Array]:
-    """Window numbers in order; the last chunk is shorter and compiles once more."""
-    for first in range(0, count, batch_size):
-        yield jnp.arange(first, min(first + batch_size, count))
-
-
 @functools.partial(jax.jit, static_argnames="windows")
 def _gather(values: jax.Array, index: jax.Array, windows: Windows) -> jax.Array:
     return windows.gather(values, index)
 
 
 @jax.jit
-def _sums(paths: jax.Array, truth: jax.Array) -> dict[str, jax.Array]:
-    """Sums over the windows of a chunk; paths `[S, B, H, C]`, truth `[B, H, C]`."""
+def _sums(paths: jax.Array, truth: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
+    """Weighted sums over `[B]` windows; paths `[S, B, H, C]`, truth `[B, H, C]`."""
     by_path = jax.vmap(jax.vmap(metrics.mse), in_axes=(0, None))
     abs_by_path = jax.vmap(jax.vmap(metrics.mae), in_axes=(0, None))
-    sums = {
-        "mse": jnp.sum(jnp.mean(by_path(paths, truth), axis=0)),
-        "mae": jnp.sum(jnp.mean(abs_by_path(paths, truth), axis=0)),
-        "mse_of_mean": jnp.sum(jax.vmap(metrics.mse)(jnp.mean(paths, axis=0), truth)),
+    by_window = {
+        "mse": jnp.mean(by_path(paths, truth), axis=0),
+        "mae": jnp.mean(abs_by_path(paths, truth), axis=0),
+        "mse_of_mean": jax.vmap(metrics.mse)(jnp.mean(paths, axis=0), truth),
     }
     if paths.shape[0] > 1:
-        sums["crps"] = jnp.sum(jax.vmap(metrics.crps, in_axes=(1, 0))(paths, truth))
-    return sums
+        by_window["crps"] = jax.vmap(metrics.crps, in_axes=(1, 0))(paths, truth)
+    return {name: jnp.sum(weight * value) for name, value in by_window.items()}
 
 
 def time_decode(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 
 from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.benchmark import environment
-from stride_jax.config import DecodeConfig
+from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.convert import load_pytorch
 from stride_jax.models import TimerXL, make_predict
 from stride_jax.processes import window_process
@@ -24,7 +25,10 @@ GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
 
 def compare(path: Path) -> dict[str, Any]:
-    """A row: errors of the outputs at all positions and of the rolled forecast, float32."""
+    """A row: errors of the outputs at all positions and of the rolled forecast.
+
+    The last one is that of bfloat16 compute, as an RMS over the std of the outputs.
+    """
     with np.load(path) as case:
         recorded = {name: case[name] for name in case.files}
     settings = json.loads(str(recorded["config"]))
@@ -35,8 +39,15 @@ def compare(path: Path) -> dict[str, Any]:
         instance_norm="window" if settings["use_norm"] else None,
         covariate=settings["covariate"],
     )
-    out = TimerXL(config).apply({"params": params}, recorded["x"])
-    pairs = zip(("mean", "logvar"), out, strict=True) if isinstance(out, tuple) else [("y", out)]
+    names = ("mean", "logvar") if config.head == "gaussian" else ("y",)
+
+    def outputs(config: TimerXLConfig) -> tuple[jax.Array, ...]:
+        out = TimerXL(config).apply({"params": params}, recorded["x"])
+        return out if isinstance(out, tuple) else (out,)
+
+    errors = [np.abs(a - recorded[n]).max() for n, a in zip(names, outputs(config), strict=True)]
+    half = outputs(dataclasses.replace(config, dtype="bfloat16"))[0]
+    spread = np.std(recorded[names[0]])
     rolled, _ = decode_autoregressive(
         jax.random.key(0),
         recorded["x"],
@@ -46,8 +57,9 @@ def compare(path: Path) -> dict[str, Any]:
     )
     return {
         "case": path.stem,
-        "outputs": max(float(np.abs(value - recorded[name]).max()) for name, value in pairs),
+        "outputs": float(max(errors)),
         "rolled": float(np.abs(rolled - recorded["rolled"]).max()),
+        "bfloat16 rms / std": float(np.sqrt(np.mean((half - recorded[names[0]]) ** 2)) / spread),
     }
 
 
