@@ -1,6 +1,6 @@
 """The draft shipped with the package, distilled from beijing_target.
 
-`python distill.py --config beijing_draft` (about 10 minutes on 2 CPU cores), then
+`python distill.py --config beijing_draft` (about 5 minutes on 2 CPU cores), then
 `python -m stride_jax.convert runs/beijing_draft beijing_draft.safetensors`.
 """
 
@@ -16,6 +16,6 @@ def get_config() -> DistillConfig:
         objective="mean",
         on_policy=0.5,
         num_draft=3,
-        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", batch_size=64, epochs=6),
+        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", batch_size=64, epochs=3),
         run=RunConfig(out="runs/beijing_draft", log_every=100, save_every=1000),
     )

@@ -1,6 +1,6 @@
 """The 0.25x draft of the ETTh1 target, distilled by mean matching on its own proposals.
 
-`python distill.py --config etth1_672_draft` (about 15 minutes on 2 CPU cores), after
+`python distill.py --config etth1_672_draft` (about 10 minutes on 2 CPU cores), after
 etth1_672_target and etth1_672_pretrain.
 """
 
@@ -16,6 +16,6 @@ def get_config() -> DistillConfig:
         objective="mean",
         on_policy=0.5,
         num_draft=3,
-        optim=OptimConfig(learning_rate=2e-4, schedule="cosine", batch_size=32, epochs=15),
+        optim=OptimConfig(learning_rate=2e-4, schedule="cosine", batch_size=32, epochs=8),
         run=RunConfig(out="runs/etth1_672_draft"),
     )

@@ -64,17 +64,14 @@ def _guarantee(row: dict[str, Any]) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
-    config, hardware, versions = (results[k] for k in ("config", "hardware", "versions"))
-    rows = results["rows"]
+    config, rows = results["config"], results["rows"]
     first = rows[0]
     every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
     lines = [
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
         f"window process, {every} of the test split, standardised units; "
         f"sigma {results['sigma']:.3f}; seconds for a batch of {first['batch']}, "
-        f"median of {config['repeats']}, on "
-        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
-        f"jax {versions['jax']}."
+        f"median of {config['repeats']}, on {_machine(results)}."
     ]
     headings = {
         "point": "Point forecasts (mean paths)",
@@ -100,8 +97,8 @@ def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
 
 
 def plain_table(content: dict[str, Any]) -> str:
-    """Any other result file: its rows, one column a field."""
-    rows = content["rows"]
+    """Any other result file: its rows, one column a field, and where they were measured."""
+    rows, versions = content["rows"], content["versions"]
     names = list(rows[0])
 
     def show(value: Any) -> str:
@@ -109,7 +106,16 @@ def plain_table(content: dict[str, Any]) -> str:
 
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(show(row[n]) for n in names) + " |" for row in rows]
+    lines += ["", f"On {_machine(content)}; Python {versions['python']}."]
     return "\n".join(lines) + "\n"
+
+
+def _machine(content: dict[str, Any]) -> str:
+    hardware = content["hardware"]
+    return (
+        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
+        f"jax {content['versions']['jax']}"
+    )
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
