@@ -42,7 +42,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
-    ocp.save_pytree(path, {"params": checkpoint.params}, custom_metadata=_describe(checkpoint))
+    ocp.save(path, {"params": checkpoint.params}, custom_metadata=_describe(checkpoint))
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -54,12 +54,13 @@ def load(path: str | Path) -> Checkpoint:
     """
     path = _resolve(Path(path).absolute())
     try:
-        metadata = ocp.pytree_metadata(path)
-        stored = metadata.custom_metadata or {}
-        tree = metadata.metadata
+        metadata = ocp.metadata(path)
     except Exception as error:
         raise InputError(f"{path} is not a readable checkpoint: {error}") from error
-    if "model" not in stored:
+    stored, tree = metadata.custom_metadata, metadata.metadata
+    if tree is None:
+        raise InputError(f"{path} is damaged: the description of its arrays cannot be read.")
+    if not isinstance(stored, dict) or "model" not in stored:
         raise InputError(f"{path} holds no stride-jax config; it was not written by stride-jax.")
     model = from_dict(TimerXLConfig, stored["model"])
     shapes = jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))
@@ -71,7 +72,7 @@ def load(path: str | Path) -> Checkpoint:
     }
     _check_leaves(path, abstract["params"], tree.get("params", {}))
     try:
-        params = ocp.load_pytree(path, abstract)["params"]
+        params = ocp.load(path, abstract)["params"]
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
     return Checkpoint(model, params, stored.get("context_len"))
@@ -135,14 +136,12 @@ class RunStore:
         self._save(self._best, step, {"params": checkpoint.params}, _describe(checkpoint))
 
     def _save(self, store: Any, step: int, tree: Any, config: Mapping[str, Any]) -> None:
-        store.save_pytree_async(
-            step, tree, force=True, overwrite=True, custom_metadata=dict(config)
-        )
+        store.save_async(step, tree, force=True, overwrite=True, custom_metadata=dict(config))
 
     def last_config(self) -> dict[str, Any] | None:
         """The config stored with the last checkpoint; None when there is none."""
         latest = self._last.latest
-        return None if latest is None else dict(self._last.pytree_metadata(latest).custom_metadata)
+        return None if latest is None else dict(self._last.metadata(latest).custom_metadata)
 
     def restore_last(self, like: Any) -> Any:
         """The last state, in the structure, shapes and dtypes of `like`.
@@ -151,7 +150,7 @@ class RunStore:
             InputError: the stored state does not fit or is damaged.
         """
         try:
-            return self._last.load_pytree(self._last.latest, like)
+            return self._last.load(self._last.latest, like)
         except Exception as error:
             raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
 

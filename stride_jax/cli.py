@@ -77,7 +77,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
     try:
         main(sys.argv[1:])
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; go on with --run.resume True", file=sys.stderr)

@@ -23,6 +23,10 @@ def _require(condition: bool, message: str) -> None:
         raise InputError(message)
 
 
+def _check_factor(factor: float) -> None:
+    _require(0 < factor <= 1, f"the draft's factor must be in (0, 1], got {factor}.")
+
+
 @dataclass(frozen=True)
 class TimerXLConfig:
     """A Timer-XL forecaster; target and draft are the same module in different sizes.
@@ -83,7 +87,7 @@ class TimerXLConfig:
         Raises:
             InputError: factor outside (0, 1].
         """
-        _require(0 < factor <= 1, f"the draft's factor must be in (0, 1], got {factor}.")
+        _check_factor(factor)
         width = max(16, round(self.d_model * factor))
         heads = max(1, round(self.num_heads * factor))
         while heads > 1 and (width < 4 * heads or width % (4 * heads) > 24):
@@ -151,9 +155,13 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         _require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}.")
-        for name in ("batch_size", "epochs", "patience"):
+        for name in ("batch_size", "epochs", "patience", "t_max", "steps_per_epoch"):
             value = getattr(self, name)
-            _require(value >= 1, f"{name} must be at least 1, got {value}.")
+            _require(value is None or value >= 1, f"{name} must be at least 1, got {value}.")
+        _require(
+            self.grad_clip is None or self.grad_clip > 0,
+            f"grad_clip must be > 0 or None, got {self.grad_clip}.",
+        )
 
 
 @dataclass(frozen=True)
@@ -202,6 +210,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_context(self.data.context_len, self.model.patch_len)
+        _check_factor(self.factor)
 
     @property
     def trained_model(self) -> TimerXLConfig:
@@ -260,10 +269,15 @@ class DistillConfig:
         _require(0 <= self.on_policy <= 1, f"on_policy must be in [0, 1], got {self.on_policy}.")
         _require(self.num_draft >= 1, f"num_draft must be at least 1, got {self.num_draft}.")
         _require(self.sigma > 0, f"sigma must be > 0, got {self.sigma}.")
+        _check_factor(self.factor)
+        _require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}.")
+        for name in ("teacher_noise", "variance_reg", "mse_weight"):
+            value = getattr(self, name)
+            _require(value >= 0, f"{name} must not be negative, got {value}.")
         _require(
-            self.draft_context_len is None or self.draft_context_len <= self.data.context_len,
-            f"draft_context_len {self.draft_context_len} is longer than the target's context "
-            f"{self.data.context_len}; give at most that.",
+            self.draft_context_len is None or 1 <= self.draft_context_len <= self.data.context_len,
+            f"draft_context_len {self.draft_context_len} must be between 1 and the target's "
+            f"context, {self.data.context_len}.",
         )
 
 
@@ -333,7 +347,12 @@ class EvaluateConfig:
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1, got {value}.")
         _require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
-        _require(len(self.horizons) > 0, "horizons must name at least one horizon.")
+        _require(
+            len(self.horizons) > 0 and min(self.horizons) >= 1,
+            f"horizons must be at least one, each at least 1, got {self.horizons}.",
+        )
+        _require(self.bias >= 1, f"bias must be at least 1, got {self.bias}.")
+        _require(self.tolerance >= 0, f"tolerance must not be negative, got {self.tolerance}.")
         _require(
             self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."
         )
@@ -358,23 +377,31 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
-def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+def from_dict(cls: type[T], values: Any) -> T:
     """The inverse of `to_dict`.
 
     Raises:
-        InputError: an unknown field (the nearest name is suggested), a wrong type, or a value
-            that the config itself refuses.
+        InputError: not a dictionary, an unknown field (the nearest name is suggested), a missing
+            one without a default, a wrong type, or a value that the config itself refuses.
     """
+    if not isinstance(values, dict):
+        raise InputError(f"{cls.__name__} needs a dictionary of its fields, got {values!r}.")
     hints = get_type_hints(cls)
     for name in values:
         if name not in hints:
             raise InputError(f"{cls.__name__} has no field {name!r}. {nearest(name, list(hints))}")
-    return cls(**{name: _convert(name, hints[name], value) for name, value in values.items()})
+    found = {name: _convert(name, hints[name], value) for name, value in values.items()}
+    try:
+        return cls(**found)
+    except TypeError as error:  # a field without a default
+        raise InputError(f"{cls.__name__}: {error}.") from error
 
 
 def _convert(name: str, hint: Any, value: Any) -> Any:
     """`value` (from JSON) as the annotated type of the field `name`."""
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+        if not isinstance(value, dict):
+            raise InputError(f"field {name!r} must be a dictionary of fields, got {value!r}.")
         return from_dict(hint, value)
     origin, args = get_origin(hint), get_args(hint)
     if origin is Literal:
@@ -382,7 +409,9 @@ def _convert(name: str, hint: Any, value: Any) -> Any:
     elif origin in (Union, types.UnionType):
         return value if value is None else _convert(name, args[0], value)
     elif origin is tuple:
-        return tuple(_convert(name, args[0], item) for item in value)
+        if isinstance(value, (list, tuple)):
+            return tuple(_convert(name, args[0], item) for item in value)
+        allowed = False
     elif hint is float:
         allowed = isinstance(value, (int, float)) and not isinstance(value, bool)
     else:

@@ -75,24 +75,32 @@ def _read_config(arrays: Mapping[str, np.ndarray], settings: dict[str, Any]) -> 
         int(m[1]) for m in (re.match(r"blocks\.attn_layers\.(\d+)\.", n) for n in arrays) if m
     }
     gaussian = "head_mean.weight" in arrays or "head_logvar.weight" in arrays
-    needed = ["embedding.weight", "blocks.attn_layers.0.conv1.weight"]
-    needed += [f"blocks.attn_layers.0.{BIAS_TABLE}"]
-    absent = [name for name in needed if name not in arrays]
-    if absent:
+    conv1, table = "blocks.attn_layers.0.conv1.weight", f"blocks.attn_layers.0.{BIAS_TABLE}"
+    problems = []
+    for name, rank in (("embedding.weight", 2), (conv1, 3), (table, 2)):
+        if name not in arrays:
+            problems.append(f"missing {name}")
+        elif np.ndim(arrays[name]) != rank:
+            problems.append(f"{name} has shape {np.shape(arrays[name])}, expected {rank} axes")
+    if problems:
         raise InputError(
-            f"not a Timer-XL state dict of the original: missing {', '.join(absent)}; "
+            f"not a Timer-XL state dict of the original: {'; '.join(problems)}; "
             f"it holds {', '.join(sorted(arrays)[:5])}, ..."
         )
     width, patch_len = arrays["embedding.weight"].shape
-    return TimerXLConfig(
-        patch_len=patch_len,
-        d_model=width,
-        num_heads=arrays[f"blocks.attn_layers.0.{BIAS_TABLE}"].shape[1],
-        d_ff=arrays["blocks.attn_layers.0.conv1.weight"].shape[0],
-        num_layers=max(layers) + 1,
-        head="gaussian" if gaussian else "mean",
-        **settings,
-    )
+    try:
+        return TimerXLConfig(
+            patch_len=patch_len,
+            d_model=width,
+            num_heads=arrays[table].shape[1],
+            d_ff=arrays[conv1].shape[0],
+            num_layers=max(layers) + 1,
+            head="gaussian" if gaussian else "mean",
+            **settings,
+        )
+    except InputError as error:
+        shapes = ", ".join(f"{n} {arrays[n].shape}" for n in ("embedding.weight", table, conv1))
+        raise InputError(f"the shapes of {shapes} do not fit: {error}") from error
 
 
 def _read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -101,7 +109,7 @@ def _read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         raise InputError(f"no file {str(path)!r}.")
     try:
         if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 return {k: file[k] for k in file.files if k != METADATA}, (
                     json.loads(str(file[METADATA])) if METADATA in file.files else {}
                 )
@@ -129,6 +137,8 @@ def _read_pth(path: Path) -> dict[str, np.ndarray]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise InputError(f"{path} is not a state dict that loads safely: {error}") from error
+    if not isinstance(state, dict) or not all(hasattr(v, "float") for v in state.values()):
+        raise InputError(f"{path} holds no state dict; save model.state_dict() with torch.save.")
     return {name: tensor.float().numpy() for name, tensor in state.items()}
 
 
@@ -224,8 +234,8 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
 
         save_file(arrays, path, metadata={METADATA: json.dumps(meta)})
     elif path.suffix == ".npz":
-        extra = {METADATA: np.array(json.dumps(meta))}
-        np.savez(path, allow_pickle=False, **arrays, **extra)
+        content: dict[str, Any] = {**arrays, METADATA: np.array(json.dumps(meta))}
+        np.savez(path, **content)
     else:
         raise InputError(f"cannot write {path}: give .safetensors or .npz.")
 
@@ -245,6 +255,8 @@ def load_model(path: str | Path) -> Checkpoint:
     arrays, meta = _read_file(path)
     if not meta:
         return Checkpoint(*_from_arrays(arrays, {}), context_len=None)
+    if not isinstance(meta, dict) or not {"model", "context_len"} <= set(meta):
+        raise InputError(f"{path}: its stride-jax metadata is damaged: {meta!r}.")
     model = from_dict(TimerXLConfig, meta["model"])
     names = ("activation", "instance_norm", "covariate", "variable_stride", "dropout", "dtype")
     config, params = _from_arrays(arrays, {name: getattr(model, name) for name in names})
@@ -275,21 +287,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m stride_jax.convert", description=__doc__)
     parser.add_argument("input", type=Path, help="file or checkpoint directory to read")
     parser.add_argument("output", type=Path, help="directory, .safetensors or .npz to write")
-    parser.add_argument("--activation", choices=("relu", "gelu"), default="relu")
-    parser.add_argument("--no-instance-norm", action="store_true")
-    parser.add_argument("--covariate", action="store_true")
+    said = "what a state dict of the original cannot say; our own files know it"
+    parser.add_argument("--activation", choices=("relu", "gelu"), help=said)
+    parser.add_argument("--no-instance-norm", action="store_true", help=said)
+    parser.add_argument("--covariate", action="store_true", help=said)
     args = parser.parse_args(argv)
     try:
-        if args.input.is_dir():
-            checkpoint = checkpoints.load(args.input)
-        else:
+        if args.activation or args.no_instance_norm or args.covariate:
             config, params = load_pytorch(
                 args.input,
-                activation=args.activation,
+                activation=args.activation or "relu",
                 instance_norm=None if args.no_instance_norm else "window",
                 covariate=args.covariate,
             )
             checkpoint = Checkpoint(config, params, None)
+        else:
+            checkpoint = load_model(args.input)
         if args.output.suffix in SUFFIXES:
             save_pytorch(args.output, checkpoint)
         else:

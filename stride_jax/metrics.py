@@ -1,4 +1,4 @@
-"""Scores of forecasts: means by MSE and MAE, sample paths by CRPS and coverage.
+"""Scores of forecasts: means by MSE and MAE, sample paths by CRPS.
 
 All work on one window and average over its steps and variables; the caller averages over windows.
 """

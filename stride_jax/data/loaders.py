@@ -177,7 +177,7 @@ def _number(cell: str) -> float | None:
 def _from_table(table: dict[str, pd.Series], columns: Sequence[str] | None) -> Series:
     """A series out of a table of text cells."""
     times, used = _clock(table)
-    if times is not None and (back := np.diff(times) < np.timedelta64(0)).any():
+    if times is not None and (back := np.diff(times) < np.timedelta64(0, "us")).any():
         row = int(np.argmax(back)) + 1
         order = f"{times[row]} comes after {times[row - 1]}"
         raise InputError(f"time goes backwards in data row {row + 1}: {order}; sort by time")

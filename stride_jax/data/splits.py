@@ -100,7 +100,8 @@ def prepare(config: DataConfig, series: Series) -> ForecastData:
     scheme = split_scheme(config.source, config.split)
     splits = split_rows(len(series.values), config.context_len, scheme)
     train = series.values[slice(*splits.train)]
-    mean, std = train.mean(axis=0), train.std(axis=0)
-    std = np.where(std == 0, 1.0, std)
+    constant = np.ptp(train, axis=0) == 0  # its computed std is rounding, not always 0
+    mean = np.where(constant, train[0], train.mean(axis=0))
+    std = np.where(constant, 1.0, train.std(axis=0))
     values = ((series.values - mean[None]) / std[None]).astype(np.float32)
     return ForecastData(values, mean, std, series.names, series.times, splits)
