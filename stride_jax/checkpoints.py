@@ -113,7 +113,7 @@ def _check_leaves(path: Path, expected: Any, found: Any) -> None:
 class RunStore:
     """The checkpoints of one training run, saved asynchronously: `last/` and `best/`, one each.
 
-    `last` holds the whole state and is what `--run.resume` continues; `best` holds the parameters
+    `last` holds the whole state and is what `--resume` continues; `best` holds the parameters
     with the lowest validation error and is what `load` reads.
     """
 

@@ -46,10 +46,12 @@ def load_config(name_or_path: str, directory: Path, expected: type[T]) -> T:
 def parse(argv: Sequence[str], directory: Path, default: T, prog: str) -> T:
     """`--config NAME_OR_PATH` first, then any field by its dotted name.
 
+    `--resume` is short for `--run.resume True`.
+
     An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
     lists every field with its meaning and default.
     """
-    rest, chosen = list(argv), default
+    rest, chosen = ["--run.resume=True" if arg == "--resume" else arg for arg in argv], default
     for i, arg in enumerate(rest):
         if arg == "--config" or arg.startswith("--config="):
             inline = arg.partition("=")[2]
@@ -60,7 +62,10 @@ def parse(argv: Sequence[str], directory: Path, default: T, prog: str) -> T:
             chosen = load_config(value, directory, type(default))
             break
     known = ", ".join(sorted(p.stem for p in directory.glob("*.py")))
-    description = f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}."
+    description = (
+        f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}; "
+        "--resume goes on with a stopped run."
+    )
     return tyro.cli(
         type(default),
         prog=prog,
@@ -80,5 +85,5 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; go on with --run.resume True", file=sys.stderr)
+        print("stopped; go on with --resume", file=sys.stderr)
         sys.exit(130)

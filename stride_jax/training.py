@@ -233,11 +233,11 @@ class Trainer:
         stored = self.store.last_config()
         if stored is None:
             if self.run.resume:
-                raise InputError(f"nothing to resume in {self.run.out!r}; leave out run.resume.")
+                raise InputError(f"nothing to resume in {self.run.out!r}; leave out --resume.")
             return
         if not self.run.resume:
             raise InputError(
-                f"{self.run.out!r} already holds a run; continue it with --run.resume True or "
+                f"{self.run.out!r} already holds a run; continue it with --resume or "
                 "give another --run.out."
             )
         changed = [k for k, v in self.config.items() if k != "run" and stored.get(k) != v]

@@ -1,12 +1,14 @@
 """Largest absolute error of the port against the original's recorded outputs, case by case.
 
-`python tools/parity.py --out docs/results/parity.json` reads `tests/golden/*.npz`.
+`python tools/parity.py --out docs/results/parity.json` reads `tests/golden/*.npz`,
+and with the extra `torch` also the `.pth` files there.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 from pathlib import Path
 from typing import Any
@@ -24,17 +26,18 @@ from stride_jax.processes import window_process
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
 
-def compare(path: Path) -> dict[str, Any]:
+def compare(path: Path, weights: Path | None = None) -> dict[str, Any]:
     """A row: errors of the outputs at all positions and of the rolled forecast.
 
-    The last one is that of bfloat16 compute, as an RMS over the std of the outputs.
+    The last one is that of bfloat16 compute, as an RMS over the std of the outputs. The parameters
+    are those of the case, or read from the state dict `weights`.
     """
     with np.load(path) as case:
         recorded = {name: case[name] for name in case.files}
     settings = json.loads(str(recorded["config"]))
     arrays = {n.removeprefix("param/"): v for n, v in recorded.items() if n.startswith("param/")}
     config, params = load_pytorch(
-        arrays,
+        arrays if weights is None else weights,
         activation=settings["activation"],
         instance_norm="window" if settings["use_norm"] else None,
         covariate=settings["covariate"],
@@ -56,7 +59,7 @@ def compare(path: Path) -> dict[str, Any]:
         config=DecodeConfig(int(recorded["rolled_horizon"])),
     )
     return {
-        "case": path.stem,
+        "case": (weights or path).name,
         "outputs": float(max(errors)),
         "rolled": float(np.abs(rolled - recorded["rolled"]).max()),
         "bfloat16 rms / std": float(np.sqrt(np.mean((half - recorded[names[0]]) ** 2)) / spread),
@@ -70,6 +73,8 @@ def main() -> None:
     args = parser.parse_args()
     cases = sorted(GOLDEN.glob("target_*.npz")) + sorted(GOLDEN.glob("draft_*.npz"))
     rows = [compare(path) for path in cases]
+    if importlib.util.find_spec("torch"):
+        rows += [compare(path.with_suffix(".npz"), path) for path in sorted(GOLDEN.glob("*.pth"))]
     for row in rows:
         print(f"{row['case']:26} outputs {row['outputs']:.2e}  rolled {row['rolled']:.2e}")
     if args.out:
