@@ -136,7 +136,10 @@ class RunStore:
         self._save(self._best, step, {"params": checkpoint.params}, _describe(checkpoint))
 
     def _save(self, store: Any, step: int, tree: Any, config: Mapping[str, Any]) -> None:
-        store.save_async(step, tree, force=True, overwrite=True, custom_metadata=dict(config))
+        store.wait()  # one save at a time: the next one must not disturb what is being written
+        if any(found.step == step for found in store.checkpoints):
+            return  # resumed from an older step; what stands there is the same to the bit
+        store.save_async(step, tree, force=True, custom_metadata=dict(config))
 
     def last_config(self) -> dict[str, Any] | None:
         """The config stored with the last checkpoint; None when there is none."""

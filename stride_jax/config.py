@@ -323,6 +323,7 @@ class EvaluateConfig:
         repeats: timed calls; the median counts.
         seed: of the one key everything random is derived from.
         out: directory of the results.
+        plot_variable: variable in the picture; empty for the first.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -341,6 +342,7 @@ class EvaluateConfig:
     repeats: int = 5
     seed: int = 0
     out: str = "results"
+    plot_variable: str = ""
 
     def __post_init__(self) -> None:
         for name in ("num_draft", "stride", "batch_size", "timing_batch", "repeats"):

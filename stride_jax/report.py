@@ -21,7 +21,7 @@ import numpy as np
 
 from stride_jax import benchmark
 from stride_jax.benchmark import Pair
-from stride_jax.config import EvaluateConfig
+from stride_jax.config import EvaluateConfig, nearest
 from stride_jax.coupling import EXACT
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
@@ -131,11 +131,20 @@ def write_results(out: Path, results: dict[str, Any]) -> None:
 def save_picture(
     out: Path, config: EvaluateConfig, data: ForecastData, pair: Pair, sigma: float
 ) -> Path:
-    """Decodes the middle test window and draws its first variable to `forecast.png`."""
+    """Decodes the middle test window and draws one variable to `forecast.png`.
+
+    Raises:
+        InputError: `config.plot_variable` is not in the data.
+    """
+    name = config.plot_variable or data.names[0]
+    if name not in data.names:
+        raise InputError(f"no variable {name!r} to plot. {nearest(name, list(data.names))}")
+    variable = data.names.index(name)
     horizon = max(config.horizons)
     windows = benchmark.test_windows(config, data, horizon)
     values = jnp.asarray(data.values)
-    middle = jnp.asarray([windows.num_starts // 2])
+    skipped = variable if windows.separate else 0  # windows are laid out variable-major
+    middle = jnp.asarray([windows.num_starts * skipped + windows.num_starts // 2])
     series = windows.gather(values, middle)
     context, key = series[:, :-horizon], jax.random.key(config.seed)
     methods = benchmark.methods(pair, config, horizon, sigma)
@@ -145,7 +154,8 @@ def save_picture(
     )
 
     def units(x: jax.Array) -> np.ndarray:
-        return np.asarray(x)[0, ..., 0] * data.std[0] + data.mean[0]
+        shown = np.asarray(x)[0, ..., 0 if windows.separate else variable]
+        return shown * data.std[variable] + data.mean[variable]
 
     picture = Picture(
         context=units(context)[-2 * horizon :],
@@ -156,9 +166,9 @@ def save_picture(
         proposal=units(info.proposal),
         kind=np.asarray(info.kind)[0],
         patch_len=pair.target.patch_len,
-        title=f"{config.data.source}, test window {int(middle[0])}, horizon {horizon}; "
+        title=f"{config.data.source}, test window {windows.num_starts // 2}, horizon {horizon}; "
         f"rule {spoken.rule}, K = {config.num_draft}, sigma = {sigma:.3f} (standardised)",
-        unit=data.names[0],
+        unit=name,
     )
     save_forecast(out / "forecast.png", picture)
     return out / "forecast.png"

@@ -204,7 +204,8 @@ class Trainer:
         Raises:
             InputError: the directory holds another run, or no run to resume, or too few windows.
         """
-        self.task, self.optim, self.run, self.config = task, optim, run, config
+        self.task, self.optim, self.run = task, optim, run
+        self.config = json.loads(json.dumps(config))  # as it comes back: tuples are lists
         full = task.train.count // optim.batch_size
         self.steps_per_epoch = min(full, optim.steps_per_epoch or full)
         if full == 0:
@@ -226,7 +227,11 @@ class Trainer:
             bad_epochs=jnp.zeros((), jnp.int32),
         )
         self.store = RunStore(Path(run.out))
-        self._resume_or_start()
+        try:
+            self._resume_or_start()
+        except BaseException:
+            self.store.close()
+            raise
         self.log_path = Path(run.out) / "log.jsonl"
 
     def _resume_or_start(self) -> None:
@@ -254,13 +259,15 @@ class Trainer:
         """Trains to the end and returns the last parameters; the best ones are on disk."""
         total = self.optim.epochs * self.steps_per_epoch
         done = int(self.state.step)
-        with tqdm(total=total, initial=done, disable=None, unit="step") as bar:
-            for epoch in range(done // self.steps_per_epoch, self.optim.epochs):
-                if int(self.state.bad_epochs) >= self.optim.patience:
-                    break
-                self.run_steps(epoch, (epoch + 1) * self.steps_per_epoch, bar)
-                self._end_epoch(epoch)
-        self.store.close()
+        try:
+            with tqdm(total=total, initial=done, disable=None, unit="step") as bar:
+                for epoch in range(done // self.steps_per_epoch, self.optim.epochs):
+                    if int(self.state.bad_epochs) >= self.optim.patience:
+                        break
+                    self.run_steps(epoch, (epoch + 1) * self.steps_per_epoch, bar)
+                    self._end_epoch(epoch)
+        finally:
+            self.store.close()
         return Checkpoint(self.task.model, self.state.params, self.task.context_len)
 
     def run_steps(self, epoch: int, stop: int, bar: tqdm[Any]) -> None:

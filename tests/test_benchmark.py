@@ -179,10 +179,26 @@ def test_no_committed_table_is_stale() -> None:
     assert not stale, f"run: python -m stride_jax.report {' '.join(map(str, stale))}"
 
 
-def test_the_picture_is_drawn(tmp_path: Path, data: ForecastData) -> None:
-    """A broken picture would only be seen by a reader of the docs."""
+def test_the_picture_is_drawn_of_the_chosen_variable(
+    tmp_path: Path, data: ForecastData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken picture, or one of another variable, would only be seen by a reader of the docs."""
     pair = benchmark.make_pair(TARGET, DRAFT, 32)
-    path = report.save_picture(tmp_path, settings(), data, pair, 0.5)
+    drawn: list[plots.Picture] = []
+    save = plots.save_forecast
+
+    def spy(path: Path, picture: plots.Picture) -> None:
+        drawn.append(picture)
+        save(path, picture)
+
+    monkeypatch.setattr(report, "save_forecast", spy)
+    config = settings("separate", plot_variable="b")
+    path = report.save_picture(tmp_path, config, data, pair, 0.5)
+    row = data.splits.test[0] + benchmark.test_windows(config, data, 20).num_starts // 2
+    truth = data.values[row + 32 : row + 52, 1] * data.std[1] + data.mean[1]
+    np.testing.assert_allclose(drawn[0].truth, truth, rtol=1e-5)
+    with pytest.raises(InputError, match="no variable 'c'"):
+        report.save_picture(tmp_path, settings(plot_variable="c"), data, pair, 0.5)
     assert path.read_bytes().startswith(b"\x89PNG")
     assert path.stat().st_size > 10_000
 

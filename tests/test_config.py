@@ -450,3 +450,9 @@ def test_other_endings_of_a_program(monkeypatch, capsys):
     with pytest.raises(ZeroDivisionError):
         cli.run(bug)
     assert cli.run(lambda argv: None) is None
+
+
+def test_resume_is_short_for_its_dotted_name():
+    """The flag that everyone tries first must work."""
+    config = cli.parse(["--resume"], CONFIGS, TrainConfig(), prog="train.py")
+    assert config.run.resume is True

@@ -160,10 +160,10 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
             break
         time.sleep(0.002)
     process.communicate()
-    if not any((tmp_path / "killed" / "last").glob("[0-9]*")):  # killed before the first save
-        run = run_training(tmp_path / "killed", resume=False)
-    else:
-        run = run_training(tmp_path / "killed", resume=True)
+    store = checkpoints.RunStore(tmp_path / "killed")
+    saved = store.last_config() is not None  # else killed before the first save was complete
+    store.close()
+    run = run_training(tmp_path / "killed", resume=saved)
     _, errors = run.communicate(timeout=120)
     assert run.returncode == 0, errors.decode()
     for part in ("best", "last"):
