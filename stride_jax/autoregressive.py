@@ -13,7 +13,7 @@ from stride_jax.decoding import (
     DecodeInfo,
     check_inputs,
     decode_batch,
-    num_patches,
+    layout,
     split_keys,
 )
 from stride_jax.processes import WindowProcess
@@ -61,9 +61,7 @@ def _decode(
     *,
     config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
-    count = num_patches(config.horizon, target.patch_len)
-    shape = (target.patch_len, context.shape[-1])
-    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), shape)
+    count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
 
     def one(key: jax.Array, context: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         def step(
@@ -72,7 +70,7 @@ def _decode(
             key, state = carry
             keys = split_keys(key)
             mean = target.law(state).mean
-            patch = mean + scale * jax.random.normal(keys.fresh, shape, jnp.float32)
+            patch = mean + scale * jax.random.normal(keys.fresh, scale.shape, jnp.float32)
             return (keys.next, target.append(state, patch)), patch
 
         _, patches = jax.lax.scan(step, (key, target.init(context)), length=count)
@@ -82,9 +80,9 @@ def _decode(
             rounds=jnp.asarray(count, jnp.int32),
             target_passes=jnp.asarray(count, jnp.int32),
             kind=jnp.full(count, AUTOREGRESSIVE, jnp.int32),
-            proposal=jnp.full((count, *shape), jnp.nan),
+            proposal=jnp.full((count, *scale.shape), jnp.nan),
         )
         # [N, P, C] -> [N * P, C]
-        return patches.reshape(-1, shape[1])[: config.horizon], info
+        return patches.reshape(-1, scale.shape[1])[: config.horizon], info
 
     return decode_batch(one, key, context, series_index)

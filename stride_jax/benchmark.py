@@ -21,7 +21,8 @@ from stride_jax import metrics
 from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.calibrate import calibrate_sigma
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DecodeConfig, EvaluateConfig, check_context, to_dict
+from stride_jax.config import DecodeConfig, EvaluateConfig, check_context
+from stride_jax.config_json import to_dict
 from stride_jax.coupling import RuleParams
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, make_windows, padded_batches

@@ -10,7 +10,8 @@ import jax
 import numpy as np
 from orbax.checkpoint.experimental import v1 as ocp
 
-from stride_jax.config import TimerXLConfig, from_dict, to_dict
+from stride_jax.config import TimerXLConfig
+from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params
 

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from stride_jax.config import nearest
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, nearest
 
 T = TypeVar("T")
 

@@ -7,15 +7,11 @@ command-line programs prints them.
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from stride_jax.errors import InputError
-
-T = TypeVar("T")
 
 
 def _require(condition: bool, message: str) -> None:
@@ -366,58 +362,3 @@ def check_context(context_len: int, patch_len: int) -> None:
         context_len >= patch_len and context_len % patch_len == 0,
         f"context_len {context_len} must be a positive multiple of patch_len {patch_len}.",
     )
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """A sentence that suggests the known name closest to `name`, or lists them all."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as JSON-ready dictionaries."""
-    return dataclasses.asdict(config)
-
-
-def from_dict(cls: type[T], values: Any) -> T:
-    """The inverse of `to_dict`.
-
-    Raises:
-        InputError: not a dictionary, an unknown field (the nearest name is suggested), a missing
-            one without a default, a wrong type, or a value that the config itself refuses.
-    """
-    if not isinstance(values, dict):
-        raise InputError(f"{cls.__name__} needs a dictionary of its fields, got {values!r}.")
-    hints = get_type_hints(cls)
-    for name in values:
-        if name not in hints:
-            raise InputError(f"{cls.__name__} has no field {name!r}. {nearest(name, list(hints))}")
-    found = {name: _convert(name, hints[name], value) for name, value in values.items()}
-    try:
-        return cls(**found)
-    except TypeError as error:  # a field without a default
-        raise InputError(f"{cls.__name__}: {error}.") from error
-
-
-def _convert(name: str, hint: Any, value: Any) -> Any:
-    """`value` (from JSON) as the annotated type of the field `name`."""
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise InputError(f"field {name!r} must be a dictionary of fields, got {value!r}.")
-        return from_dict(hint, value)
-    origin, args = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        allowed = value in args
-    elif origin in (Union, types.UnionType):
-        return value if value is None else _convert(name, args[0], value)
-    elif origin is tuple:
-        if isinstance(value, (list, tuple)):
-            return tuple(_convert(name, args[0], item) for item in value)
-        allowed = False
-    elif hint is float:
-        allowed = isinstance(value, (int, float)) and not isinstance(value, bool)
-    else:
-        allowed = type(value) is hint
-    if not allowed:
-        raise InputError(f"field {name!r} must be {hint}, got {value!r}.")
-    return value

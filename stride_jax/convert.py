@@ -19,7 +19,8 @@ import numpy as np
 
 from stride_jax import checkpoints
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import TimerXLConfig, from_dict, to_dict
+from stride_jax.config import TimerXLConfig
+from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params
 

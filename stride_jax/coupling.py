@@ -13,8 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax import gaussian
-from stride_jax.config import nearest
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, nearest
 
 
 class RuleParams(NamedTuple):

@@ -59,6 +59,12 @@ def num_patches(horizon: int, patch_len: int) -> int:
     return -(-horizon // patch_len)
 
 
+def layout(horizon: int, patch_len: int, num_vars: int, sigma: Any) -> tuple[int, jax.Array]:
+    """N, and sigma as float32 of the shape of a patch, `[P, C]`."""
+    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (patch_len, num_vars))
+    return num_patches(horizon, patch_len), scale
+
+
 def check_scalar(name: str, value: Any, *, at_least: float) -> None:
     """Raises InputError unless a concrete `value` is a finite number, at least `at_least`."""
     if np.ndim(value) != 0:

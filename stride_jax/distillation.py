@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from stride_jax import losses
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DistillConfig, TimerXLConfig, check_context, to_dict
+from stride_jax.config import DistillConfig, TimerXLConfig, check_context
+from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, TimerXL, init_params, make_predict

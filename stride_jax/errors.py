@@ -1,4 +1,8 @@
-"""The one exception that means "your input, not our code"."""
+"""The one exception that means "your input, not our code", and how to word it."""
+
+from __future__ import annotations
+
+import difflib
 
 
 class InputError(ValueError):
@@ -7,3 +11,9 @@ class InputError(ValueError):
     The message names the offending value and says what to do. The command-line programs print it
     as one line and exit with status 2; any other exception is a bug and keeps its traceback.
     """
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A sentence that suggests the known name closest to `name`, or lists them all."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."

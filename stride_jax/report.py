@@ -19,12 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax import benchmark
+from stride_jax import benchmark, theory
 from stride_jax.benchmark import Pair
-from stride_jax.config import EvaluateConfig, nearest
+from stride_jax.config import EvaluateConfig
 from stride_jax.coupling import EXACT
 from stride_jax.data.splits import ForecastData
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, nearest
 from stride_jax.plots import Picture, save_forecast
 
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -43,9 +43,11 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "CRPS": _number("crps", ".4f"),
     "acceptance": _number("acceptance", ".1%"),
     "patches/round": _number("patches_per_round", ".2f"),
+    "predicted": _number("predicted_patches", ".2f"),
     "target passes": _number("target_passes", ".2f"),
     "seconds": _number("seconds", ".4f"),
     "speedup": _number("speedup", ".2f"),
+    "paper's formula": _number("predicted_speedup", ".2f"),
 }
 
 
@@ -64,14 +66,17 @@ def _guarantee(row: dict[str, Any]) -> str:
 
 def table(results: dict[str, Any]) -> str:
     """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
-    config, rows = results["config"], results["rows"]
+    config = results["config"]
+    rows = [{**row, **_predictions(row, results["rows"])} for row in results["rows"]]
     first = rows[0]
     every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
     lines = [
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
         f"window process, {every} of the test split, standardised units; "
         f"sigma {results['sigma']:.3f}; seconds for a batch of {first['batch']}, "
-        f"median of {config['repeats']}, on {_machine(results)}."
+        f"median of {config['repeats']}, on {_machine(results)}. Predicted patches a round and the "
+        "paper's formula for the speedup take the measured acceptance and draft cost, and a "
+        "verification as dear as one target pass."
     ]
     headings = {
         "point": "Point forecasts (mean paths)",
@@ -83,6 +88,24 @@ def table(results: dict[str, Any]) -> str:
         used = [c for c in COLUMNS if any(COLUMNS[c](row) for row in chosen)]
         lines += ["", f"**{heading}**", "", *_markdown(used, chosen)]
     return "\n".join(lines) + "\n"
+
+
+def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What the paper's formulas expect from the acceptance and the cost of a draft step."""
+    if row["method"] != "speculative":
+        return {"predicted_patches": None, "predicted_speedup": None}
+    seconds = {
+        other["method"]: other["seconds"]
+        for other in rows
+        if other["method"] != "speculative"
+        and (other["kind"], other["horizon"]) == (row["kind"], row["horizon"])
+    }
+    cost = seconds["draft"] / seconds["autoregressive"]
+    acceptance, num_draft = row["acceptance"], row["num_draft"]
+    return {
+        "predicted_patches": theory.patches_per_round(acceptance, num_draft),
+        "predicted_speedup": theory.speedup(acceptance, num_draft, cost),
+    }
 
 
 def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:

@@ -24,7 +24,7 @@ from stride_jax.decoding import (
     check_inputs,
     check_scalar,
     decode_batch,
-    num_patches,
+    layout,
     split_keys,
 )
 from stride_jax.errors import InputError
@@ -119,9 +119,7 @@ def _decode(
     *,
     config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
-    count = num_patches(config.horizon, target.patch_len)
-    shape = (target.patch_len, context.shape[-1])
-    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), shape)
+    count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
     body = functools.partial(
         decode_round,
         target=target,
@@ -144,7 +142,7 @@ def _decode(
             proposal=state.proposal[:count],
         )
         # [N, P, C] -> [N * P, C]
-        forecast = state.patches[:count].reshape(count * shape[0], shape[1])
+        forecast = state.patches[:count].reshape(-1, scale.shape[1])
         return forecast[: config.horizon], info
 
     return decode_batch(one, key, context, series_index)

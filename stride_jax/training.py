@@ -19,14 +19,8 @@ from tqdm import tqdm
 
 from stride_jax import losses
 from stride_jax.checkpoints import Checkpoint, RunStore, host_copy
-from stride_jax.config import (
-    DataConfig,
-    OptimConfig,
-    RunConfig,
-    TimerXLConfig,
-    TrainConfig,
-    to_dict,
-)
+from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, batch_index, epoch_order, make_windows, padded_batches
 from stride_jax.errors import InputError

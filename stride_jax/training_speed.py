@@ -19,14 +19,8 @@ import numpy as np
 from tqdm import tqdm
 
 from stride_jax.benchmark import environment
-from stride_jax.config import (
-    DataConfig,
-    OptimConfig,
-    RunConfig,
-    TimerXLConfig,
-    TrainConfig,
-    to_dict,
-)
+from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.config_json import to_dict
 from stride_jax.data.splits import prepare
 from stride_jax.data.windows import epoch_order
 from stride_jax.models.timer_xl import init_params

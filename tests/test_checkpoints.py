@@ -12,7 +12,8 @@ from orbax.checkpoint.experimental import v1 as ocp
 
 from stride_jax import checkpoints
 from stride_jax.checkpoints import Checkpoint, RunStore
-from stride_jax.config import TimerXLConfig, to_dict
+from stride_jax.config import TimerXLConfig
+from stride_jax.config_json import to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
 

@@ -24,9 +24,8 @@ from stride_jax.config import (
     RunConfig,
     TimerXLConfig,
     TrainConfig,
-    from_dict,
-    to_dict,
 )
+from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
 

@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 
 from stride_jax import checkpoints
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import TimerXLConfig, to_dict
+from stride_jax.config import TimerXLConfig
+from stride_jax.config_json import to_dict
 from stride_jax.convert import find_model, load_model, load_pytorch, main, save_pytorch, to_pytorch
 from stride_jax.errors import InputError
 from stride_jax.models import init_params

@@ -13,6 +13,7 @@ LEVELS = {
     "stride_jax.errors": 0,
     "stride_jax.types": 0,
     "stride_jax.config": 0,
+    "stride_jax.config_json": 0,
     "stride_jax.gaussian": 1,
     "stride_jax.normalization": 1,
     "stride_jax.metrics": 1,
