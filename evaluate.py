@@ -22,6 +22,8 @@ def main(argv: Sequence[str]) -> None:
     data = load_data(config.data)
     target, draft = find_model(config.target), find_model(config.draft)
     pair = make_pair(target, draft, config.data.context_len)
+    report.plotted(config, data)  # mistakes show before the work, not after
+    report.make_directory(Path(config.out))
     results = evaluate(config, data, pair, progress=print)
     report.write_results(Path(config.out), results)
     print(report.table(results))

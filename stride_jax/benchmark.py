@@ -20,10 +20,10 @@ import numpy as np
 from stride_jax import metrics
 from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.calibrate import calibrate_sigma
-from stride_jax.checkpoints import Checkpoint
+from stride_jax.checkpoints import Checkpoint, check_trained_context
 from stride_jax.config import DecodeConfig, EvaluateConfig, check_context
 from stride_jax.config_json import to_dict
-from stride_jax.coupling import RuleParams
+from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, make_windows, padded_batches
 from stride_jax.decoding import DecodeInfo
@@ -72,6 +72,12 @@ def make_pair(target: Checkpoint, draft: Checkpoint, context_len: int) -> Pair:
             f"{draft.model.patch_len}."
         )
     check_context(context_len, patch_len)
+    check_trained_context(target, context_len)
+    if draft.context_len and draft.context_len > context_len:
+        raise InputError(
+            f"the draft was trained on a context of {draft.context_len} steps, longer than "
+            f"data.context_len {context_len}."
+        )
     short = draft.context_len if draft.context_len and draft.context_len < context_len else None
     return Pair(
         window_process(make_predict(target.model, target.params), patch_len),
@@ -181,16 +187,21 @@ def _sums(paths: jax.Array, truth: jax.Array, weight: jax.Array) -> dict[str, ja
 def time_decode(
     method: Method, key: jax.Array, context: jax.Array, repeats: int
 ) -> tuple[float, float]:
-    """`(median seconds of a call, seconds of the first call)`; the first one compiles."""
+    """`(median seconds of a call, seconds of the first call)`; the first one compiles.
+
+    How long a speculative decode takes depends on its draws, so every repeat has a key of its own,
+    `fold_in(key, repeat)`.
+    """
     index = jnp.arange(context.shape[0])
 
-    def once() -> float:
+    def once(repeat: int) -> float:
+        folded = jax.block_until_ready(jax.random.fold_in(key, repeat))
         start = time.perf_counter()
-        jax.block_until_ready(method.decode(key, context, index))
+        jax.block_until_ready(method.decode(folded, context, index))
         return time.perf_counter() - start
 
-    first = once()
-    return statistics.median(once() for _ in range(repeats)), first
+    first = once(0)
+    return statistics.median(once(repeat) for repeat in range(1, repeats + 1)), first
 
 
 def evaluate(
@@ -210,18 +221,21 @@ def evaluate(
     Returns:
         A dictionary with rows (a list), sigma, hardware, versions, config and key.
     """
-    values = jnp.asarray(data.values)
+    for rule in config.rules:
+        find_rule(rule)
+    split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}
+    machine, values = environment(), jnp.asarray(data.values)
     sigma = config.sigma or sigma_of(config, data, pair)
     rows = []
-    for horizon in config.horizons:
-        windows = test_windows(config, data, horizon)
+    for horizon, windows in split.items():
         spaced = np.linspace(0, windows.count - 1, config.timing_batch).astype(int)
         context = _gather(values, jnp.asarray(spaced), windows)[:, :-horizon]
         for number, method in enumerate(methods(pair, config, horizon, sigma)):
             label = method.rule or method.name
             progress(f"horizon {horizon}: {label}, {windows.count} windows")
-            key = jax.random.fold_in(jax.random.key(config.seed), number)
+            key = jax.random.key(config.seed)
             seconds, first = time_decode(method, key, context, config.repeats)
+            key = jax.random.fold_in(key, number)
             scores = score(method, key, values, windows, horizon, config)
             rows.append(
                 {
@@ -247,7 +261,7 @@ def evaluate(
     return {
         "rows": rows,
         "sigma": sigma,
-        **environment(),
+        **machine,
         "config": to_dict(config),
         "key": config.seed,
     }

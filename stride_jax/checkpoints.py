@@ -61,8 +61,10 @@ def load(path: str | Path) -> Checkpoint:
     stored, tree = metadata.custom_metadata, metadata.metadata
     if tree is None:
         raise InputError(f"{path} is damaged: the description of its arrays cannot be read.")
-    if not isinstance(stored, dict) or "model" not in stored:
-        raise InputError(f"{path} holds no stride-jax config; it was not written by stride-jax.")
+    if not isinstance(stored, dict) or not {"model", "context_len"} <= set(stored):
+        raise InputError(
+            f"{path} is no forecaster written by stride-jax; give a run directory or its best/."
+        )
     model = from_dict(TimerXLConfig, stored["model"])
     shapes = jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -109,6 +111,15 @@ def _check_leaves(path: Path, expected: Any, found: Any) -> None:
     ]
     if problems:
         raise InputError(f"{path} does not fit its config: " + "; ".join(problems) + ".")
+
+
+def check_trained_context(target: Checkpoint, context_len: int) -> None:
+    """Raises InputError when a target would see another context than it was trained on."""
+    if target.context_len not in (None, context_len):
+        raise InputError(
+            f"the target was trained on a context of {target.context_len} steps, data.context_len "
+            f"is {context_len}; set --data.context_len {target.context_len}."
+        )
 
 
 class RunStore:

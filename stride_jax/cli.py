@@ -50,7 +50,9 @@ def parse(argv: Sequence[str], directory: Path, default: T, prog: str) -> T:
     An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
     lists every field with its meaning and default.
     """
-    rest, chosen = ["--run.resume=True" if arg == "--resume" else arg for arg in argv], default
+    resumes = hasattr(default, "run")
+    short = {"--resume": "--run.resume=True"} if resumes else {}
+    rest, chosen = [short.get(arg, arg) for arg in argv], default
     for i, arg in enumerate(rest):
         if arg == "--config" or arg.startswith("--config="):
             inline = arg.partition("=")[2]
@@ -61,10 +63,9 @@ def parse(argv: Sequence[str], directory: Path, default: T, prog: str) -> T:
             chosen = load_config(value, directory, type(default))
             break
     known = ", ".join(sorted(p.stem for p in directory.glob("*.py")))
-    description = (
-        f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}; "
-        "--resume goes on with a stopped run."
-    )
+    description = f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}."
+    if resumes:
+        description += " --resume goes on with a stopped run."
     return tyro.cli(
         type(default),
         prog=prog,
@@ -84,5 +85,5 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("stopped; go on with --resume", file=sys.stderr)
+        print("stopped; a training run goes on with --resume", file=sys.stderr)
         sys.exit(130)

@@ -7,6 +7,7 @@ command-line programs prints them.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -293,6 +294,9 @@ class DecodeConfig:
     rule: str | Callable[..., Any] = "maximal"
 
     def __post_init__(self) -> None:
+        for name in ("horizon", "num_draft"):
+            value = getattr(self, name)
+            _require(isinstance(value, int), f"{name} must be a whole number, got {value!r}.")
         _require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}.")
         _require(self.num_draft >= 0, f"num_draft must be at least 0, got {self.num_draft}.")
 
@@ -349,8 +353,12 @@ class EvaluateConfig:
             len(self.horizons) > 0 and min(self.horizons) >= 1,
             f"horizons must be at least one, each at least 1, got {self.horizons}.",
         )
-        _require(self.bias >= 1, f"bias must be at least 1, got {self.bias}.")
-        _require(self.tolerance >= 0, f"tolerance must not be negative, got {self.tolerance}.")
+        _require(1 <= self.bias < math.inf, f"bias must be at least 1, got {self.bias}.")
+        _require(
+            0 <= self.tolerance < math.inf,
+            f"tolerance must be finite and not negative, got {self.tolerance}.",
+        )
+        _require(len(self.rules) > 0, "rules must name at least one rule.")
         _require(
             self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."
         )

@@ -112,7 +112,7 @@ def _read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         if path.suffix == ".npz":
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
                 return {k: file[k] for k in file.files if k != METADATA}, (
-                    json.loads(str(file[METADATA])) if METADATA in file.files else {}
+                    json.loads(bytes(file[METADATA])) if METADATA in file.files else {}
                 )
         if path.suffix == ".safetensors":
             from safetensors import safe_open
@@ -171,9 +171,15 @@ def load_pytorch(
     settings = {"activation": activation, "instance_norm": instance_norm, "covariate": covariate}
     if isinstance(path_or_arrays, Mapping):
         arrays = dict(path_or_arrays)
-    else:
-        arrays, _ = _read_file(Path(path_or_arrays))
-    return _from_arrays(arrays, settings)
+        return _from_arrays(arrays, settings)
+    arrays, meta = _read_file(Path(path_or_arrays))
+    config, params = _from_arrays(arrays, settings)
+    if meta and load_model(path_or_arrays).model != config:
+        raise InputError(
+            f"{path_or_arrays} was written by stride-jax with another config than the keywords "
+            "say; read it with load_model."
+        )
+    return config, params
 
 
 def _from_arrays(
@@ -222,12 +228,16 @@ def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
 def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
     """Writes `.safetensors` or `.npz` with the original's names; our config goes beside them.
 
+    In `.safetensors` it is metadata; in `.npz` an extra uint8 array `stride_jax` (JSON), to be
+    dropped before the original loads the rest strictly.
+
     Raises:
         InputError: another suffix, or a file that already exists.
     """
     path = Path(path)
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
+    path.parent.mkdir(parents=True, exist_ok=True)
     arrays = to_pytorch(checkpoint.model, checkpoint.params)
     meta = {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
     if path.suffix == ".safetensors":
@@ -235,7 +245,10 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
 
         save_file(arrays, path, metadata={METADATA: json.dumps(meta)})
     elif path.suffix == ".npz":
-        content: dict[str, Any] = {**arrays, METADATA: np.array(json.dumps(meta))}
+        content: dict[str, Any] = {
+            **arrays,
+            METADATA: np.frombuffer(json.dumps(meta).encode(), np.uint8),
+        }
         np.savez(path, **content)
     else:
         raise InputError(f"cannot write {path}: give .safetensors or .npz.")

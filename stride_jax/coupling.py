@@ -71,6 +71,12 @@ def leading(accepted: jax.Array) -> jax.Array:
     return jnp.sum(jnp.cumprod(accepted.astype(jnp.int32))).astype(jnp.int32)
 
 
+def log_uniform(key: jax.Array, count: int) -> jax.Array:
+    """`log u` of `[count]` uniform draws, never minus infinity; `key` is consumed."""
+    tiny = jnp.finfo(jnp.float32).tiny
+    return jnp.log(jax.random.uniform(key, (count,), jnp.float32, minval=tiny))
+
+
 def log_ratios(current: Round) -> jax.Array:
     """`log p(x) - log q(x)` of each proposal, `[K]`."""
     ratio = jax.vmap(gaussian.log_ratio, in_axes=(0, 0, 0, None))
@@ -90,8 +96,7 @@ def maximal(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     from float32.
     """
     num_draft = current.proposals.shape[0]
-    uniform = jax.random.uniform(key, (num_draft,))
-    count = leading(jnp.log(uniform) <= log_ratios(current))
+    count = leading(log_uniform(key, num_draft) <= log_ratios(current))
     first = jnp.minimum(count, num_draft - 1)
     means = current.target_mean[first], current.draft_mean[first]
     mirrored = gaussian.reflect(current.proposals[first], *means, current.sigma)
@@ -107,11 +112,10 @@ def resample(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     target's law, beta the acceptance rate; a larger bias leaves TV(p, q), a tolerance nothing.
     """
     num_draft = current.proposals.shape[0]
-    uniform = jax.random.uniform(key, (num_draft,))
     ratio = jnp.log(params.bias) + log_ratios(current)
     square = jnp.square(current.proposals - current.target_mean[:-1])
     close = jnp.mean(square, axis=(1, 2)) <= params.tolerance
-    count = leading((jnp.log(uniform) <= ratio) | (close & (params.tolerance > 0)))
+    count = leading((log_uniform(key, num_draft) <= ratio) | (close & (params.tolerance > 0)))
     return Outcome(count, current.target_mean[count] + current.sigma * current.fresh)
 
 

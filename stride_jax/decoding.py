@@ -95,6 +95,8 @@ def check_inputs(
             f"series_index must have one number a series, shape {shape[:-2]}, got "
             f"{np.shape(series_index)}."
         )
+    if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
+        raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
     if not isinstance(context, jax.core.Tracer):
         bad = ~np.isfinite(np.asarray(context, np.float32))
         if bad.any():
@@ -104,6 +106,10 @@ def check_inputs(
                 f"{where}; fill or drop them before forecasting."
             )
     _check_sigma(sigma, (patch_len, shape[-1]), sampling)
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    return np.dtype(value.dtype) if hasattr(value, "dtype") else np.asarray(value).dtype
 
 
 def _check_sigma(sigma: Any, patch: tuple[int, int], sampling: bool) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax import losses
-from stride_jax.checkpoints import Checkpoint
+from stride_jax.checkpoints import Checkpoint, check_trained_context
 from stride_jax.config import DistillConfig, TimerXLConfig, check_context
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
@@ -164,6 +164,7 @@ def distill(
     else:
         model = dataclasses.replace(init.model, dropout=config.dropout)
     check_context(config.data.context_len, target.model.patch_len)
+    check_trained_context(target, config.data.context_len)
     check_context(config.draft_context_len or config.data.context_len, model.patch_len)
     if model.patch_len != target.model.patch_len:
         raise InputError(

@@ -26,7 +26,7 @@ from scipy import stats
 
 from stride_jax.benchmark import environment
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import Outcome, Round, Rule, RuleParams, leading, log_ratios
+from stride_jax.coupling import Outcome, Round, Rule, RuleParams, leading, log_ratios, log_uniform
 from stride_jax.processes import WindowProcess, window_process
 from stride_jax.speculative import decode_speculative
 
@@ -104,8 +104,7 @@ def processes(problem: Problem) -> tuple[WindowProcess, WindowProcess]:
 def planted_recover(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     """A wrong rule: accepts like maximal, but recovers without mirroring the noise."""
     num_draft = current.proposals.shape[0]
-    uniform = jax.random.uniform(key, (num_draft,))
-    count = leading(jnp.log(uniform) <= log_ratios(current))
+    count = leading(log_uniform(key, num_draft) <= log_ratios(current))
     first = jnp.minimum(count, num_draft - 1)
     moved = current.target_mean[first] + current.proposals[first] - current.draft_mean[first]
     bonus = current.target_mean[-1] + current.sigma * current.fresh

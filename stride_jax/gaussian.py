@@ -14,7 +14,7 @@ from jax.scipy.stats import norm
 
 def sample(key: jax.Array, mean: jax.Array, sigma: jax.Array) -> jax.Array:
     """A draw from N(mean, sigma^2), `[P, C]`; `key` is consumed."""
-    return mean + sigma * jax.random.normal(key, mean.shape, mean.dtype)
+    return mean + sigma * jax.random.normal(key, mean.shape, jnp.float32)
 
 
 def mean_gap(mean_p: jax.Array, mean_q: jax.Array, sigma: jax.Array) -> jax.Array:

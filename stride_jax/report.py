@@ -74,9 +74,9 @@ def table(results: dict[str, Any]) -> str:
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
         f"window process, {every} of the test split, standardised units; "
         f"sigma {results['sigma']:.3f}; seconds for a batch of {first['batch']}, "
-        f"median of {config['repeats']}, on {_machine(results)}. Predicted patches a round and the "
-        "paper's formula for the speedup take the measured acceptance and draft cost, and a "
-        "verification as dear as one target pass."
+        f"median of {config['repeats']} draws, on {_machine(results)}. Predicted patches a round "
+        "and the paper's formula for the speedup take the measured acceptance and draft cost, the "
+        "horizon's number of patches, and a verification as dear as one target pass."
     ]
     headings = {
         "point": "Point forecasts (mean paths)",
@@ -94,17 +94,18 @@ def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, f
     """What the paper's formulas expect from the acceptance and the cost of a draft step."""
     if row["method"] != "speculative":
         return {"predicted_patches": None, "predicted_speedup": None}
-    seconds = {
-        other["method"]: other["seconds"]
+    alone = {
+        other["method"]: other
         for other in rows
         if other["method"] != "speculative"
         and (other["kind"], other["horizon"]) == (row["kind"], row["horizon"])
     }
-    cost = seconds["draft"] / seconds["autoregressive"]
-    acceptance, num_draft = row["acceptance"], row["num_draft"]
+    cost = alone["draft"]["seconds"] / alone["autoregressive"]["seconds"]
+    count = alone["autoregressive"]["target_passes"]  # N, a pass a patch
+    rounds = theory.rounds(row["acceptance"], row["num_draft"], int(count))
     return {
-        "predicted_patches": theory.patches_per_round(acceptance, num_draft),
-        "predicted_speedup": theory.speedup(acceptance, num_draft, cost),
+        "predicted_patches": count / rounds,
+        "predicted_speedup": count / rounds / (cost * row["num_draft"] + 1),
     }
 
 
@@ -143,12 +144,36 @@ def _machine(content: dict[str, Any]) -> str:
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
     """Writes `results.json` and `results.csv` into the directory."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_directory(out)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     with (out / "results.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(results["rows"][0]))
         writer.writeheader()
         writer.writerows(results["rows"])
+
+
+def plotted(config: EvaluateConfig, data: ForecastData) -> str:
+    """The variable in the picture.
+
+    Raises:
+        InputError: it is not in the data.
+    """
+    name = config.plot_variable or data.names[0]
+    if name not in data.names:
+        raise InputError(f"no variable {name!r} to plot. {nearest(name, list(data.names))}")
+    return name
+
+
+def make_directory(path: Path) -> None:
+    """Makes a directory for results.
+
+    Raises:
+        InputError: a file is in the way, or it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot write results to {path}: {error}") from error
 
 
 def save_picture(
@@ -159,9 +184,7 @@ def save_picture(
     Raises:
         InputError: `config.plot_variable` is not in the data.
     """
-    name = config.plot_variable or data.names[0]
-    if name not in data.names:
-        raise InputError(f"no variable {name!r} to plot. {nearest(name, list(data.names))}")
+    name = plotted(config, data)
     variable = data.names.index(name)
     horizon = max(config.horizons)
     windows = benchmark.test_windows(config, data, horizon)

@@ -87,7 +87,7 @@ def decode_speculative(
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32. A series' result does not
-        depend on the rest of its batch.
+        depend on the rest of its batch, up to float rounding of the batched model.
 
     Raises:
         InputError: unknown rule, different patch lengths, bias below 1 or negative tolerance, and
@@ -165,8 +165,8 @@ def initial_state(
         rounds=jnp.zeros((), jnp.int32),
         target=target.init(context),
         draft=draft.init(context),
-        patches=jnp.zeros(shape),
-        proposal=jnp.full(shape, jnp.nan),
+        patches=jnp.zeros(shape, jnp.float32),
+        proposal=jnp.full(shape, jnp.nan, jnp.float32),
         kind=jnp.zeros(room, jnp.int32),
         accepted=jnp.zeros(config.num_draft, jnp.int32),
         proposed=jnp.zeros(config.num_draft, jnp.int32),
@@ -203,10 +203,10 @@ def decode_round(
     """One round of one series: propose, verify, decide, commit."""
     num_draft = config.num_draft
     keys = split_keys(state.key)
-    fresh = jax.random.normal(keys.fresh, sigma.shape)
+    fresh = jax.random.normal(keys.fresh, sigma.shape, jnp.float32)
     if num_draft == 0:
         mean = target.law(state.target).mean
-        proposals = jnp.zeros((0, *sigma.shape))
+        proposals = jnp.zeros((0, *sigma.shape), jnp.float32)
         outcome = Outcome(jnp.zeros((), jnp.int32), mean + sigma * fresh)
     else:
         proposals, draft_mean = propose(keys.draft, state.draft, draft, sigma, num_draft)
@@ -214,12 +214,12 @@ def decode_round(
         current = Round(proposals, draft_mean, target_mean, sigma, fresh)
         outcome = find_rule(config.rule)(keys.rule, current, params)
     place = jnp.arange(num_draft + 1, dtype=jnp.int32)
-    padded = jnp.concatenate([proposals, jnp.full((1, *sigma.shape), jnp.nan)])
+    padded = jnp.concatenate([proposals, jnp.full((1, *sigma.shape), jnp.nan, jnp.float32)])
     kept = (place < outcome.num_accepted)[:, None, None]
     patches = jnp.where(kept, padded, outcome.patch[None])  # [K + 1, P, C]
     own = BONUS if num_draft else AUTOREGRESSIVE
     last = jnp.where(outcome.num_accepted == num_draft, own, RECOVERED)
-    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last)
+    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
     emitted = outcome.num_accepted + 1
     counts = (state.filled + place < count)[:-1]  # proposals that fall within the horizon
     zero = jnp.zeros((), jnp.int32)

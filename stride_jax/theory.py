@@ -11,6 +11,19 @@ def patches_per_round(acceptance: float, num_draft: int) -> float:
     return sum(acceptance**i for i in range(num_draft + 1))
 
 
+def rounds(acceptance: float, num_draft: int, num_patches: int) -> float:
+    """Expected rounds until `num_patches` are there; the last round may overshoot.
+
+    With m patches missing, `R(m) = 1 + sum_j P(a round gives j) R(m - j)`, `R(m <= 0) = 0`.
+    """
+    gives = [acceptance**i * (1 - acceptance) for i in range(num_draft)] + [acceptance**num_draft]
+    expected: list[float] = [0.0]
+    for missing in range(1, num_patches + 1):
+        rest = sum(p * expected[max(0, missing - i - 1)] for i, p in enumerate(gives))
+        expected.append(1 + rest)
+    return expected[num_patches]
+
+
 def speedup(
     acceptance: float, num_draft: int, draft_cost: float, verify_cost: float = 1.0
 ) -> float:

@@ -5,6 +5,7 @@ Everything random follows from one seed and the step number, so a resumed run co
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -227,6 +228,7 @@ class Trainer:
             self.store.close()
             raise
         self.log_path = Path(run.out) / "log.jsonl"
+        self._trim_log()
 
     def _resume_or_start(self) -> None:
         stored = self.store.last_config()
@@ -248,6 +250,14 @@ class Trainer:
                 f"{ {k: stored.get(k) for k in changed} }; resume with the same."
             )
         self.state = jax.tree.map(jnp.array, self.store.restore_last(self.state))
+
+    def _trim_log(self) -> None:
+        """Drops lines of steps that were lost with a kill; they are about to be done again."""
+        if self.log_path.exists():
+            lines = self.log_path.read_text().splitlines(keepends=True)
+            done = int(self.state.step)
+            kept = [x for x in lines if x.endswith("}\n") and json.loads(x)["step"] <= done]
+            self.log_path.write_text("".join(kept))
 
     def fit(self) -> Checkpoint:
         """Trains to the end and returns the last parameters; the best ones are on disk."""
@@ -278,13 +288,16 @@ class Trainer:
                 record["learning_rate"] = float(self.schedule(step - 1))
                 record["steps_per_second"] = (step - logged) / (now - clock)
                 self._log({"step": step, "epoch": epoch, **record})
-                bar.set_postfix(loss=f"{record['loss']:.4f}")
+                shown = ("loss", "grad_norm", "learning_rate")
+                bar.set_postfix({name: f"{record[name]:.3g}" for name in shown})
                 clock, logged = time.perf_counter(), step
             if step % self.run.save_every == 0 and step % self.steps_per_epoch:
+                self._check_finite(float(metrics["loss"]))
                 self.store.save_last(step, host_copy(self.state), self.config)
 
     def _end_epoch(self, epoch: int) -> None:
         error = self.validate(self.state.params, self.values)
+        self._check_finite(float(error))
         better = bool(error < self.state.best)
         bad = 0 if better else int(self.state.bad_epochs) + 1
         self.state = self.state._replace(
@@ -298,12 +311,17 @@ class Trainer:
             self.store.save_best(step, best)
         self.store.save_last(step, host, self.config)
 
-    def _log(self, record: dict[str, Any]) -> None:
-        if not np.isfinite(record.get("loss", 0.0)):
-            raise FloatingPointError(
-                f"the loss is {record['loss']} at step {record['step']}; the last checkpoint is "
-                "kept. Lower the learning rate or set optim.grad_clip."
+    def _check_finite(self, loss: float) -> None:
+        """Called before every save, so that a diverged state never replaces a good one."""
+        if not np.isfinite(loss):
+            raise InputError(
+                f"the loss is {loss} at step {int(self.state.step)}; the checkpoints before it are "
+                "kept. Lower optim.learning_rate or set optim.grad_clip, and start in another "
+                "run.out (--init_from takes the best checkpoint)."
             )
+
+    def _log(self, record: dict[str, Any]) -> None:
+        self._check_finite(record.get("loss", 0.0))
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("a") as file:
             file.write(json.dumps(record) + "\n")
@@ -326,7 +344,7 @@ def train(config: TrainConfig, data: ForecastData, init: Checkpoint | None = Non
     model = config.trained_model
     if init is None:
         params = init_params(jax.random.key(config.run.seed), model)
-    elif init.model != model:
+    elif dataclasses.replace(init.model, dropout=model.dropout, dtype=model.dtype) != model:
         raise InputError(f"init_from holds {init.model}, the config asks for {model}.")
     else:
         params = init.params

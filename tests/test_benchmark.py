@@ -225,6 +225,18 @@ def test_pairs_that_do_not_fit_are_refused() -> None:
         benchmark.make_pair(TARGET, DRAFT, 30)
 
 
+def test_mistakes_show_before_the_work(data: ForecastData) -> None:
+    """A misspelt rule or a horizon too long, found after half an hour, throws the rest away."""
+    pair = benchmark.make_pair(TARGET, DRAFT, 32)
+    said: list[str] = []
+    for wrong in ({"rules": ("maxmial",)}, {"horizons": (20, 5000)}):
+        with pytest.raises(InputError, match=r"maximal|5032 rows"):
+            benchmark.evaluate(settings(**wrong), data, pair, said.append)
+    assert said == []
+    with pytest.raises(InputError, match="trained on a context of 32"):
+        benchmark.make_pair(TARGET, DRAFT, 40)
+
+
 def test_a_shorter_draft_context_reaches_the_draft() -> None:
     """A draft trained on 16 steps must see 16, not the target's 32."""
     pair = benchmark.make_pair(TARGET, DRAFT, 32)

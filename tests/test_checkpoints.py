@@ -126,7 +126,8 @@ def test_each_misfit_is_named(problem, tmp_path):
 def test_another_tree_is_refused(tmp_path):
     """A checkpoint of something else would end in a traceback."""
     path = tmp_path / "odd"
-    ocp.save(path, {"weights": np.ones(3, np.float32)}, custom_metadata={"model": to_dict(MODEL)})
+    described = {"model": to_dict(MODEL), "context_len": None}
+    ocp.save(path, {"weights": np.ones(3, np.float32)}, custom_metadata=described)
     with pytest.raises(InputError, match="missing embedding/kernel"):
         checkpoints.load(path)
 

@@ -117,3 +117,19 @@ def test_speedup_formula(acceptance, num_draft, cost):
     # a verification that costs as much as the patches it yields buys nothing
     patches = theory.patches_per_round(acceptance, num_draft)
     assert theory.speedup(acceptance, num_draft, 0.0, verify_cost=patches) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("num_draft", "num_patches"), [(3, 1), (3, 4), (2, 8)])
+def test_expected_rounds_of_a_horizon_match_a_simulation(num_draft, num_patches):
+    """The prediction printed beside every measured row would promise patches past the horizon."""
+    rng = np.random.default_rng(0)
+    found = []
+    for _ in range(20_000):
+        filled = rounds = 0
+        while filled < num_patches:
+            kept = rng.random(num_draft) < 0.6
+            filled += 1 + int(np.cumprod(kept).sum())
+            rounds += 1
+        found.append(rounds)
+    expected = theory.rounds(0.6, num_draft, num_patches)
+    assert abs(np.mean(found) - expected) < 5 * np.std(found) / np.sqrt(len(found)) + 1e-9

@@ -3,6 +3,9 @@
 import functools
 import itertools
 import math
+import os
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -636,3 +639,40 @@ def test_output_is_float32(key, decode, dtype):
     assert forecast.shape == (20, NUM_VARS)
     assert info.kind.dtype == info.rounds.dtype == info.accepted.dtype == jnp.int32
     np.testing.assert_array_equal(forecast, decode(key)[0])
+
+
+@DECODERS
+def test_a_half_precision_forecaster_gets_full_precision_noise(decode, key):
+    """Noise in bfloat16 has 128 values; the law of the paths would be a coarse grid."""
+    half = window_process(lambda window: jnp.zeros((1, 1), jnp.bfloat16), 1)
+    options = {"draft": half} if decode is speculate else {}
+    config = DecodeConfig(horizon=1, num_draft=1)
+    forecast, _ = decode(key, jnp.zeros((2000, 1, 1)), target=half, config=config, **options)
+    assert forecast.dtype == jnp.float32
+    assert len(np.unique(np.asarray(forecast))) > 1900
+
+
+def test_both_decoders_run_in_x64():
+    """Users who enable 64-bit numbers elsewhere must still be able to decode."""
+    code = (
+        "import jax, jax.numpy as jnp; from stride_jax import *\n"
+        "p = window_process(lambda w: w[-2:], 2); c = jnp.zeros((3, 4, 1))\n"
+        "f, i = decode_speculative(jax.random.key(0), c, target=p, draft=p, sigma=1.0, "
+        "config=DecodeConfig(7))\n"
+        "a, _ = decode_autoregressive(jax.random.key(0), c, target=p, sigma=1.0, "
+        "config=DecodeConfig(7))\n"
+        "print(f.dtype, a.dtype, i.rounds.tolist())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "JAX_ENABLE_X64": "1"},
+    )
+    assert done.stdout == "float32 float32 [1, 1, 1]\n", done.stderr
+
+
+def test_series_numbers_are_whole(key):
+    """Fractions would be cut, and two series would share their noise."""
+    with pytest.raises(InputError, match="whole numbers"):
+        speculate(key, BATCH, series_index=np.linspace(0.1, 0.7, 4))

@@ -52,13 +52,14 @@ class WindowProcess:
         return context[context.shape[0] - self.context_len :]
 
     def law(self, window: jax.Array) -> PatchLaw:
-        """The law of the next patch, `[P, C]`.
+        """The law of the next patch, `[P, C]`, its mean in float32.
 
         Raises:
             InputError: `predict` returned another shape.
         """
         out = self.predict(window)
         law = out if isinstance(out, PatchLaw) else PatchLaw(out)
+        law = law._replace(mean=jnp.asarray(law.mean, jnp.float32))  # noise has its precision
         expected = (self.patch_len, window.shape[1])
         if law.mean.shape != expected:
             raise InputError(
@@ -83,7 +84,8 @@ class WindowProcess:
     def commit(self, window: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
         """The window after the first `count` of `patches [K + 1, P, C]`."""
         grown = jnp.concatenate([window, patches.reshape(-1, window.shape[1])])
-        return jax.lax.dynamic_slice(grown, (count * self.patch_len, 0), window.shape)
+        start = (count * self.patch_len).astype(jnp.int32)
+        return jax.lax.dynamic_slice(grown, (start, jnp.zeros((), jnp.int32)), window.shape)
 
 
 def window_process(
