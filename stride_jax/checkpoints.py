@@ -30,7 +30,8 @@ class Checkpoint(NamedTuple):
     context_len: int | None
 
 
-def _describe(checkpoint: Checkpoint) -> dict[str, Any]:
+def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+    """What is stored beside the parameters, JSON-ready."""
     return {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
 
 
@@ -43,7 +44,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
-    ocp.save(path, {"params": checkpoint.params}, custom_metadata=_describe(checkpoint))
+    ocp.save(path, {"params": checkpoint.params}, custom_metadata=describe(checkpoint))
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -145,7 +146,7 @@ class RunStore:
 
     def save_best(self, step: int, checkpoint: Checkpoint) -> None:
         """Saves the best parameters in the background."""
-        self._save(self._best, step, {"params": checkpoint.params}, _describe(checkpoint))
+        self._save(self._best, step, {"params": checkpoint.params}, describe(checkpoint))
 
     def _save(self, store: Any, step: int, tree: Any, config: Mapping[str, Any]) -> None:
         store.wait()  # one save at a time: the next one must not disturb what is being written

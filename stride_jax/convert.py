@@ -20,7 +20,7 @@ import numpy as np
 from stride_jax import checkpoints
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import TimerXLConfig
-from stride_jax.config_json import from_dict, to_dict
+from stride_jax.config_json import from_dict
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params
 
@@ -120,8 +120,6 @@ def _read_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             with safe_open(path, framework="np") as tensors:
                 meta = json.loads((tensors.metadata() or {}).get(METADATA, "{}"))
                 return {k: tensors.get_tensor(k) for k in tensors.keys()}, meta  # noqa: SIM118
-    except InputError:
-        raise
     except Exception as error:
         raise InputError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
     if path.suffix == ".pth":
@@ -174,12 +172,19 @@ def load_pytorch(
         return _from_arrays(arrays, settings)
     arrays, meta = _read_file(Path(path_or_arrays))
     config, params = _from_arrays(arrays, settings)
-    if meta and load_model(path_or_arrays).model != config:
+    if meta and _stored_model(Path(path_or_arrays), meta) != config:
         raise InputError(
             f"{path_or_arrays} was written by stride-jax with another config than the keywords "
             "say; read it with load_model."
         )
     return config, params
+
+
+def _stored_model(path: Path, meta: Any) -> TimerXLConfig:
+    """The config in the metadata of a file of ours."""
+    if not isinstance(meta, dict) or not {"model", "context_len"} <= set(meta):
+        raise InputError(f"{path}: its stride-jax metadata is damaged: {meta!r}.")
+    return from_dict(TimerXLConfig, meta["model"])
 
 
 def _from_arrays(
@@ -239,7 +244,7 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"{path} exists; move it away or give another name.")
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = to_pytorch(checkpoint.model, checkpoint.params)
-    meta = {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
+    meta = checkpoints.describe(checkpoint)
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
 
@@ -269,9 +274,7 @@ def load_model(path: str | Path) -> Checkpoint:
     arrays, meta = _read_file(path)
     if not meta:
         return Checkpoint(*_from_arrays(arrays, {}), context_len=None)
-    if not isinstance(meta, dict) or not {"model", "context_len"} <= set(meta):
-        raise InputError(f"{path}: its stride-jax metadata is damaged: {meta!r}.")
-    model = from_dict(TimerXLConfig, meta["model"])
+    model = _stored_model(path, meta)
     names = ("activation", "instance_norm", "covariate", "variable_stride", "dropout", "dtype")
     config, params = _from_arrays(arrays, {name: getattr(model, name) for name in names})
     if config != model:

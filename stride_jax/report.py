@@ -102,10 +102,10 @@ def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, f
     }
     cost = alone["draft"]["seconds"] / alone["autoregressive"]["seconds"]
     count = alone["autoregressive"]["target_passes"]  # N, a pass a patch
-    rounds = theory.rounds(row["acceptance"], row["num_draft"], int(count))
+    patches = count / theory.rounds(row["acceptance"], row["num_draft"], int(count))
     return {
-        "predicted_patches": count / rounds,
-        "predicted_speedup": count / rounds / (cost * row["num_draft"] + 1),
+        "predicted_patches": patches,
+        "predicted_speedup": theory.round_speedup(patches, row["num_draft"], cost),
     }
 
 

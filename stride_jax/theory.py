@@ -35,4 +35,12 @@ def speedup(
         draft_cost: c, one draft step over one target pass.
         verify_cost: one verification of K + 1 prefixes over one target pass; the paper takes 1.
     """
-    return patches_per_round(acceptance, num_draft) / (draft_cost * num_draft + verify_cost)
+    patches = patches_per_round(acceptance, num_draft)
+    return round_speedup(patches, num_draft, draft_cost, verify_cost)
+
+
+def round_speedup(
+    patches: float, num_draft: int, draft_cost: float, verify_cost: float = 1.0
+) -> float:
+    """`speedup` for a known number of patches a round, such as that of a finite horizon."""
+    return patches / (draft_cost * num_draft + verify_cost)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 from orbax.checkpoint.experimental import v1 as ocp
+from unusual import UNUSUAL as MODEL
 
 from stride_jax import checkpoints
 from stride_jax.checkpoints import Checkpoint, RunStore
@@ -16,21 +17,6 @@ from stride_jax.config import TimerXLConfig
 from stride_jax.config_json import to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
-
-MODEL = TimerXLConfig(
-    patch_len=4,
-    d_model=16,
-    num_heads=2,
-    d_ff=12,
-    num_layers=2,
-    activation="gelu",
-    head="gaussian",
-    instance_norm=None,
-    covariate=True,
-    variable_stride=5,
-    dropout=0.3,
-    dtype="bfloat16",
-)
 
 
 def parameters(seed: int = 0, model: TimerXLConfig = MODEL):

@@ -16,6 +16,7 @@ import pytest
 from golden import CASES, GOLDEN, load_case
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from unusual import UNUSUAL
 
 from stride_jax import checkpoints
 from stride_jax.checkpoints import Checkpoint
@@ -27,21 +28,6 @@ from stride_jax.models import init_params
 
 BLOCK = "blocks.attn_layers.0"
 BIAS = f"{BLOCK}.attention.inner_attention.attn_bias.emb.weight"
-UNUSUAL = TimerXLConfig(
-    patch_len=4,
-    d_model=16,
-    num_heads=2,
-    d_ff=12,
-    num_layers=2,
-    activation="gelu",
-    head="gaussian",
-    instance_norm=None,
-    covariate=True,
-    variable_stride=5,
-    dropout=0.3,
-    dtype="bfloat16",
-)
-"""Every field differs from its default, so a lost one shows."""
 
 
 def same_trees(a, b) -> bool:
