@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,16 +15,18 @@ from stride_jax.decoding import (
     check_inputs,
     decode_batch,
     layout,
+    over_lanes,
     split_keys,
 )
-from stride_jax.processes import WindowProcess
+from stride_jax.drafts import law_sigma
+from stride_jax.processes import Process
 
 
 def decode_autoregressive(
     key: jax.Array,
     context: jax.Array,
     *,
-    target: WindowProcess,
+    target: Process,
     sigma: float | jax.Array,
     config: DecodeConfig,
     series_index: jax.Array | None = None,
@@ -36,12 +39,13 @@ def decode_autoregressive(
         target: the process.
         sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`. 0 gives the
             mean path. Traced.
-        config: the horizon; the rest is not used.
+        config: horizon, num_paths, batch_size, path_chunk, learned_scale; the rest is not used.
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a chunk of a
             batch is the same as in the whole.
 
     Returns:
-        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32.
+        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
+        of paths before the horizon.
 
     Raises:
         InputError: see `decoding.check_inputs`.
@@ -55,7 +59,7 @@ def decode_autoregressive(
 def _decode(
     key: jax.Array,
     context: jax.Array,
-    target: WindowProcess,
+    target: Process,
     sigma: jax.Array,
     series_index: jax.Array | None,
     *,
@@ -63,26 +67,33 @@ def _decode(
 ) -> tuple[jax.Array, DecodeInfo]:
     count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
 
-    def one(key: jax.Array, context: jax.Array) -> tuple[jax.Array, DecodeInfo]:
-        def step(
-            carry: tuple[jax.Array, jax.Array], _: None
-        ) -> tuple[tuple[jax.Array, jax.Array], jax.Array]:
-            key, state = carry
-            keys = split_keys(key)
-            mean = target.law(state).mean
-            patch = mean + scale * jax.random.normal(keys.fresh, scale.shape, jnp.float32)
-            return (keys.next, target.append(state, patch)), patch
+    def step(memory: Any, path: tuple[jax.Array, Any]) -> tuple[tuple[jax.Array, Any], jax.Array]:
+        key, state = path
+        keys = split_keys(key)
+        laws, state = target.verify(memory, state, jnp.zeros((0, *scale.shape), jnp.float32))
+        law = jax.tree.map(lambda x: x[0], laws)
+        noise = jax.random.normal(keys.fresh, scale.shape, jnp.float32)
+        patch = law.mean + law_sigma(law, scale, config.learned_scale) * noise
+        state = target.commit(state, patch[None], jnp.ones((), jnp.int32))
+        return (keys.next, state), patch
 
-        _, patches = jax.lax.scan(step, (key, target.init(context)), length=count)
+    def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
+        lanes = keys.shape
+        start = over_lanes(lambda m, key: (key, target.start(m, count)), lanes)(memory, keys)
+        body = over_lanes(step, lanes)
+        _, patches = jax.lax.scan(lambda path, _: body(memory, path), start, length=count)
+        patches = jnp.moveaxis(patches, 0, 2)  # [N, B, S, P, C] -> [B, S, N, P, C]
         info = DecodeInfo(
-            accepted=jnp.zeros(0, jnp.int32),
-            proposed=jnp.zeros(0, jnp.int32),
-            rounds=jnp.asarray(count, jnp.int32),
-            target_passes=jnp.asarray(count, jnp.int32),
-            kind=jnp.full(count, AUTOREGRESSIVE, jnp.int32),
-            proposal=jnp.full((count, *scale.shape), jnp.nan),
+            accepted=jnp.zeros((*lanes, 0), jnp.int32),
+            proposed=jnp.zeros((*lanes, 0), jnp.int32),
+            rounds=jnp.full(lanes, count, jnp.int32),
+            target_passes=jnp.full(lanes, count, jnp.int32),
+            drafted=jnp.zeros(lanes, jnp.int32),
+            overflow=jnp.zeros(lanes, jnp.int32),
+            kind=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
+            proposal=jnp.full((*lanes, count, *scale.shape), jnp.nan),
         )
-        # [N, P, C] -> [N * P, C]
-        return patches.reshape(-1, scale.shape[1])[: config.horizon], info
+        # [B, S, N, P, C] -> [B, S, N * P, C]
+        return patches.reshape(*lanes, -1, scale.shape[1])[:, :, : config.horizon], info
 
-    return decode_batch(one, key, context, series_index)
+    return decode_batch(target.prepare, run, key, context, series_index, config)

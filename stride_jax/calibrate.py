@@ -8,12 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.data.windows import Windows, padded_batches
-from stride_jax.processes import WindowProcess
+from stride_jax.processes import Process
 
 
-def calibrate_sigma(
-    target: WindowProcess, values: jax.Array, windows: Windows, batch_size: int
-) -> float:
+def calibrate_sigma(target: Process, values: jax.Array, windows: Windows, batch_size: int) -> float:
     """The residual spread of the target: the root of its one-patch validation MSE.
 
     One sigma for all steps and variables, in the units of `values`.
@@ -29,13 +27,16 @@ def calibrate_sigma(
 
 @functools.partial(jax.jit, static_argnames=("windows", "batch_size"))
 def _one_patch_mse(
-    target: WindowProcess, values: jax.Array, *, windows: Windows, batch_size: int
+    target: Process, values: jax.Array, *, windows: Windows, batch_size: int
 ) -> jax.Array:
     index, weight = padded_batches(windows.count, batch_size)
 
     def error(series: jax.Array) -> jax.Array:
         context = series[: windows.length - target.patch_len]
-        mean = target.law(target.init(context)).mean
+        memory = target.prepare(context)
+        nothing = jnp.zeros((0, target.patch_len, series.shape[1]), jnp.float32)
+        laws, _ = target.verify(memory, target.start(memory, 1), nothing)
+        mean = laws.mean[0]
         return jnp.mean(jnp.square(mean - series[windows.length - target.patch_len :]))
 
     def body(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:

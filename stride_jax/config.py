@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -36,11 +35,18 @@ class TimerXLConfig:
         num_layers: transformer blocks.
         activation: of the feed-forward layers; gelu is the exact (erf) one.
         head: mean, or gaussian for a mean and a log variance.
-        instance_norm: window standardises every input by its own mean and std; None does not.
-        covariate: the last variable sees all patches of the others (future ones too), the others
-            see only themselves. The original's mask; not causal.
+        instance_norm: window standardises every input by its own mean and std; causal each patch
+            by those of everything up to and including it; None does not.
+        covariate: the last variable sees the others, each of the others sees only itself; see
+            covariate_mask.
+        covariate_mask: original lets the last variable see the future patches of the others;
+            causal does not, must be trained so, and is what the cached process takes.
         variable_stride: rotary position of (variable c, patch n) is c * variable_stride + n.
             None takes the input's own number of patches (the original), 0 the patch index alone.
+        max_patches: a patch attends to at most so many last patches, itself included; None for
+            all before it.
+        output_patches: patches forecast in one pass from each position; more than 1 makes a
+            multi-patch draft.
         dropout: rate in attention weights, attention output and feed-forward, when training.
         dtype: of the computation; parameters, statistics and outputs stay float32.
     """
@@ -52,16 +58,20 @@ class TimerXLConfig:
     num_layers: int = 1
     activation: Literal["relu", "gelu"] = "relu"
     head: Literal["mean", "gaussian"] = "mean"
-    instance_norm: Literal["window"] | None = "window"
+    instance_norm: Literal["window", "causal"] | None = "window"
     covariate: bool = False
+    covariate_mask: Literal["original", "causal"] = "original"
     variable_stride: int | None = None
+    max_patches: int | None = None
+    output_patches: int = 1
     dropout: float = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     def __post_init__(self) -> None:
-        for name in ("patch_len", "d_model", "num_heads", "d_ff", "num_layers"):
+        sizes = ("patch_len", "d_model", "num_heads", "d_ff", "num_layers", "output_patches")
+        for name in (*sizes, "max_patches"):
             value = getattr(self, name)
-            _require(value >= 1, f"{name} must be at least 1, got {value}.")
+            _require(value is None or value >= 1, f"{name} must be at least 1, got {value}.")
         _require(
             self.d_model % (4 * self.num_heads) == 0,
             f"d_model {self.d_model} over num_heads {self.num_heads} must be a multiple of 4, "
@@ -71,6 +81,13 @@ class TimerXLConfig:
         _require(
             self.variable_stride is None or self.variable_stride >= 0,
             f"variable_stride must be None or at least 0, got {self.variable_stride}.",
+        )
+        _require(
+            not self.covariate
+            or self.covariate_mask == "causal"
+            or (self.instance_norm != "causal" and self.max_patches is None),
+            "the original's covariate mask sees future patches, so it cannot go with causal "
+            "normalisation or max_patches; set covariate_mask 'causal'.",
         )
 
     def scaled(self, factor: float) -> TimerXLConfig:
@@ -285,20 +302,44 @@ class DecodeConfig:
     Attributes:
         horizon: steps to forecast.
         num_draft: K, patches the draft proposes a round; 0 is plain autoregression.
-        rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`, or a
-            function like those there.
+        rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`, a
+            `coupling.Rule`, or just its function.
+        num_paths: S, sample paths of each series, an axis of the forecast; None for one path
+            without that axis. The context is processed once for all of them.
+        batch_size: series decoded at once, to bound the memory; None for all.
+        path_chunk: paths of a series decoded at once; None for all.
+        learned_scale: take the std of a law from its model where that has a gaussian head,
+            instead of sigma; the draft's own needs a rule with free scales (residual).
+        pacing: draft fewer than K patches while proposals are rejected: threshold (the original's
+            rule), gain (most expected patches for the cost), or None for always K. A shorter round
+            saves draft steps; the verification keeps its K + 1 rows.
+        trace: keep what the rule saw of every proposal, in `DecodeInfo.trace`.
     """
 
     horizon: int
     num_draft: int = 3
-    rule: str | Callable[..., Any] = "maximal"
+    rule: Any = "maximal"
+    num_paths: int | None = None
+    batch_size: int | None = None
+    path_chunk: int | None = None
+    learned_scale: bool = False
+    pacing: Literal["threshold", "gain"] | None = None
+    trace: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_draft"):
+        for name in ("horizon", "num_draft", "num_paths", "batch_size", "path_chunk"):
             value = getattr(self, name)
-            _require(isinstance(value, int), f"{name} must be a whole number, got {value!r}.")
-        _require(self.horizon >= 1, f"horizon must be at least 1, got {self.horizon}.")
-        _require(self.num_draft >= 0, f"num_draft must be at least 0, got {self.num_draft}.")
+            optional = name not in ("horizon", "num_draft") and value is None
+            _require(
+                optional or (isinstance(value, int) and not isinstance(value, bool)),
+                f"{name} must be a whole number, got {value!r}.",
+            )
+            least = 0 if name == "num_draft" else 1
+            _require(optional or value >= least, f"{name} must be at least {least}, got {value}.")
+        _require(
+            self.pacing in (None, "threshold", "gain"),
+            f"pacing must be 'threshold', 'gain' or None, got {self.pacing!r}.",
+        )
 
 
 @dataclass(frozen=True)

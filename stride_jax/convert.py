@@ -7,6 +7,7 @@ Orbax checkpoint directory, and a checkpoint directory into `.safetensors` or `.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import re
 import sys
@@ -38,6 +39,8 @@ ATTENTION = {
 BIAS_TABLE = "attention.inner_attention.attn_bias.emb.weight"
 SUFFIXES = (".pth", ".safetensors", ".npz")
 METADATA = "stride_jax"
+READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
+"""Fields of the config that the arrays themselves tell."""
 
 
 def _name_pairs(config: TimerXLConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -66,7 +69,7 @@ def _name_pairs(config: TimerXLConfig) -> dict[str, tuple[str, tuple[int, ...]]]
                 linear(f"{theirs}.{their_part}", f"{ours}/{our_part}", shape)
     norm("blocks.norm", "norm")
     for name in ("head",) if config.head == "mean" else ("head_mean", "head_logvar"):
-        linear(name, name, (p, d))
+        linear(name, name, (p * config.output_patches, d))
     return pairs
 
 
@@ -275,7 +278,7 @@ def load_model(path: str | Path) -> Checkpoint:
     if not meta:
         return Checkpoint(*_from_arrays(arrays, {}), context_len=None)
     model = _stored_model(path, meta)
-    names = ("activation", "instance_norm", "covariate", "variable_stride", "dropout", "dtype")
+    names = {field.name for field in dataclasses.fields(TimerXLConfig)} - READ_OFF_ARRAYS
     config, params = _from_arrays(arrays, {name: getattr(model, name) for name in names})
     if config != model:
         raise InputError(f"{path}: its arrays are of {config}, its metadata says {model}.")

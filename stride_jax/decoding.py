@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stride_jax.config import DecodeConfig
 from stride_jax.errors import InputError
 
 ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3
@@ -16,8 +18,28 @@ ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3
 KIND_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
 
 
+class Trace(NamedTuple):
+    """What the rule saw, round by round; R = N rounds have room. See `trace.rows`.
+
+    Attributes:
+        start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
+        log_ratio: `[R, K]`, what the rule compared.
+        threshold: `[R, K]`, what it compared it with; accepted where log_ratio >= threshold.
+        accepted: `[R, K]` bool, kept.
+        gap: `[R, K]`, RMS distance of the two means in units of sigma.
+        length: `[R]` int32, proposals drafted.
+    """
+
+    start: jax.Array
+    log_ratio: jax.Array
+    threshold: jax.Array
+    accepted: jax.Array
+    gap: jax.Array
+    length: jax.Array
+
+
 class DecodeInfo(NamedTuple):
-    """What a decode did; each field gets a leading B for a batch. N is ceil(horizon / P).
+    """What a decode did, a path; fields get leading axes as the forecast does. N: ceil(horizon/P).
 
     Only patches within the N count, so accepted + recovered + bonus = N.
 
@@ -26,18 +48,24 @@ class DecodeInfo(NamedTuple):
         proposed: `[K]` int32, proposals tested at that place (all before them were accepted).
         rounds: int32, draft-and-verify rounds.
         target_passes: int32, sequential calls of the target; one verification is one pass over
-            K + 1 prefixes.
+            K + 1 prefixes. The pass over the context is not counted.
+        drafted: int32, proposals drafted.
+        overflow: int32, patches for which a rule's bounded loop ran out; 0 or say so.
         kind: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive (also for K = 0).
         proposal: `[N, P, C]`, what the draft proposed last at each patch: the patch itself where
             accepted, the rejected one where recovered, NaN where nothing was proposed.
+        trace: with `DecodeConfig.trace`, else None.
     """
 
     accepted: jax.Array
     proposed: jax.Array
     rounds: jax.Array
     target_passes: jax.Array
+    drafted: jax.Array
+    overflow: jax.Array
     kind: jax.Array
     proposal: jax.Array
+    trace: Trace | None = None
 
 
 class StepKeys(NamedTuple):
@@ -131,26 +159,97 @@ def _check_sigma(sigma: Any, patch: tuple[int, int], sampling: bool) -> None:
         )
 
 
+Run = Callable[[Any, jax.Array], tuple[jax.Array, DecodeInfo]]
+"""`(memory [B, ...], keys [B, S]) -> (forecast [B, S, H, C], info)`."""
+
+
+def over_lanes(fn: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+    """Maps `fn(memory, path, *shared)` over B contexts and S paths of each.
+
+    The memory of a context has a leading B and is shared by its paths; a path has `[B, S]`. An
+    axis of size 1 is dropped instead of mapped: a mapped write at a traced place is a scatter.
+    """
+    batch, paths = shape
+    return _mapped(_mapped(fn, paths, shared=True), batch, shared=False)
+
+
+def _mapped(fn: Callable[..., Any], size: int, *, shared: bool) -> Callable[..., Any]:
+    def single(memory: Any, path: Any, *rest: Any) -> Any:
+        take = functools.partial(jax.tree.map, lambda x: x[0])
+        out = fn(memory if shared else take(memory), take(path), *rest)
+        return jax.tree.map(lambda x: jnp.asarray(x)[None], out)
+
+    def several(memory: Any, path: Any, *rest: Any) -> Any:
+        axes = (None if shared else 0, 0)
+        return jax.vmap(lambda m, p: fn(m, p, *rest), in_axes=axes)(memory, path)
+
+    return single if size == 1 else several
+
+
 def decode_batch(
-    one: Callable[[jax.Array, jax.Array], tuple[jax.Array, DecodeInfo]],
+    prepare: Callable[[jax.Array], Any],
+    run: Run,
     key: jax.Array,
     context: jax.Array,
     series_index: jax.Array | None,
+    config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
-    """Decodes one series or a batch; series i gets `fold_in(key, series_index[i])`.
+    """Decodes every path of every series, in chunks that bound the memory.
+
+    Series i has the key `fold_in(key, series_index[i])`, its path s that one folded with s again
+    (with num_paths None it is the series' key itself). So a result does not depend on what else is
+    decoded beside it, up to float rounding of the batched model.
 
     Args:
-        one: `(key, context [L, C]) -> (forecast, info)`.
+        prepare: `context [L, C] -> memory`, called once a series.
+        run: decodes all paths of one chunk.
         key: folded, not consumed; a typed key or its raw key data.
         context: `[L, C]` or `[B, L, C]`.
         series_index: scalar or `[B]` int, default 0..B-1.
+        config: num_paths, batch_size, path_chunk.
     """
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
-    if context.ndim == 2:
-        return one(jax.random.fold_in(key, 0 if series_index is None else series_index), context)
-    if series_index is None:
-        series_index = jnp.arange(context.shape[0])
-    series_index = jnp.asarray(series_index)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(series_index)
-    return jax.vmap(one)(keys, context)
+    alone = context.ndim == 2
+    contexts = context[None] if alone else context
+    index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
+    index = index.reshape(len(contexts))
+    paths = jnp.arange(config.num_paths or 1)
+
+    def keys_of(i: jax.Array, path: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(key, i)
+        return own if config.num_paths is None else jax.random.fold_in(own, path)
+
+    def decode_series(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, DecodeInfo]:
+        contexts, index = part
+        single = len(contexts) == 1  # not mapped: see `over_lanes`
+        memory = (
+            jax.tree.map(lambda x: x[None], prepare(contexts[0]))
+            if single
+            else jax.vmap(prepare)(contexts)
+        )
+
+        def decode_paths(chunk: jax.Array) -> Any:
+            keys = jax.vmap(lambda i: jax.vmap(lambda p: keys_of(i, p))(chunk))(index)
+            out = run(memory, keys)
+            return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out)  # paths in front
+
+        out = in_chunks(decode_paths, paths, config.path_chunk)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
+
+    out = in_chunks(decode_series, (contexts, index), config.batch_size)
+    if config.num_paths is None:
+        out = jax.tree.map(lambda x: x[:, 0], out)
+    return jax.tree.map(lambda x: x[0], out) if alone else out
+
+
+def in_chunks(fn: Callable[[Any], Any], items: Any, size: int | None) -> Any:
+    """`fn(items)`, at most `size` of the leading axis at a time; the last chunk is filled up."""
+    total = jax.tree.leaves(items)[0].shape[0]
+    if size is None or size >= total:
+        return fn(items)
+    chunks = -(-total // size)
+    place = jnp.minimum(jnp.arange(chunks * size), total - 1).reshape(chunks, size)
+    out = jax.lax.map(fn, jax.tree.map(lambda x: x[place], items))
+    # [chunks, size, ...] -> [chunks * size, ...]
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:total], out)

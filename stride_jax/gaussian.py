@@ -1,8 +1,7 @@
-"""Isotropic and diagonal Gaussians of one scale: sampling, log ratios, reflection.
+"""Two Gaussians of one scale: their gap, a reflection, the most that can be accepted.
 
-Letters as in the paper: x a patch proposed from q = N(mean_q, sigma^2), p = N(mean_p, sigma^2) the
-target's law; `delta = |(mean_p - mean_q) / sigma|`. Patches are `[P, C]`, sigma a scalar or
-`[P, C]`.
+q = N(mean_q, sigma^2) is the draft's law, p = N(mean_p, sigma^2) the target's;
+`delta = |(mean_p - mean_q) / sigma|`. Patches are `[P, C]`, sigma a scalar or `[P, C]`.
 """
 
 from __future__ import annotations
@@ -12,38 +11,21 @@ import jax.numpy as jnp
 from jax.scipy.stats import norm
 
 
-def sample(key: jax.Array, mean: jax.Array, sigma: jax.Array) -> jax.Array:
-    """A draw from N(mean, sigma^2), `[P, C]`; `key` is consumed."""
-    return mean + sigma * jax.random.normal(key, mean.shape, jnp.float32)
-
-
 def mean_gap(mean_p: jax.Array, mean_q: jax.Array, sigma: jax.Array) -> jax.Array:
     """delta, a scalar: the distance of the means in units of sigma."""
     return jnp.sqrt(jnp.sum(jnp.square((mean_p - mean_q) / sigma)))
 
 
-def log_ratio(x: jax.Array, mean_p: jax.Array, mean_q: jax.Array, sigma: jax.Array) -> jax.Array:
-    """`log p(x) - log q(x)`, a scalar.
+def mirror(noise: jax.Array, gap: jax.Array) -> jax.Array:
+    """The noise mirrored at the hyperplane across the gap, `z - 2 e (e . z)`, `e = d / |d|`.
 
-    With `d = (mean_p - mean_q) / sigma` and `z = (x - mean_q) / sigma` it is `d . z - |d|^2 / 2`,
-    which has no difference of two large squares.
+    Args:
+        noise: z, `[P, C]`.
+        gap: d = (mean_p - mean_q) / sigma, `[P, C]`; no gap leaves the noise as it is.
     """
-    d = (mean_p - mean_q) / sigma
-    z = (x - mean_q) / sigma
-    return jnp.sum(d * z) - 0.5 * jnp.sum(jnp.square(d))
-
-
-def reflect(x: jax.Array, mean_p: jax.Array, mean_q: jax.Array, sigma: jax.Array) -> jax.Array:
-    """The noise of x mirrored at the hyperplane between the means, moved to mean_p; `[P, C]`.
-
-    `mean_p + sigma (z - 2 e (e . z))` with `e = d / |d|`. Equal means leave nothing to mirror and
-    give `mean_p + sigma z`.
-    """
-    d = (mean_p - mean_q) / sigma
-    z = (x - mean_q) / sigma
-    square = jnp.sum(jnp.square(d))
-    along = jnp.where(square > 0, jnp.sum(d * z) / jnp.where(square > 0, square, 1.0), 0.0)
-    return mean_p + sigma * (z - 2 * along * d)
+    square = jnp.sum(jnp.square(gap))
+    safe = jnp.where(square > 0, square, 1.0)
+    return noise - 2 * jnp.where(square > 0, jnp.sum(gap * noise) / safe, 0.0) * gap
 
 
 def acceptance(delta: jax.Array) -> jax.Array:

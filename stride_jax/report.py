@@ -22,7 +22,7 @@ import numpy as np
 from stride_jax import benchmark, theory
 from stride_jax.benchmark import Pair
 from stride_jax.config import EvaluateConfig
-from stride_jax.coupling import EXACT
+from stride_jax.coupling import RULES
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError, nearest
 from stride_jax.plots import Picture, save_forecast
@@ -60,7 +60,7 @@ def _who(row: dict[str, Any]) -> str:
 
 def _guarantee(row: dict[str, Any]) -> str:
     if row["method"] == "speculative":
-        return "target's law, exactly" if row["rule"] in EXACT else "not exact"
+        return RULES[row["rule"]].guarantee
     return "the target itself" if row["method"] == "autoregressive" else "none"
 
 

@@ -1,7 +1,8 @@
 """Speculative decoding (STRIDE, arXiv 2511.18191, algorithm 1) in one `lax.while_loop`.
 
-A round: the draft proposes K patches one after the other, the target gives its laws after
-0, 1, ..., K of them in one verification, a coupling rule keeps the leading ones and adds a patch.
+A round: the draft proposes K patches, the target gives its laws after 0, 1, ..., K of them in one
+verification, a coupling rule keeps the leading ones and adds a patch. One loop runs around a round
+of all paths; a path that has its patches keeps playing rounds that change nothing.
 """
 
 from __future__ import annotations
@@ -12,226 +13,327 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax import gaussian
+from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.config import DecodeConfig
 from stride_jax.coupling import Outcome, Round, RuleParams, find_rule
+from stride_jax.coupling.base import gaps
 from stride_jax.decoding import (
     ACCEPTED,
-    AUTOREGRESSIVE,
     BONUS,
     RECOVERED,
     DecodeInfo,
+    Trace,
     check_inputs,
     check_scalar,
     decode_batch,
     layout,
+    over_lanes,
     split_keys,
 )
+from stride_jax.drafts import Draft, as_draft, law_sigma
 from stride_jax.errors import InputError
-from stride_jax.processes import WindowProcess
+from stride_jax.pacing import Pace, PaceParams, initial_pace, next_pace
+from stride_jax.processes import Process
+from stride_jax.slots import write_slots
+
+
+class Model(NamedTuple):
+    """Who decodes and how; the same for all paths.
+
+    Attributes:
+        target: the process.
+        draft: what proposes.
+        sigma: `[P, C]`.
+        params: of the rule.
+        pace: of the pacing.
+    """
+
+    target: Any
+    draft: Any
+    sigma: jax.Array
+    params: RuleParams
+    pace: PaceParams
 
 
 class LoopState(NamedTuple):
-    """The carry of the loop, for one series. The outputs have K spare patches at their end.
+    """The carry of the loop, for one path. The outputs have K + 1 spare patches at their end.
 
     Attributes:
         key: of the next round.
-        filled: int32, patches emitted so far, maybe past N.
-        rounds: int32.
+        filled: int32, patches emitted so far, at most N.
         target: the target's state.
         draft: the draft's state.
-        patches: `[N + K, P, C]`; what stands at `filled` and after is overwritten.
-        proposal: `[N + K, P, C]`, see `DecodeInfo`.
-        kind: `[N + K]` int32.
-        accepted: `[K]` int32.
-        proposed: `[K]` int32.
+        pace: how many to draft next.
+        patches: `[N + K + 1, P, C]`; what stands at `filled` and after is overwritten.
+        info: counts so far; kind, proposal and trace have spare room like `patches`.
     """
 
     key: jax.Array
     filled: jax.Array
-    rounds: jax.Array
     target: Any
     draft: Any
+    pace: Pace
     patches: jax.Array
-    proposal: jax.Array
-    kind: jax.Array
-    accepted: jax.Array
-    proposed: jax.Array
+    info: DecodeInfo
 
 
 def decode_speculative(
     key: jax.Array,
     context: jax.Array,
     *,
-    target: WindowProcess,
-    draft: WindowProcess,
+    target: Process,
+    draft: Draft | Process,
     sigma: float | jax.Array,
     config: DecodeConfig,
     params: RuleParams | None = None,
+    pace: PaceParams | None = None,
     series_index: jax.Array | None = None,
 ) -> tuple[jax.Array, DecodeInfo]:
     """Sample paths of the target process, proposed by the draft.
 
     With an exact rule the forecast has the law of `decode_autoregressive` with the same sigma,
-    whatever the draft. K = 0 is `decode_autoregressive`, draw by draw.
+    whatever the draft. K = 0 is `decode_autoregressive`, draw by draw (with sigma 0 for a rule of
+    means).
 
     Args:
         key: PRNG key (typed, or raw key data); folded with the series index.
         context: `[L, C]` or `[B, L, C]`; taken as float32.
         target: the process whose law the forecast follows.
-        draft: the process that proposes, with the same sigma; a learned variance is ignored.
-        sigma: std of a patch, > 0, in the units of the context; scalar, `[C]` or `[P, C]`. Traced.
-        config: horizon, K and rule; static.
-        params: bias and tolerance of `resample`; traced.
+        draft: what proposes: another process (patch by patch), or see `drafts`. It draws with the
+            same sigma, unless `config.learned_scale` and the rule has free scales.
+        sigma: std of a patch, > 0, in the units of the context; scalar, `[C]` or `[P, C]`. Rules
+            that propose means take it as the unit of the gap. Traced.
+        config: horizon, K, rule, paths and chunks; static.
+        params: settings of the rule; traced.
+        pace: settings of the pacing; traced.
         series_index: `[B]` global numbers of the series, default 0..B-1.
 
     Returns:
-        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32. A series' result does not
-        depend on the rest of its batch, up to float rounding of the batched model.
+        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
+        of paths before the horizon. A path does not depend on what is decoded beside it, up to
+        float rounding of the batched model.
 
     Raises:
-        InputError: unknown rule, different patch lengths, bias below 1 or negative tolerance, and
-            see `decoding.check_inputs`.
+        InputError: unknown rule, different patch lengths, bias below 1 or a negative tolerance,
+            a learned scale with a rule that ties the scales, and see `decoding.check_inputs`.
     """
-    find_rule(config.rule)
+    rule = find_rule(config.rule)
+    draft = as_draft(draft)
     if target.patch_len != draft.patch_len:
         raise InputError(
             f"target and draft must share a patch length, got {target.patch_len} and "
             f"{draft.patch_len}."
         )
     params = RuleParams() if params is None else params
-    check_scalar("bias", params.bias, at_least=1)
-    check_scalar("tolerance", params.tolerance, at_least=0)
+    _check_params(params)
+    if config.learned_scale and rule.scales == "tied":
+        raise InputError(
+            f"rule {config.rule!r} needs one sigma for target and draft; with learned_scale use "
+            "'residual'."
+        )
     check_inputs(context, sigma, series_index, target.patch_len, sampling=True)
-    args = (key, jnp.asarray(context, jnp.float32), target, draft, sigma, params, series_index)
+    context = jnp.asarray(context, jnp.float32)
+    if config.num_draft == 0:
+        spread = jnp.zeros_like(jnp.asarray(sigma)) if rule.proposes == "mean" else sigma
+        return decode_autoregressive(
+            key, context, target=target, sigma=spread, config=config, series_index=series_index
+        )
+    pace = PaceParams() if pace is None else pace
+    args = (key, context, target, draft, sigma, params, pace, series_index)
     return _decode(*args, config=config)
+
+
+def _check_params(params: RuleParams) -> None:
+    check_scalar("bias", params.bias, at_least=1)
+    for name in ("mse_tolerance", "tolerance", "emit_proposal"):
+        check_scalar(name, getattr(params, name), at_least=0)
+    for name in ("temperature", "adaptive_sigma"):
+        if getattr(params, name) is not None:
+            check_scalar(name, getattr(params, name), at_least=0)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _decode(
     key: jax.Array,
     context: jax.Array,
-    target: WindowProcess,
-    draft: WindowProcess,
+    target: Process,
+    draft: Draft,
     sigma: jax.Array,
     params: RuleParams,
+    pace: PaceParams,
     series_index: jax.Array | None,
     *,
     config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
     count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
-    body = functools.partial(
-        decode_round,
-        target=target,
-        draft=draft,
-        sigma=scale,
-        params=params,
-        config=config,
-        count=count,
+    model = Model(target, draft, scale, params, pace)
+
+    def prepare(context: jax.Array) -> tuple[Any, Any]:
+        return target.prepare(context), draft.prepare(context)
+
+    def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
+        start = functools.partial(initial_state, model=model, config=config, count=count)
+        play = functools.partial(decode_round, model=model, config=config, count=count)
+        state = over_lanes(start, keys.shape)(memory, keys)
+        body = over_lanes(play, keys.shape)
+
+        def step(state: LoopState) -> LoopState:
+            # One number for all paths, so that the draft's loop is not mapped.
+            longest = config.num_draft if config.pacing is None else jnp.max(state.pace.length)
+            return body(memory, state, longest)
+
+        state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
+        # [B, S, N, P, C] -> [B, S, N * P, C]
+        forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, scale.shape[1])
+        return forecast[:, :, : config.horizon], _trimmed(state.info, count)
+
+    return decode_batch(prepare, run, key, context, series_index, config)
+
+
+def _trimmed(info: DecodeInfo, count: int) -> DecodeInfo:
+    """Without the spare room; leaves have leading `[B, S]`."""
+    return info._replace(
+        target_passes=info.rounds,
+        kind=info.kind[:, :, :count],
+        proposal=info.proposal[:, :, :count],
+        trace=jax.tree.map(lambda x: x[:, :, :count], info.trace),
     )
-
-    def one(key: jax.Array, context: jax.Array) -> tuple[jax.Array, DecodeInfo]:
-        state = initial_state(key, context, target, draft, config, count)
-        state = jax.lax.while_loop(lambda s: s.filled < count, body, state)
-        info = DecodeInfo(
-            accepted=state.accepted,
-            proposed=state.proposed,
-            rounds=state.rounds,
-            target_passes=state.rounds,
-            kind=state.kind[:count],
-            proposal=state.proposal[:count],
-        )
-        # [N, P, C] -> [N * P, C]
-        forecast = state.patches[:count].reshape(-1, scale.shape[1])
-        return forecast[: config.horizon], info
-
-    return decode_batch(one, key, context, series_index)
 
 
 def initial_state(
-    key: jax.Array,
-    context: jax.Array,
-    target: WindowProcess,
-    draft: WindowProcess,
-    config: DecodeConfig,
-    count: int,
+    memory: Any, key: jax.Array, *, model: Model, config: DecodeConfig, count: int
 ) -> LoopState:
-    """The carry before the first round; `key` passes into it."""
-    room = count + config.num_draft
-    shape = (room, target.patch_len, context.shape[-1])
+    """The carry before the first round of a path; `key` passes into it."""
+    num_draft, zero = config.num_draft, jnp.zeros((), jnp.int32)
+    room = count + num_draft + 1
+    shape = (room, *model.sigma.shape)
+    grid = jnp.zeros((room, num_draft), jnp.float32)
+    numbers = jnp.full(room, -1, jnp.int32)
+    trace = Trace(numbers, grid, grid, grid > 0, grid, length=numbers)
+    info = DecodeInfo(
+        accepted=jnp.zeros(num_draft, jnp.int32),
+        proposed=jnp.zeros(num_draft, jnp.int32),
+        rounds=zero,
+        target_passes=zero,
+        drafted=zero,
+        overflow=zero,
+        kind=jnp.zeros(room, jnp.int32),
+        proposal=jnp.full(shape, jnp.nan, jnp.float32),
+        trace=trace if config.trace else None,
+    )
     return LoopState(
         key=key,
-        filled=jnp.zeros((), jnp.int32),
-        rounds=jnp.zeros((), jnp.int32),
-        target=target.init(context),
-        draft=draft.init(context),
+        filled=zero,
+        target=model.target.start(memory[0], count + num_draft),
+        draft=model.draft.start(memory[1], count + num_draft),
+        pace=initial_pace(num_draft),
         patches=jnp.zeros(shape, jnp.float32),
-        proposal=jnp.full(shape, jnp.nan, jnp.float32),
-        kind=jnp.zeros(room, jnp.int32),
-        accepted=jnp.zeros(config.num_draft, jnp.int32),
-        proposed=jnp.zeros(config.num_draft, jnp.int32),
+        info=info,
     )
-
-
-def propose(
-    key: jax.Array, state: Any, draft: WindowProcess, sigma: jax.Array, num_draft: int
-) -> tuple[jax.Array, jax.Array]:
-    """K patches of the draft, each given the ones before: `(proposals, means)`, `[K, P, C]`.
-
-    Consumes `key`.
-    """
-
-    def step(state: Any, key: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
-        mean = draft.law(state).mean
-        patch = gaussian.sample(key, mean, sigma)
-        return draft.append(state, patch), (patch, mean)
-
-    _, (proposals, means) = jax.lax.scan(step, state, jax.random.split(key, num_draft))
-    return proposals, means
 
 
 def decode_round(
+    memory: Any,
     state: LoopState,
+    longest: int | jax.Array,
     *,
-    target: WindowProcess,
-    draft: WindowProcess,
-    sigma: jax.Array,
-    params: RuleParams,
+    model: Model,
     config: DecodeConfig,
     count: int,
 ) -> LoopState:
-    """One round of one series: propose, verify, decide, commit."""
-    num_draft = config.num_draft
-    keys = split_keys(state.key)
-    fresh = jax.random.normal(keys.fresh, sigma.shape, jnp.float32)
-    if num_draft == 0:
-        mean = target.law(state.target).mean
-        proposals = jnp.zeros((0, *sigma.shape), jnp.float32)
-        outcome = Outcome(jnp.zeros((), jnp.int32), mean + sigma * fresh)
-    else:
-        proposals, draft_mean = propose(keys.draft, state.draft, draft, sigma, num_draft)
-        target_mean = target.verify(state.target, proposals).mean
-        current = Round(proposals, draft_mean, target_mean, sigma, fresh)
-        outcome = find_rule(config.rule)(keys.rule, current, params)
-    place = jnp.arange(num_draft + 1, dtype=jnp.int32)
-    padded = jnp.concatenate([proposals, jnp.full((1, *sigma.shape), jnp.nan, jnp.float32)])
+    """One round of one path: propose, verify, decide, commit.
+
+    Args:
+        memory: of the target and of the draft.
+        state: the carry.
+        longest: proposals that are drafted; those past the path's own length do not count.
+        model: who decodes.
+        config: static choices.
+        count: N; a path that has N patches comes back as it was, but for its key.
+    """
+    rule, keys = find_rule(config.rule), split_keys(state.key)
+    shape = (config.num_draft, *model.sigma.shape)
+    noise = jax.random.normal(keys.draft, shape, jnp.float32)
+    if rule.proposes == "mean":
+        noise = jnp.zeros_like(noise)
+    learned = config.learned_scale and rule.scales == "free"
+    made, drafted = model.draft.propose(
+        memory[1], state.draft, noise, model.sigma, longest, learned=learned
+    )
+    laws, seen = model.target.verify(memory[0], state.target, made.patches)
+    current = Round(
+        proposals=made.patches,
+        noise=noise,
+        draft_mean=made.mean,
+        draft_sigma=made.sigma,
+        target_mean=laws.mean,
+        target_sigma=law_sigma(laws, model.sigma, config.learned_scale),
+        draft_logvar=made.logvar,
+        fresh=jax.random.normal(keys.fresh, model.sigma.shape, jnp.float32),
+        length=state.pace.length,
+    )
+    outcome = rule.decide(keys.rule, current, model.params)
+    emitted = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 when all are there
+    place = jnp.arange(config.num_draft + 1)
     kept = (place < outcome.num_accepted)[:, None, None]
-    patches = jnp.where(kept, padded, outcome.patch[None])  # [K + 1, P, C]
-    own = BONUS if num_draft else AUTOREGRESSIVE
-    last = jnp.where(outcome.num_accepted == num_draft, own, RECOVERED)
-    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
-    emitted = outcome.num_accepted + 1
-    counts = (state.filled + place < count)[:-1]  # proposals that fall within the horizon
-    zero = jnp.zeros((), jnp.int32)
+    padded = jnp.concatenate([made.patches, outcome.patch[None]])
+    grown = jnp.where(kept, padded, outcome.patch[None])  # [K + 1, P, C], the context
+    shown = grown
+    if outcome.emitted is not None:
+        shown = jnp.where(kept, jnp.concatenate([outcome.emitted, outcome.patch[None]]), grown)
+    active = emitted > 0
+    pace = next_pace(config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft)
     return LoopState(
         key=keys.next,
         filled=state.filled + emitted,
-        rounds=state.rounds + 1,
-        target=target.commit(state.target, patches, emitted),
-        draft=draft.commit(state.draft, patches, emitted),
-        patches=jax.lax.dynamic_update_slice(state.patches, patches, (state.filled, zero, zero)),
-        proposal=jax.lax.dynamic_update_slice(state.proposal, padded, (state.filled, zero, zero)),
-        kind=jax.lax.dynamic_update_slice(state.kind, kind, (state.filled,)),
-        accepted=state.accepted + (counts & (place[:-1] < outcome.num_accepted)),
-        proposed=state.proposed + (counts & (place[:-1] <= outcome.num_accepted)),
+        target=model.target.commit(seen, grown, emitted),
+        draft=model.draft.commit(drafted, grown, emitted),
+        pace=jax.tree.map(lambda new, old: jnp.where(active, new, old), pace, state.pace),
+        patches=write_slots(state.patches, shown, state.filled, 0),
+        info=_count(state, current, outcome, emitted, count),
     )
+
+
+def _count(
+    state: LoopState, current: Round, outcome: Outcome, emitted: jax.Array, count: int
+) -> DecodeInfo:
+    """The counts after a round; only proposals that fall within the N patches count."""
+    info, length = state.info, current.length
+    num_draft = current.proposals.shape[0]
+    place = jnp.arange(num_draft + 1)
+    within = (state.filled + place < count) & (place < length)
+    within, before = within[:-1], place[:-1]
+    last = jnp.where(outcome.num_accepted == length, BONUS, RECOVERED)
+    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
+    nothing = jnp.full_like(current.fresh, jnp.nan)[None]
+    proposal = jnp.concatenate([current.proposals, nothing])
+    proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
+    active = emitted > 0
+    ran_out = jnp.asarray(outcome.overflow) * (outcome.num_accepted < emitted)
+    return info._replace(
+        accepted=info.accepted + (within & (before < outcome.num_accepted)),
+        proposed=info.proposed + (within & (before <= outcome.num_accepted)),
+        rounds=info.rounds + active,
+        drafted=info.drafted + jnp.where(active, length, 0),
+        overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
+        kind=write_slots(info.kind, kind, state.filled, 0),
+        proposal=write_slots(info.proposal, proposal, state.filled, 0),
+        trace=None if info.trace is None else _traced(state, current, outcome, active),
+    )
+
+
+def _traced(state: LoopState, current: Round, outcome: Outcome, active: jax.Array) -> Trace:
+    """The trace with this round written at its number; a finished path writes past the end."""
+    trace, rounds = state.info.trace, state.info.rounds
+    assert trace is not None
+    missing = jnp.full(current.proposals.shape[0], jnp.nan, jnp.float32)
+    place = jnp.arange(len(missing))
+    row = Trace(
+        start=jnp.where(active, state.filled, -1),
+        log_ratio=missing if outcome.log_ratio is None else outcome.log_ratio,
+        threshold=missing if outcome.threshold is None else outcome.threshold,
+        accepted=place < outcome.num_accepted,
+        gap=jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2))),
+        length=current.length,
+    )
+    return jax.tree.map(lambda all_, new: write_slots(all_, new[None], rounds, 0), trace, row)

@@ -28,7 +28,9 @@ class PatchLaw(NamedTuple):
     Attributes:
         mean: `[..., P, C]` in the units of the series.
         logvar: `[..., P, C]` log variance in the same units squared, or None for a mean head.
+        features: `[..., C, D]`, the last hidden state behind the law, where the model shows it.
     """
 
     mean: jax.Array
     logvar: jax.Array | None = None
+    features: jax.Array | None = None

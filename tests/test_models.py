@@ -259,7 +259,8 @@ def test_attention_mask_slow(num_vars, num_patches, covariate):
                     if covariate and c != d:
                         sees = c == num_vars - 1
                     expected[c * num_patches + n, d * num_patches + m] = sees
-    found = attention_mask(num_vars, num_patches, covariate)
+    config = dataclasses.replace(SMALL, covariate=covariate)
+    found = attention_mask(num_vars, num_patches, config)
     assert found.dtype == bool
     np.testing.assert_array_equal(found, expected)
 

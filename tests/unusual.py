@@ -12,7 +12,10 @@ UNUSUAL = TimerXLConfig(
     head="gaussian",
     instance_norm=None,
     covariate=True,
+    covariate_mask="causal",
     variable_stride=5,
+    max_patches=3,
+    output_patches=2,
     dropout=0.3,
     dtype="bfloat16",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -11,24 +12,123 @@ import numpy as np
 
 from stride_jax.config import TimerXLConfig
 from stride_jax.models.rotary import rotate, token_positions
+from stride_jax.slots import write_slots
 
 # The original's layers: weights uniform in +-1/sqrt(fan_in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
+Array = jax.Array | np.ndarray
 
-def attention_mask(num_vars: int, num_patches: int, covariate: bool) -> np.ndarray:
+
+class KeyValues(NamedTuple):
+    """Keys and values of one layer.
+
+    Attributes:
+        keys: `[B, H, C, N, E]`, rotated.
+        values: `[B, H, C, N, E]`.
+    """
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Cached(NamedTuple):
+    """What a pass over new patches finds in the caches of one layer.
+
+    Attributes:
+        prompt: keys and values of the context's patches, never changed.
+        slots: room for the patches after them.
+        start: int32, the slot of the first new patch.
+    """
+
+    prompt: KeyValues
+    slots: KeyValues
+    start: jax.Array
+
+
+class Layout(NamedTuple):
+    """Which token stands where and sees what. Tokens are variable-major: (c, n) is `c * N + n`.
+
+    Attributes:
+        queries: `[Q]` indices of the tokens that ask.
+        positions: `[C * N]` rotary position of every token.
+        same: `[Q, S]` int, 1 where query and key belong to one variable.
+        visible: `[Q, S]` bool.
+    """
+
+    queries: np.ndarray
+    positions: Array
+    same: np.ndarray
+    visible: Array
+
+
+def variable_mask(num_vars: int, covariate: bool) -> np.ndarray:
+    """Which variable sees which, `[C, C]` bool: all, or itself and the last one all others."""
+    if not covariate:
+        return np.ones((num_vars, num_vars), bool)
+    mask = np.eye(num_vars, dtype=bool)
+    mask[-1] = True
+    return mask
+
+
+def attention_mask(num_vars: int, num_patches: int, config: TimerXLConfig) -> np.ndarray:
     """Which token sees which, `[C * N, C * N]` bool, query first.
 
-    Joint: every variable sees the patches n' <= n of all variables. Covariate: the last variable
-    sees itself up to n and ALL patches of the others; each other one sees itself up to n.
+    Patch n sees the patches n' <= n of its own and the other variables, with `max_patches` the
+    last that many of them. Covariate: the last variable sees the others, each other one only
+    itself; with the original's mask the last one sees ALL patches of the others.
     """
-    causal = np.tril(np.ones((num_patches, num_patches), bool))
-    if not covariate:
-        return np.tile(causal, (num_vars, num_vars))
-    mask = np.kron(np.eye(num_vars, dtype=bool), causal)
-    last = (num_vars - 1) * num_patches
-    mask[last:, :last] = True
+    ones = np.ones((num_patches, num_patches), bool)
+    causal = np.tril(ones)
+    if config.max_patches is not None:
+        causal &= np.triu(ones, 1 - config.max_patches)
+    mask = np.kron(variable_mask(num_vars, config.covariate), causal)
+    if config.covariate and config.covariate_mask == "original":
+        last = (num_vars - 1) * num_patches
+        mask[last:, :last] = True
     return mask
+
+
+def full_layout(
+    config: TimerXLConfig, num_vars: int, num_patches: int, *, last_only: bool = False
+) -> Layout:
+    """All tokens of an input see each other; with `last_only` only the last patch asks."""
+    every = np.arange(num_vars * num_patches)
+    queries = num_patches - 1 + num_patches * np.arange(num_vars) if last_only else every
+    variable = np.repeat(np.arange(num_vars), num_patches)
+    mask = attention_mask(num_vars, num_patches, config)
+    return Layout(
+        queries=queries,
+        positions=token_positions(num_vars, num_patches, config.variable_stride),
+        same=(variable[queries][:, None] == variable[None, :]).astype(int),
+        visible=mask[queries],
+    )
+
+
+def cached_layout(
+    config: TimerXLConfig, num_vars: int, prompt: int, slots: int, count: int, start: Array
+) -> Layout:
+    """`count` new patches from slot `start` on see the prompt, the slots before and each other.
+
+    Keys come in the order prompt, slots; each `[C, N]` flattened.
+    """
+    variable = np.arange(num_vars)
+    time = prompt + start + np.arange(count)  # [k] patch numbers in the whole sequence
+    position = variable[:, None] * (config.variable_stride or 0) + time[None, :]  # [C, k]
+    asking = np.repeat(variable, count)  # [C * k]
+    asked = jnp.tile(time, num_vars)[:, None]  # [C * k, 1]
+    owner = np.concatenate([np.repeat(variable, prompt), np.repeat(variable, slots)])  # [S]
+    seen = np.concatenate([np.tile(np.arange(n), num_vars) for n in (prompt, slots)])
+    seen[num_vars * prompt :] += prompt
+    visible = seen[None, :] <= asked
+    if config.max_patches is not None:
+        visible &= seen[None, :] > asked - config.max_patches
+    return Layout(
+        queries=np.arange(num_vars * count),
+        positions=position.reshape(-1),  # [C, k] -> [C * k]
+        same=(asking[:, None] == owner[None, :]).astype(int),
+        visible=visible & variable_mask(num_vars, config.covariate)[asking][:, owner],
+    )
 
 
 class TimeAttention(nn.Module):
@@ -42,42 +142,63 @@ class TimeAttention(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, num_vars: int, queries: np.ndarray, deterministic: bool
-    ) -> jax.Array:
-        """Attends from the tokens `queries` to all tokens.
+        self,
+        x: jax.Array,
+        num_vars: int,
+        layout: Layout,
+        deterministic: bool,
+        cached: Cached | None = None,
+    ) -> tuple[jax.Array, KeyValues]:
+        """Attends from the layout's queries to all tokens, and to the caches where there are any.
 
         Args:
             x: `[B, C * N, D]`.
             num_vars: C.
-            queries: `[Q]` indices of the tokens that ask.
+            layout: see `Layout`.
             deterministic: no dropout; otherwise the rng `dropout` is consumed.
+            cached: caches that x continues; its keys and values are written into the slots.
 
         Returns:
-            `[B, Q, D]`.
+            `[B, Q, D]`, and the keys and values of x (with `cached`: its slots, written).
         """
         config = self.config
         heads, width = config.num_heads, config.d_model // config.num_heads
         dtype = jnp.dtype(config.dtype)
-        num_patches = x.shape[1] // num_vars
-        positions = token_positions(num_vars, num_patches, config.variable_stride)
-        variable = np.repeat(np.arange(num_vars), num_patches)
 
         def project(name: str, tokens: jax.Array) -> jax.Array:
             y = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name=name)(tokens)
             y = y.reshape(*y.shape[:2], heads, width)  # [B, S, D] -> [B, S, H, E]
             return y.transpose(0, 2, 1, 3)  # [B, H, S, E]
 
-        q = rotate(project("query", x[:, queries]), positions[queries])  # [B, H, Q, E]
-        k = rotate(project("key", x), positions)  # [B, H, S, E]
-        v = project("value", x)
+        def split(y: jax.Array) -> jax.Array:
+            return y.reshape(*y.shape[:2], num_vars, -1, width)  # [B, H, C * N, E] -> with C, N
+
+        q = rotate(project("query", x[:, layout.queries]), layout.positions[layout.queries])
+        k = rotate(project("key", x), layout.positions)  # [B, H, C * N, E]
+        own = KeyValues(split(k), split(project("value", x)))
+        segments = [own]
+        if cached is not None:
+            own = KeyValues(
+                *(
+                    write_slots(s, n, cached.start, 3)
+                    for s, n in zip(cached.slots, own, strict=True)
+                )
+            )
+            segments = [cached.prompt, own]
         bias = self.param("variable_bias", nn.initializers.normal(1.0), (2, heads))
-        same = (variable[queries][:, None] == variable[None, :]).astype(int)  # [Q, S]
-        logits = jnp.einsum("bhqe,bhse->bhqs", q, k).astype(jnp.float32)
-        logits = logits + bias[same].transpose(2, 0, 1)[None]  # [Q, S, H] -> [1, H, Q, S]
-        mask = attention_mask(num_vars, num_patches, config.covariate)[queries]  # [Q, S]
-        logits = jnp.where(mask[None, None], logits / math.sqrt(width), -jnp.inf)
-        weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
+        # each segment: [B, H, C, N, E] -> [B, H, C * N, E]
+        flat = [KeyValues(*(z.reshape(*z.shape[:2], -1, width) for z in s)) for s in segments]
+        logits = [jnp.einsum("bhqe,bhse->bhqs", q, s.keys) for s in flat]
+        joined = jnp.concatenate(logits, axis=-1).astype(jnp.float32)  # [B, H, Q, S]
+        joined = joined + bias[layout.same].transpose(2, 0, 1)[None]  # [Q, S, H] -> [1, H, Q, S]
+        joined = jnp.where(layout.visible[None, None], joined / math.sqrt(width), -jnp.inf)
+        weights = jax.nn.softmax(joined, axis=-1).astype(dtype)
         weights = nn.Dropout(config.dropout)(weights, deterministic=deterministic)
-        y = jnp.einsum("bhqs,bhse->bhqe", weights, v).transpose(0, 2, 1, 3)  # [B, Q, H, E]
+        parts = jnp.split(weights, np.cumsum([s.keys.shape[2] for s in flat])[:-1], axis=-1)
+        y = sum(
+            jnp.einsum("bhqs,bhse->bhqe", w, s.values) for w, s in zip(parts, flat, strict=True)
+        )
+        y = jnp.asarray(y).transpose(0, 2, 1, 3)  # [B, Q, H, E]
         y = y.reshape(*y.shape[:2], config.d_model)  # [B, Q, H, E] -> [B, Q, D]
-        return nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name="out")(y)
+        out = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name="out")(y)
+        return out, own

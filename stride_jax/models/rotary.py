@@ -17,7 +17,7 @@ def token_positions(num_vars: int, num_patches: int, variable_stride: int | None
     return (variable + np.arange(num_patches)[None, :]).reshape(-1)  # [C, N] -> [C * N]
 
 
-def rotate(x: jax.Array, positions: np.ndarray) -> jax.Array:
+def rotate(x: jax.Array, positions: np.ndarray | jax.Array) -> jax.Array:
     """Rotates the pairs (0, 1), (2, 3), ... of the first half of the last axis.
 
     With `W = E / 2` rotated numbers, pair i turns by `position * 10000 ** (-2 i / W)`.
@@ -31,9 +31,14 @@ def rotate(x: jax.Array, positions: np.ndarray) -> jax.Array:
     """
     width = x.shape[-1] // 2
     frequency = 10000.0 ** (-np.arange(0, width, 2) / width)  # [W / 2]
-    angle = positions[:, None] * frequency[None, :]  # [S, W / 2]
-    cos = jnp.asarray(np.cos(angle), x.dtype)[None, None]  # [1, 1, S, W / 2]
-    sin = jnp.asarray(np.sin(angle), x.dtype)[None, None]
+    if isinstance(positions, np.ndarray):
+        angle = positions[:, None] * frequency[None, :]  # [S, W / 2], float64 on the host
+        cosine, sine = jnp.asarray(np.cos(angle)), jnp.asarray(np.sin(angle))
+    else:
+        traced = positions[:, None] * jnp.asarray(frequency, jnp.float32)[None, :]
+        cosine, sine = jnp.cos(traced), jnp.sin(traced)
+    cos = cosine.astype(x.dtype)[None, None]  # [1, 1, S, W / 2]
+    sin = sine.astype(x.dtype)[None, None]
     even, odd = x[..., 0:width:2], x[..., 1:width:2]  # [B, H, S, W / 2] each
     turned = jnp.stack([even * cos - odd * sin, even * sin + odd * cos], axis=-1)
     turned = turned.reshape(*x.shape[:-1], width)  # [B, H, S, W / 2, 2] -> [B, H, S, W]

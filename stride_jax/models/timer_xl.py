@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stride_jax.config import TimerXLConfig
 from stride_jax.errors import InputError
-from stride_jax.models.attention import TimeAttention, kernel_init
-from stride_jax.normalization import window_stats
+from stride_jax.models.attention import (
+    Cached,
+    KeyValues,
+    Layout,
+    TimeAttention,
+    full_layout,
+    kernel_init,
+)
+from stride_jax.normalization import running_moments, std, window_stats
 from stride_jax.types import PatchLaw
 
 Params = dict[str, Any]
@@ -28,9 +35,14 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, num_vars: int, queries: np.ndarray, deterministic: bool
-    ) -> jax.Array:
-        """`[B, C * N, D]` -> `[B, Q, D]`: the tokens `queries` after this block."""
+        self,
+        x: jax.Array,
+        num_vars: int,
+        layout: Layout,
+        deterministic: bool,
+        cached: Cached | None = None,
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, C * N, D]` -> `[B, Q, D]`, the queries after this block; and see TimeAttention."""
         config = self.config
         dtype = jnp.dtype(config.dtype)
 
@@ -40,21 +52,41 @@ class Block(nn.Module):
         def drop(y: jax.Array) -> jax.Array:
             return nn.Dropout(config.dropout)(y, deterministic=deterministic)
 
-        attended = TimeAttention(config, name="attention")(x, num_vars, queries, deterministic)
-        x = x[:, queries] + drop(attended)
+        attention = TimeAttention(config, name="attention")
+        attended, kept = attention(x, num_vars, layout, deterministic, cached)
+        x = x[:, layout.queries] + drop(attended)
         x = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm1")(x)
         y = dense(config.d_ff, "ffn_in")(x)
         y = jax.nn.relu(y) if config.activation == "relu" else jax.nn.gelu(y, approximate=False)
         y = drop(dense(config.d_model, "ffn_out")(drop(y)))
-        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm2")(x + y)
+        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm2")(x + y), kept
 
 
 class TimerXL(nn.Module):
-    """Forecasts the next patch at every patch of the input."""
+    """Forecasts the next patch (or the next few) at every patch of the input."""
 
     config: TimerXLConfig
 
-    @nn.compact
+    def setup(self) -> None:
+        """Layers; their names are those of the stored parameters."""
+        config, dtype = self.config, jnp.dtype(self.config.dtype)
+        self.embedding = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init)
+        self.block = [Block(config) for _ in range(config.num_layers)]
+        self.norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
+
+        def head(bias: float) -> nn.Dense:
+            return nn.Dense(
+                config.patch_len * config.output_patches,
+                dtype=dtype,
+                kernel_init=kernel_init,
+                bias_init=nn.initializers.constant(bias),
+            )
+
+        if config.head == "mean":
+            self.head = head(0.0)
+        else:
+            self.head_mean, self.head_logvar = head(0.0), head(-2.0)
+
     def __call__(
         self, x: jax.Array, *, deterministic: bool = True, last_only: bool = False
     ) -> jax.Array | tuple[jax.Array, jax.Array]:
@@ -63,12 +95,13 @@ class TimerXL(nn.Module):
         Args:
             x: `[B, L, C]`, L a multiple of the patch length.
             deterministic: no dropout; otherwise the rng `dropout` is consumed.
-            last_only: forecast only the patch after the last one. The last block then asks from
+            last_only: forecast only what follows the last patch. The last block then asks from
                 the last patch alone, which saves most of a shallow model's work.
 
         Returns:
             The mean, `[B, L, C]` (`[B, P, C]` with last_only) float32 in the units of x, or
-            `(mean, logvar)` for a gaussian head.
+            `(mean, logvar)` for a gaussian head. With M = `output_patches` > 1 each position
+            gives M patches: `[B, N * M * P, C]`, or `[B, M * P, C]`.
 
         Raises:
             InputError: x is not `[B, L, C]` with L a positive multiple of the patch length.
@@ -79,43 +112,97 @@ class TimerXL(nn.Module):
                 f"x must be [B, L, C] with L a positive multiple of patch_len "
                 f"{config.patch_len}, got shape {x.shape}."
             )
-        batch, length, num_vars = x.shape
-        num_patches = length // config.patch_len
-        dtype = jnp.dtype(config.dtype)
-        if config.instance_norm == "window":
-            center, scale = window_stats(x)
-            x = (x - center) / scale
-        # [B, L, C] -> [B, C, L] -> [B, C * N, P]: token (c, n) has index c * N + n
-        tokens = x.transpose(0, 2, 1).reshape(batch, num_vars * num_patches, config.patch_len)
-        y = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name="embedding")(tokens)
-        every = np.arange(num_vars * num_patches)
-        kept = num_patches - 1 + num_patches * np.arange(num_vars) if last_only else every
-        for layer in range(config.num_layers):
-            queries = kept if layer == config.num_layers - 1 else every
-            y = Block(config, name=f"block_{layer}")(y, num_vars, queries, deterministic)
-        y = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm")(y)
-
-        def head(name: str, bias: float) -> jax.Array:
-            z = nn.Dense(
-                config.patch_len,
-                dtype=dtype,
-                kernel_init=kernel_init,
-                bias_init=nn.initializers.constant(bias),
-                name=name,
-            )(y)
-            # [B, C * M, P] -> [B, C, M * P] -> [B, M * P, C], M the patches kept
-            z = z.astype(jnp.float32).reshape(batch, num_vars, -1)
-            return z.transpose(0, 2, 1)
-
-        mean = head("head_mean" if config.head == "gaussian" else "head", 0.0)
-        if config.instance_norm == "window":
-            mean = mean * scale + center
-        if config.head == "mean":
+        batch, _, num_vars = x.shape
+        patches = x.reshape(batch, -1, config.patch_len, num_vars)  # [B, L, C] -> [B, N, P, C]
+        center, scale, origin = instance_stats(config, patches)
+        sizes = config, num_vars, patches.shape[1]
+        features, _ = self.features(
+            (patches - origin - center) / scale,
+            full_layout(*sizes),
+            full_layout(*sizes, last_only=True) if last_only else None,
+            deterministic=deterministic,
+        )
+        law = self.law(features, num_vars)
+        if last_only:
+            center, scale = center[:, -1:], scale[:, -1:]
+        mean = law.mean * scale + center + origin
+        mean = mean.reshape(batch, -1, num_vars)  # [B, N, M * P, C] -> [B, N * M * P, C]
+        if law.logvar is None:
             return mean
-        logvar = jnp.clip(head("head_logvar", -2.0), -LOGVAR_LIMIT, LOGVAR_LIMIT)
-        if config.instance_norm == "window":
-            logvar = logvar + 2 * jnp.log(scale)
-        return mean, logvar
+        logvar = law.logvar + 2 * jnp.log(scale)
+        return mean, logvar.reshape(batch, -1, num_vars)
+
+    def features(
+        self,
+        patches: jax.Array,
+        layout: Layout,
+        last: Layout | None = None,
+        *,
+        deterministic: bool = True,
+        caches: Sequence[Cached] | None = None,
+    ) -> tuple[jax.Array, list[KeyValues]]:
+        """Normalised patches `[B, N, P, C]` to what the heads read.
+
+        Args:
+            patches: normalised.
+            layout: of the tokens.
+            last: layout of the last block, where it asks from fewer tokens.
+            deterministic: no dropout.
+            caches: one a layer, or None for a pass over a whole input.
+
+        Returns:
+            `[B, Q, D]`, and each layer's keys and values (with `caches`: its written slots).
+        """
+        batch, count, _, num_vars = patches.shape
+        # [B, N, P, C] -> [B, C, N, P] -> [B, C * N, P]: token (c, n) has index c * N + n
+        tokens = patches.transpose(0, 3, 1, 2).reshape(batch, num_vars * count, -1)
+        y = self.embedding(tokens)
+        kept = []
+        for i, block in enumerate(self.block):
+            asked = last if last is not None and i == len(self.block) - 1 else layout
+            cached = None if caches is None else caches[i]
+            y, own = block(y, num_vars, asked, deterministic, cached)
+            kept.append(own)
+        return self.norm(y), kept
+
+    def law(self, features: jax.Array, num_vars: int) -> PatchLaw:
+        """Features `[B, C * N, D]` -> the law in normalised units, `[B, N, M * P, C]` float32."""
+
+        def patches(z: jax.Array) -> jax.Array:
+            z = z.astype(jnp.float32)
+            # [B, C * N, M * P] -> [B, C, N, M * P] -> [B, N, M * P, C]
+            return z.reshape(z.shape[0], num_vars, -1, z.shape[-1]).transpose(0, 2, 3, 1)
+
+        if self.config.head == "mean":
+            return PatchLaw(patches(self.head(features)))
+        logvar = jnp.clip(self.head_logvar(features), -LOGVAR_LIMIT, LOGVAR_LIMIT)
+        return PatchLaw(patches(self.head_mean(features)), patches(logvar))
+
+
+def instance_stats(
+    config: TimerXLConfig, patches: jax.Array
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`(center, scale, origin)`: a patch is normalised to `(patch - origin - center) / scale`.
+
+    Args:
+        config: its instance_norm.
+        patches: `[B, N, P, C]`.
+
+    Returns:
+        center and scale `[B, 1 or N, 1, C]`, and the origin `[B, 1, 1, C]` that causal statistics
+        are counted from: the first value, so that an offset costs no precision.
+    """
+    batch, _, _, num_vars = patches.shape
+    zero = jnp.zeros((batch, 1, 1, num_vars), jnp.float32)
+    if config.instance_norm is None:
+        return zero, zero + 1, zero
+    if config.instance_norm == "window":
+        # [B, N, P, C] -> [B, N * P, C]
+        mean, scale = window_stats(patches.reshape(batch, -1, num_vars))
+        return mean[:, None], scale[:, None], zero
+    origin = patches[:, :1, :1].astype(jnp.float32)
+    moments = running_moments(patches - origin)  # [B, N, C]
+    return moments.mean[:, :, None], std(moments)[:, :, None], origin
 
 
 def init_params(key: jax.Array, config: TimerXLConfig) -> Params:
@@ -141,7 +228,8 @@ def make_predict(config: TimerXLConfig, params: Params) -> jax.tree_util.Partial
     """Turns `(config, params)` into the black-box `predict` of `window_process`.
 
     Returns:
-        `window [L, C] -> PatchLaw` of the next patch, `[P, C]`. It is a pytree whose leaves are
-        the parameters, so they are traced: other parameters of the same shape do not recompile.
+        `window [L, C] -> PatchLaw` of the next patch, `[P, C]` (the next M patches, `[M * P, C]`,
+        for a multi-patch model). It is a pytree whose leaves are the parameters, so they are
+        traced: other parameters of the same shape do not recompile.
     """
     return jax.tree_util.Partial(_NextPatch(config), params)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,12 +20,24 @@ Predict = Callable[[jax.Array], PatchLaw | jax.Array]
 """`window [L, C] -> PatchLaw` of the next patch, `[P, C]`; an array is taken as its mean."""
 
 
+class WindowState(NamedTuple):
+    """Two windows `[L, C]`.
+
+    Attributes:
+        kept: the last L steps.
+        ahead: the same after the proposals of this round.
+    """
+
+    kept: jax.Array
+    ahead: jax.Array
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class WindowProcess:
     """A forecaster that is asked anew for every patch, with the last L steps.
 
-    Its state is that window, `[L, C]`. Build it with `window_process`.
+    Build it with `window_process`; see `processes.Process` for the methods.
 
     Attributes:
         predict: the forecaster; a pytree, so that parameters inside it are traced.
@@ -36,7 +49,7 @@ class WindowProcess:
     patch_len: int = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(metadata={"static": True})
 
-    def init(self, context: jax.Array) -> jax.Array:
+    def prepare(self, context: jax.Array) -> jax.Array:
         """`[L', C]` -> the window, its last L steps.
 
         Raises:
@@ -51,8 +64,12 @@ class WindowProcess:
             )
         return context[context.shape[0] - self.context_len :]
 
+    def start(self, memory: jax.Array, room: int) -> WindowState:
+        """The window of the context."""
+        return WindowState(memory, memory)
+
     def law(self, window: jax.Array) -> PatchLaw:
-        """The law of the next patch, `[P, C]`, its mean in float32.
+        """The law of the patch after a window `[L, C]`, `[P, C]`, its mean in float32.
 
         Raises:
             InputError: `predict` returned another shape.
@@ -68,24 +85,39 @@ class WindowProcess:
             )
         return law
 
-    def append(self, window: jax.Array, patch: jax.Array) -> jax.Array:
-        """The window after one more patch `[P, C]`."""
-        return jnp.concatenate([window, patch])[self.patch_len :]
-
-    def verify(self, window: jax.Array, proposals: jax.Array) -> PatchLaw:
-        """The laws after 0, 1, ..., K proposals `[K, P, C]`, each `[K + 1, P, C]`, in one vmap."""
+    def verify(
+        self, memory: jax.Array, state: WindowState, proposals: jax.Array
+    ) -> tuple[PatchLaw, WindowState]:
+        """K + 1 windows in one vmap; see `Process`."""
+        window = state.kept
         length, num_vars = window.shape
         count, step, _ = proposals.shape
         # [K, P, C] -> [K * P, C], behind the window
         grown = jnp.concatenate([window, proposals.reshape(count * step, num_vars)])
+        ahead = state._replace(ahead=grown[count * step :])
+        if count == 0:
+            return jax.tree.map(lambda x: x[None], self.law(window)), ahead
         windows = jnp.stack([grown[i * step : i * step + length] for i in range(count + 1)])
-        return jax.vmap(self.law)(windows)
+        return jax.vmap(self.law)(windows), ahead
 
-    def commit(self, window: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
-        """The window after the first `count` of `patches [K + 1, P, C]`."""
+    def step(
+        self, memory: jax.Array, state: WindowState, patch: jax.Array
+    ) -> tuple[PatchLaw, WindowState]:
+        """See `Process`."""
+        ahead = jnp.concatenate([state.ahead, patch])[self.patch_len :]
+        return self.law(ahead), state._replace(ahead=ahead)
+
+    def commit(self, state: WindowState, patches: jax.Array, count: jax.Array) -> WindowState:
+        """See `Process`."""
+        window = state.kept
         grown = jnp.concatenate([window, patches.reshape(-1, window.shape[1])])
         start = (count * self.patch_len).astype(jnp.int32)
-        return jax.lax.dynamic_slice(grown, (start, jnp.zeros((), jnp.int32)), window.shape)
+        kept = jax.lax.dynamic_slice(grown, (start, jnp.zeros((), jnp.int32)), window.shape)
+        return WindowState(kept, kept)
+
+    def drafting(self) -> WindowProcess:
+        """Itself: a window holds all there is to know."""
+        return self
 
 
 def window_process(

@@ -1,0 +1,116 @@
+"""What a rule is given and what it decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class RuleParams(NamedTuple):
+    """Traced settings of the rules; sweeping them does not recompile. Exact rules use none.
+
+    Attributes:
+        bias: resample and as_released multiply their acceptance ratio by this, at least 1.
+        mse_tolerance: resample and as_released accept outright while the mean squared distance of
+            the proposal from the target's mean is at most this (squared units of the series); 0
+            for never.
+        tolerance: mean and shared_noise accept while the RMS gap of the two means, in units of
+            sigma, is at most this.
+        temperature: mean accepts at random instead, with `exp(-|gap|^2 / (2 temperature^2))`, the
+            gap in units of sigma; None for the tolerance.
+        emit_proposal: mean emits the proposals it accepts (1) or the target's means there (0).
+        adaptive_sigma: as_released takes this times the mean squared gap of the means as the
+            sigma of its ratio; None for the sigma given.
+    """
+
+    bias: float | jax.Array = 1.0
+    mse_tolerance: float | jax.Array = 0.0
+    tolerance: float | jax.Array = 0.1
+    temperature: float | jax.Array | None = None
+    emit_proposal: float | jax.Array = 0.0
+    adaptive_sigma: float | jax.Array | None = None
+
+
+class Round(NamedTuple):
+    """One round of drafting and verifying, for one series. Place i holds proposal i + 1.
+
+    Attributes:
+        proposals: `[K, P, C]`, `draft_mean + draft_sigma * noise`.
+        noise: `[K, P, C]`, standard normal; 0 for rules that propose means.
+        draft_mean: `[K, P, C]`.
+        draft_sigma: `[K, P, C]`, std the proposals were drawn with.
+        target_mean: `[K + 1, P, C]`; entry i is the target's mean after i proposals.
+        target_sigma: `[K + 1, P, C]`, std of the target's laws.
+        draft_logvar: `[K, P, C]`, the draft's learned log variance, or None.
+        fresh: `[P, C]` standard normal noise that the draft has not used.
+        length: int32, proposals that count; those from there on were not drafted.
+    """
+
+    proposals: jax.Array
+    noise: jax.Array
+    draft_mean: jax.Array
+    draft_sigma: jax.Array
+    target_mean: jax.Array
+    target_sigma: jax.Array
+    draft_logvar: jax.Array | None
+    fresh: jax.Array
+    length: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What a rule decides.
+
+    Attributes:
+        num_accepted: int32, 0 to `length`: the leading proposals that are kept as context.
+        patch: `[P, C]`, what follows them: recovered, or the bonus if all were accepted.
+        emitted: `[K, P, C]`, what is put out where proposals are accepted; None for themselves.
+        log_ratio: `[K]`, what was compared, for the trace; None if the rule has no such number.
+        threshold: `[K]`, what it was compared with: accepted where `log_ratio >= threshold`.
+        overflow: int32, 1 if a bounded loop ran out and the patch is not what it should be.
+    """
+
+    num_accepted: jax.Array
+    patch: jax.Array
+    emitted: jax.Array | None = None
+    log_ratio: jax.Array | None = None
+    threshold: jax.Array | None = None
+    overflow: jax.Array | int = 0
+
+
+Decide = Callable[[jax.Array, Round, RuleParams], Outcome]
+"""`(key, round, params) -> outcome`; consumes the key."""
+
+
+def num_leading(accepted: jax.Array, length: jax.Array) -> jax.Array:
+    """How many of the first `length` entries of `[K]` bool are true before one is false; int32."""
+    real = jnp.arange(accepted.shape[0]) < length
+    return jnp.sum(jnp.cumprod((accepted & real).astype(jnp.int32))).astype(jnp.int32)
+
+
+def log_uniform(key: jax.Array, count: int) -> jax.Array:
+    """`log u` of `[count]` uniform draws, never minus infinity; `key` is consumed."""
+    tiny = jnp.finfo(jnp.float32).tiny
+    return jnp.log(jax.random.uniform(key, (count,), jnp.float32, minval=tiny))
+
+
+def gaps(current: Round) -> jax.Array:
+    """`(target mean - draft mean) / sigma` at each proposal, `[K, P, C]`."""
+    return (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
+
+
+def log_ratios(current: Round) -> jax.Array:
+    """`log p(x) - log q(x)` of each proposal under one sigma for both laws, `[K]`.
+
+    With the gap d and the noise z of the proposal it is `d . z - |d|^2 / 2`: no difference of two
+    large squares, and nothing is read back from the rounded proposal.
+    """
+    d = gaps(current)
+    return jnp.sum(d * current.noise, axis=(1, 2)) - 0.5 * jnp.sum(jnp.square(d), axis=(1, 2))
+
+
+def target_draw(current: Round, place: jax.Array) -> jax.Array:
+    """A fresh draw from the target's law after `place` proposals, `[P, C]`."""
+    return current.target_mean[place] + current.target_sigma[place] * current.fresh

@@ -1,0 +1,197 @@
+"""Rules whose output follows the target process, whatever the draft does.
+
+Letters: x = mu_q + s z is proposed from q = N(mu_q, s^2), the target says p = N(mu_p, s^2);
+`d = (mu_p - mu_q) / s`, `delta = |d|`, `e = d / delta`, `S = e . z`, so that
+`log p(x) / q(x) = delta (S - delta / 2)`.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from stride_jax import gaussian
+from stride_jax.coupling.base import (
+    Outcome,
+    Round,
+    RuleParams,
+    gaps,
+    log_ratios,
+    log_uniform,
+    num_leading,
+    target_draw,
+)
+
+BISECTIONS = 40
+"""Halvings of the bracket in `block`; 40 leave less than float32 resolves."""
+DRAWS, TRIES = 16, 64
+"""`residual` draws at most 64 times 16 patches before it gives up and counts an overflow."""
+Search = tuple[jax.Array, jax.Array, jax.Array]
+"""Blocks drawn so far, whether one fits, and the patch."""
+SMALL = 1e-6
+"""A delta below this is treated as two equal laws."""
+
+
+def maximal(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+    """Reflection coupling (De Bortoli et al., arXiv 2501.05370): exact, the most any rule accepts.
+
+    A proposal is accepted when `log u <= log p(x) - log q(x)`, else its noise is mirrored. Each
+    emitted patch follows the target's law given what was emitted before it, whatever the draft;
+    P(accept) = 2 Phi(-delta / 2). A draft that is not finite is rejected and replaced by a fresh
+    draw.
+    """
+    ratio = log_ratios(current)
+    log_u = log_uniform(key, len(ratio))
+    count = num_leading(log_u <= ratio, current.length)
+    first = jnp.minimum(count, len(ratio) - 1)
+    gap = gaps(current)[first]
+    mirrored = current.target_mean[first] + current.target_sigma[first] * gaussian.mirror(
+        current.noise[first], gap
+    )
+    mirror = (count < current.length) & jnp.isfinite(jnp.sum(jnp.square(gap)))
+    patch = jnp.where(mirror, mirrored, target_draw(current, count))
+    return Outcome(count, patch, log_ratio=ratio, threshold=log_u)
+
+
+def residual_mass(log_lam: jax.Array, delta: jax.Array) -> jax.Array:
+    """Z, the mass of `(lam p - q)_+` for lam <= 1; 0 where the laws are equal.
+
+    `Z = lam Phi(d/2 + a) - Phi(-d/2 + a)` with `a = log lam / d`.
+    """
+    safe = jnp.maximum(delta, SMALL)
+    shift = log_lam / safe
+    mass = jnp.exp(log_lam) * norm.cdf(safe / 2 + shift) - norm.cdf(shift - safe / 2)
+    return jnp.where(delta > SMALL, jnp.maximum(mass, 0.0), 0.0)
+
+
+def residual_along(log_lam: jax.Array, delta: jax.Array, v: jax.Array) -> jax.Array:
+    """S with the density of `(lam p - q)_+` along e, in the coordinate where q is N(0, 1).
+
+    The mass above S, `lam Phi(d - S) - Phi(-S)`, falls from Z at `t = d/2 - log lam / d` to 0; it
+    is set to `v Z` by bisection.
+    """
+    low = delta / 2 - log_lam / jnp.maximum(delta, SMALL)
+    high = jnp.maximum(low, delta) + 12
+
+    def above(s: jax.Array) -> jax.Array:
+        return jnp.exp(log_lam) * norm.cdf(delta - s) - norm.cdf(-s)
+
+    goal = v * residual_mass(log_lam, delta)
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        more = above(middle) > goal
+        return jnp.where(more, middle, low), jnp.where(more, high, middle)
+
+    low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+    return 0.5 * (low + high)
+
+
+def block(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+    """Block verification (Sun et al., arXiv 2403.10444; Gaussian: Soen et al., arXiv 2606.13426).
+
+    Proposals are judged together: `p_0 = 1`, `p_i = min(p_{i-1} p(x_i) / q(x_i), 1)`, and the
+    longest prefix i with `u_i <= h_i` is kept, `h_i = Z_i / (Z_i + 1 - p_i)` with Z_i the mass of
+    `(p_i p - q)_+` at the next patch, and `h_n = p_n` for the last. The patch after it comes from
+    that residual. Exact like `maximal`, and never keeps fewer on average.
+    """
+    places = jnp.arange(current.proposals.shape[0])
+    ratio = log_ratios(current)
+    ratio = jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf)
+    delta = jnp.sqrt(jnp.sum(jnp.square(gaps(current)), axis=(1, 2)))
+
+    def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        log_p = jnp.minimum(log_p + step, 0.0)
+        return log_p, log_p
+
+    _, log_p = jax.lax.scan(clip, jnp.zeros(()), ratio)  # log p_1 ... log p_K
+    mass = residual_mass(log_p[:-1], delta[1:])
+    rest = mass - jnp.expm1(log_p[:-1])  # Z + 1 - p
+    share = jnp.where(rest > 0, mass / jnp.where(rest > 0, rest, 1.0), 1.0)
+    last = places == current.length - 1
+    log_h = jnp.where(last, log_p, jnp.log(jnp.append(share, 0.0)))
+    uniform_key, along_key = jax.random.split(key)
+    log_u = log_uniform(uniform_key, len(places))
+    kept = (log_u <= log_h) & (places < current.length)
+    count = jnp.max(jnp.where(kept, places + 1, 0)).astype(jnp.int32)
+    patch = _residual_patch(along_key, current, count, jnp.append(0.0, log_p), delta)
+    return Outcome(count, patch, log_ratio=log_h, threshold=log_u)
+
+
+def _residual_patch(
+    key: jax.Array, current: Round, count: jax.Array, log_p: jax.Array, delta: jax.Array
+) -> jax.Array:
+    """The patch after `count` kept ones: the residual along e, the noise it had across e."""
+    first = jnp.minimum(count, len(delta) - 1)
+    d, z, size = gaps(current)[first], current.noise[first], delta[first]
+    uniform = jax.random.uniform(key, (), jnp.float32)
+    along = residual_along(log_p[first], size, uniform) - size  # from mu_p
+    e = d / jnp.maximum(size, SMALL)
+    across = z - jnp.sum(e * z) * e
+    recovered = current.target_mean[first] + current.target_sigma[first] * (across + along * e)
+    good = (count < current.length) & jnp.isfinite(size) & (size > SMALL)
+    return jnp.where(good, recovered, target_draw(current, count))
+
+
+def residual(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+    """Any two Gaussians, also of unequal variance: accept by the full ratio, else rejection.
+
+    On rejection y is drawn from p until `u > q(y) / p(y)`, which leaves the law `(p - q)_+`. The
+    loop is bounded at 1,024 draws; a run-out keeps the last draw and is counted in `overflow`.
+    """
+    means, sigmas = current.target_mean[:-1], current.target_sigma[:-1]
+    ratio = _full_log_ratio(
+        current.proposals, means, sigmas, current.draft_mean, current.draft_sigma
+    )
+    accept_key, redraw_key = jax.random.split(key)
+    log_u = log_uniform(accept_key, len(ratio))
+    count = num_leading(log_u <= ratio, current.length)
+    first = jnp.minimum(count, len(ratio) - 1)
+    laws = means[first], sigmas[first], current.draft_mean[first], current.draft_sigma[first]
+    rejected = count < current.length
+    found, drawn = _redraw(redraw_key, *laws, needed=rejected & jnp.isfinite(ratio[first]))
+    patch = jnp.where(rejected & found, drawn, target_draw(current, count))
+    overflow = (rejected & ~found).astype(jnp.int32)
+    return Outcome(count, patch, log_ratio=ratio, threshold=log_u, overflow=overflow)
+
+
+def _full_log_ratio(
+    x: jax.Array, mean_p: jax.Array, sigma_p: jax.Array, mean_q: jax.Array, sigma_q: jax.Array
+) -> jax.Array:
+    """`log p(x) - log q(x)` summed over the last two axes, the log-determinants included.
+
+    Written as `(z_q - z_p)(z_q + z_p) / 2`, so that two large squares never cancel after the sum.
+    """
+    z_p, z_q = (x - mean_p) / sigma_p, (x - mean_q) / sigma_q
+    terms = 0.5 * (z_q - z_p) * (z_q + z_p) + jnp.log(sigma_q) - jnp.log(sigma_p)
+    return jnp.sum(terms, axis=(-2, -1))
+
+
+def _redraw(
+    key: jax.Array,
+    mean_p: jax.Array,
+    sigma_p: jax.Array,
+    mean_q: jax.Array,
+    sigma_q: jax.Array,
+    *,
+    needed: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """A draw from `(p - q)_+`: `(found, patch)`; no work unless `needed`. Consumes `key`."""
+
+    def tries(carry: Search) -> Search:
+        number, _, _ = carry
+        noise_key, uniform_key = jax.random.split(jax.random.fold_in(key, number))
+        y = mean_p + sigma_p * jax.random.normal(noise_key, (DRAWS, *mean_p.shape), jnp.float32)
+        log_q_over_p = -_full_log_ratio(y, mean_p, sigma_p, mean_q, sigma_q)
+        good = log_uniform(uniform_key, DRAWS) > log_q_over_p
+        return number + 1, jnp.any(good), y[jnp.argmax(good)]
+
+    def more(carry: Search) -> jax.Array:
+        number, found, _ = carry
+        return needed & ~found & (number < TRIES)
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros((), bool), mean_p)
+    _, found, patch = jax.lax.while_loop(more, tries, start)
+    return found, patch

@@ -1,0 +1,316 @@
+"""Who proposes: K patches and their laws, given a path's state. The decoder does not care how."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol, cast
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.errors import InputError
+from stride_jax.processes import Process
+from stride_jax.types import PatchLaw
+
+
+class Proposals(NamedTuple):
+    """K proposals and the laws they were drawn from, each `[K, P, C]`.
+
+    Attributes:
+        patches: `mean + sigma * noise`.
+        mean: of the draft's laws.
+        sigma: std they were drawn with.
+        logvar: the draft's learned log variance, or None.
+    """
+
+    patches: jax.Array
+    mean: jax.Array
+    sigma: jax.Array
+    logvar: jax.Array | None
+
+
+class Draft(Protocol):
+    """What proposes; a pytree. Methods work on one series, see `processes.Process`."""
+
+    @property
+    def patch_len(self) -> int:
+        """P, steps in a patch."""
+
+    def prepare(self, context: jax.Array) -> Any:
+        """Memory of a context `[L, C]`, shared by all its sample paths."""
+
+    def start(self, memory: Any, room: int) -> Any:
+        """The state of a path before its first patch."""
+
+    def propose(
+        self,
+        memory: Any,
+        state: Any,
+        noise: jax.Array,
+        sigma: jax.Array,
+        count: int | jax.Array,
+        *,
+        learned: bool,
+    ) -> tuple[Proposals, Any]:
+        """Proposes K patches.
+
+        Args:
+            memory: of the context.
+            state: of the path.
+            noise: `[K, P, C]`, standard normal (or 0 for mean proposals).
+            sigma: `[P, C]`, std of the laws.
+            count: how many of the K are wanted; the others may be anything finite.
+            learned: take the draft's own std where it has one, instead of sigma.
+        """
+
+    def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
+        """Keeps the first `count` of `patches [K + 1, P, C]`."""
+
+
+def law_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
+    """The std of a law, the shape of its mean: its own if `learned` and it has one, else sigma."""
+    if learned and law.logvar is not None:
+        return jnp.exp(0.5 * jnp.asarray(law.logvar, jnp.float32))
+    return jnp.broadcast_to(sigma, law.mean.shape)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AutoregressiveDraft:
+    """A small forecaster, patch by patch: each proposal given the ones before.
+
+    Attributes:
+        process: of the draft; build this with `as_draft`.
+    """
+
+    process: Any
+
+    @property
+    def patch_len(self) -> int:
+        """P."""
+        return int(self.process.patch_len)
+
+    def prepare(self, context: jax.Array) -> Any:
+        """See `Draft`."""
+        return self.process.prepare(context)
+
+    def start(self, memory: Any, room: int) -> Any:
+        """See `Draft`."""
+        return self.process.start(memory, room)
+
+    def propose(
+        self,
+        memory: Any,
+        state: Any,
+        noise: jax.Array,
+        sigma: jax.Array,
+        count: int | jax.Array,
+        *,
+        learned: bool,
+    ) -> tuple[Proposals, Any]:
+        """See `Draft`; a pass a proposal."""
+
+        def entry(law: PatchLaw, noise: jax.Array) -> Proposals:
+            spread = law_sigma(law, sigma, learned)
+            return Proposals(law.mean + spread * noise, law.mean, spread, law.logvar)
+
+        laws, ahead = self.process.verify(memory, state, noise[:0])
+        first = entry(jax.tree.map(lambda x: x[0], laws), noise[0])
+        made = jax.tree.map(
+            lambda x: jnp.zeros((len(noise), *x.shape), x.dtype).at[0].set(x), first
+        )
+
+        def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
+            made, ahead = carry
+            law, ahead = self.process.step(memory, ahead, made.patches[i - 1])
+            return jax.tree.map(lambda m, x: m.at[i].set(x), made, entry(law, noise[i])), ahead
+
+        made, ahead = jax.lax.fori_loop(1, count, step, (made, ahead))
+        return made, ahead
+
+    def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
+        """See `Draft`."""
+        return self.process.commit(state, patches, count)
+
+
+Continuation = Callable[[jax.Array, int], PatchLaw]
+"""`(window [L, C], steps) -> PatchLaw` of the next steps, `[steps, C]`."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class ContinuationDraft:
+    """All K patches at once from the last L steps. Its state is that window.
+
+    Attributes:
+        continuation: a `Continuation`; a pytree, so that parameters inside it are traced.
+        patch_len: P.
+        context_len: L, or None for the whole context.
+    """
+
+    continuation: jax.tree_util.Partial
+    patch_len: int = dataclasses.field(metadata={"static": True})
+    context_len: int | None = dataclasses.field(default=None, metadata={"static": True})
+
+    def prepare(self, context: jax.Array) -> jax.Array:
+        """The last L steps.
+
+        Raises:
+            InputError: the context is shorter.
+        """
+        length = self.context_len or context.shape[0]
+        if context.shape[0] < length:
+            raise InputError(
+                f"the context has {context.shape[0]} steps, this draft needs {length}; give a "
+                "longer history."
+            )
+        return context[context.shape[0] - length :]
+
+    def start(self, memory: jax.Array, room: int) -> jax.Array:
+        """See `Draft`."""
+        return memory
+
+    def propose(
+        self,
+        memory: jax.Array,
+        state: jax.Array,
+        noise: jax.Array,
+        sigma: jax.Array,
+        count: int | jax.Array,
+        *,
+        learned: bool,
+    ) -> tuple[Proposals, jax.Array]:
+        """See `Draft`; one call for all, whatever `count`."""
+        law = self.continuation(state, noise.shape[0] * self.patch_len)
+        mean = jnp.asarray(law.mean, jnp.float32).reshape(noise.shape)  # [K * P, C] -> [K, P, C]
+        logvar = None if law.logvar is None else law.logvar.reshape(noise.shape)
+        spread = law_sigma(PatchLaw(mean, logvar), sigma, learned)
+        return Proposals(mean + spread * noise, mean, spread, logvar), state
+
+    def commit(self, state: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
+        """See `Draft`."""
+        # [K + 1, P, C] -> [(K + 1) * P, C]
+        grown = jnp.concatenate([state, patches.reshape(-1, state.shape[1])])
+        start = jnp.asarray(count * self.patch_len, jnp.int32)
+        return jax.lax.dynamic_slice_in_dim(grown, start, state.shape[0])
+
+
+def as_draft(draft: Draft | Process) -> Draft:
+    """A draft as it is; a process as one that proposes patch by patch."""
+    if hasattr(draft, "propose"):
+        return cast(Draft, draft)
+    return AutoregressiveDraft(cast(Process, draft).drafting())
+
+
+def _several(predict: Callable[[jax.Array], PatchLaw], window: jax.Array, steps: int) -> PatchLaw:
+    law = predict(window)
+    if law.mean.shape[0] < steps:
+        raise InputError(
+            f"this draft forecasts {law.mean.shape[0]} steps at once, a round needs {steps}; "
+            "lower num_draft."
+        )
+    return jax.tree.map(lambda x: x[:steps], law._replace(features=None))
+
+
+def multi_patch_draft(
+    predict: jax.tree_util.Partial, patch_len: int, *, context_len: int | None = None
+) -> ContinuationDraft:
+    """A non-autoregressive model: one pass proposes up to M patches.
+
+    Args:
+        predict: `window [L, C] -> PatchLaw` of the next M patches, `[M * P, C]`.
+        patch_len: P.
+        context_len: L, or None for the whole context.
+    """
+    return ContinuationDraft(jax.tree_util.Partial(_several, predict), patch_len, context_len)
+
+
+def _periodic(window: jax.Array, start: jax.Array | int, steps: int) -> jax.Array:
+    """Repeats the stretch from `start` to the end of the window, `[steps, C]`."""
+    period = window.shape[0] - start
+    return window[start + jnp.arange(steps) % period]
+
+
+def _spread(error: jax.Array, steps: int) -> jax.Array:
+    """Log of each variable's mean square of `[..., C]` errors, `[steps, C]`."""
+    square = jnp.mean(jnp.square(error), axis=tuple(range(error.ndim - 1)))
+    tiny = jnp.finfo(jnp.float32).tiny
+    return jnp.broadcast_to(jnp.log(jnp.maximum(square, tiny)), (steps, error.shape[-1]))
+
+
+@dataclass(frozen=True)
+class _Seasonal:
+    period: int
+
+    def __call__(self, window: jax.Array, steps: int) -> PatchLaw:
+        if window.shape[0] <= self.period:
+            raise InputError(
+                f"a seasonal draft of period {self.period} needs a longer context than "
+                f"{window.shape[0]} steps."
+            )
+        mean = _periodic(window, window.shape[0] - self.period, steps)
+        return PatchLaw(mean, _spread(window[self.period :] - window[: -self.period], steps))
+
+
+def seasonal_draft(patch_len: int, period: int) -> ContinuationDraft:
+    """Seasonal continuation: what stood `period` steps before; no training.
+
+    Its log variance is that of the seasonal differences within the window. Period 1 continues the
+    last value.
+
+    Args:
+        patch_len: P.
+        period: steps in a season, at least 1.
+
+    Raises:
+        InputError: a period below 1.
+    """
+    if period < 1:
+        raise InputError(f"period must be at least 1, got {period}.")
+    return ContinuationDraft(jax.tree_util.Partial(_Seasonal(period)), patch_len)
+
+
+@dataclass(frozen=True)
+class _LastValue:
+    patch_len: int
+
+    def __call__(self, window: jax.Array, steps: int) -> PatchLaw:
+        mean = jnp.broadcast_to(window[-1], (steps, window.shape[1]))
+        return PatchLaw(mean, _spread(window[self.patch_len :] - window[: -self.patch_len], steps))
+
+
+def last_value_draft(patch_len: int) -> ContinuationDraft:
+    """The last value goes on; its log variance is that of the differences over P steps."""
+    return ContinuationDraft(jax.tree_util.Partial(_LastValue(patch_len)), patch_len)
+
+
+@dataclass(frozen=True)
+class _Nearest:
+    patch_len: int
+
+    def __call__(self, window: jax.Array, steps: int) -> PatchLaw:
+        size, length = self.patch_len, window.shape[0]
+        if length < 2 * size:
+            raise InputError(
+                f"the nearest-neighbour draft needs a context of two patches, {2 * size} steps, "
+                f"got {length}."
+            )
+        level = window[-size:].mean(axis=0)
+        ends = jnp.arange(size, length - size + 1)  # a match ends where its continuation starts
+        stretches = window[ends[:, None] - size + jnp.arange(size)]  # [J, P, C]
+        levels = stretches.mean(axis=1, keepdims=True)
+        error = (stretches - levels) - (window[-size:] - level)
+        best = jnp.argmin(jnp.sum(jnp.square(error), axis=(1, 2)))
+        mean = _periodic(window, ends[best], steps) + level - levels[best, 0]
+        return PatchLaw(mean, _spread(error[best], steps))
+
+
+def nearest_draft(patch_len: int) -> ContinuationDraft:
+    """What followed the stretch of the context most like its last patch; no training.
+
+    Stretches are compared over all variables with their level taken off, and the continuation is
+    moved to the level of the last patch. Its log variance is that of the mismatch.
+    """
+    return ContinuationDraft(jax.tree_util.Partial(_Nearest(patch_len)), patch_len)

@@ -1,0 +1,100 @@
+"""Timer-XL as the cached process wants it: a prompt pass, and passes that continue from caches."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.config import TimerXLConfig
+from stride_jax.errors import InputError
+from stride_jax.models.attention import Cached, KeyValues, cached_layout, full_layout
+from stride_jax.models.timer_xl import Params, TimerXL
+from stride_jax.types import PatchLaw
+
+Cache = list[KeyValues]
+
+
+@dataclass(frozen=True)
+class CachedTimerXL:
+    """A `processes.CachedModel`; keys and values are `[1, H, C, N, E]` a layer.
+
+    Attributes:
+        config: of the model; for several variables with an integer variable_stride.
+    """
+
+    config: TimerXLConfig
+
+    def prefill(self, params: Params, patches: jax.Array) -> Cache:
+        """Keys and values of the context's patches `[N, P, C]`."""
+        count, _, num_vars = patches.shape
+        if num_vars > 1 and self.config.variable_stride is None:
+            raise InputError(
+                "this model was trained with variable_stride None, its positions depend on the "
+                "length of the input; give an integer, the number of patches it was trained on "
+                "(see `cacheable`)."
+            )
+        if count == 0:
+            return self._empty(num_vars, 0)
+        layout = full_layout(self.config, num_vars, count)
+        method = TimerXL.features
+        _, kept = TimerXL(self.config).apply(
+            {"params": params}, patches[None], layout, method=method
+        )
+        return kept
+
+    def slots(self, params: Params, prompt: Cache, count: int) -> Cache:
+        """Zeros for `count` patches."""
+        return self._empty(prompt[0].keys.shape[2], count)
+
+    def _empty(self, num_vars: int, count: int) -> Cache:
+        config = self.config
+        shape = (1, config.num_heads, num_vars, count, config.d_model // config.num_heads)
+        zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
+        return [KeyValues(zeros, zeros) for _ in range(config.num_layers)]
+
+    def extend(
+        self, params: Params, prompt: Cache, slots: Cache, patches: jax.Array, start: jax.Array
+    ) -> tuple[PatchLaw, Cache]:
+        """One causal pass over `[k, P, C]`; the law's features are `[k, C, D]`."""
+        num_vars, room = patches.shape[2], slots[0].keys.shape[3]
+        sizes = (num_vars, prompt[0].keys.shape[3], room, patches.shape[0])
+        layout = cached_layout(self.config, *sizes, start)
+        caches = [Cached(p, s, start) for p, s in zip(prompt, slots, strict=True)]
+        model = TimerXL(self.config).bind({"params": params})
+        features, kept = model.features(patches[None], layout, caches=caches)
+        law = jax.tree.map(lambda x: x[0], model.law(features, num_vars))
+        # [1, C * k, D] -> [C, k, D] -> [k, C, D]
+        shown = features[0].reshape(num_vars, patches.shape[0], -1).transpose(1, 0, 2)
+        return law._replace(features=shown), kept
+
+
+def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXLConfig:
+    """The config under which a trained model is decoded from caches.
+
+    With several variables and variable_stride None, positions are pinned to those of the trained
+    context of N patches; past N neighbouring variables' positions would meet, so attention is
+    limited to the last N patches.
+
+    Args:
+        config: of the trained model.
+        context_len: steps it was trained on.
+        num_vars: C.
+
+    Raises:
+        InputError: the original's covariate mask, whose forecasts see future patches.
+    """
+    if config.covariate and config.covariate_mask == "original":
+        raise InputError(
+            "the original's covariate mask lets the last variable see future patches of the "
+            "others, so K proposals cannot be verified in one causal pass: use the window "
+            "process, or train with covariate_mask 'causal'."
+        )
+    if num_vars == 1 or config.variable_stride is not None:
+        return config
+    trained = context_len // config.patch_len
+    return dataclasses.replace(
+        config, variable_stride=trained, max_patches=config.max_patches or trained
+    )
