@@ -16,10 +16,14 @@ from stride_jax.decoding import (
     decode_batch,
     layout,
     over_lanes,
-    split_keys,
+    patch_noise,
+    path_keys,
 )
 from stride_jax.drafts import law_sigma
 from stride_jax.processes import Process
+
+Path = tuple[jax.Array, Any]
+"""The key of a path's noise, and its state."""
 
 
 def decode_autoregressive(
@@ -67,21 +71,25 @@ def _decode(
 ) -> tuple[jax.Array, DecodeInfo]:
     count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
 
-    def step(memory: Any, path: tuple[jax.Array, Any]) -> tuple[tuple[jax.Array, Any], jax.Array]:
+    def step(memory: Any, path: Path, number: jax.Array) -> tuple[Path, jax.Array]:
         key, state = path
-        keys = split_keys(key)
         laws, state = target.verify(memory, state, jnp.zeros((0, *scale.shape), jnp.float32))
         law = jax.tree.map(lambda x: x[0], laws)
-        noise = jax.random.normal(keys.fresh, scale.shape, jnp.float32)
+        noise = patch_noise(key, number, 1, scale.shape)[0]
         patch = law.mean + law_sigma(law, scale, config.learned_scale) * noise
         state = target.commit(state, patch[None], jnp.ones((), jnp.int32))
-        return (keys.next, state), patch
+        return (key, state), patch
 
     def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         lanes = keys.shape
-        start = over_lanes(lambda m, key: (key, target.start(m, count)), lanes)(memory, keys)
+
+        def first(memory: Any, key: jax.Array) -> Path:
+            return path_keys(key).noise, target.start(memory, count)
+
+        start = over_lanes(first, lanes)(memory, keys)
         body = over_lanes(step, lanes)
-        _, patches = jax.lax.scan(lambda path, _: body(memory, path), start, length=count)
+        numbers = jnp.arange(count)
+        _, patches = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
         patches = jnp.moveaxis(patches, 0, 2)  # [N, B, S, P, C] -> [B, S, N, P, C]
         info = DecodeInfo(
             accepted=jnp.zeros((*lanes, 0), jnp.int32),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import platform
 import statistics
@@ -11,177 +10,130 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax import metrics
 from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.calibrate import calibrate_sigma
-from stride_jax.checkpoints import Checkpoint, check_trained_context
-from stride_jax.config import DecodeConfig, EvaluateConfig, check_context
+from stride_jax.checkpoints import Checkpoint
+from stride_jax.config import DecodeConfig, EvaluateConfig
 from stride_jax.config_json import to_dict
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.data.splits import ForecastData
-from stride_jax.data.windows import Windows, make_windows, padded_batches
-from stride_jax.decoding import DecodeInfo
-from stride_jax.errors import InputError
-from stride_jax.models.timer_xl import make_predict
-from stride_jax.processes import WindowProcess, window_process
+from stride_jax.data.windows import Windows, make_windows
+from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target
+from stride_jax.processes import Process
+from stride_jax.scoring import Decode, Method, gather, score
 from stride_jax.speculative import decode_speculative
 
-Decode = Callable[[jax.Array, jax.Array, jax.Array], tuple[jax.Array, DecodeInfo]]
-"""`(key, context [B, L, C], series_index [B]) -> (forecast [B, H, C], info)`."""
+
+def process_kind(config: EvaluateConfig, target: Checkpoint) -> ProcessKind:
+    """The process of an evaluation: as asked, or cached for a model that was trained for it."""
+    if config.process != "auto":
+        return config.process
+    return "cached" if target.model.instance_norm == "causal" else "window"
 
 
-class Pair(NamedTuple):
-    """A target and a draft, ready to decode."""
-
-    target: WindowProcess
-    draft: WindowProcess
-
-
-class Method(NamedTuple):
-    """One row to be: who decodes, and what is written down of it.
-
-    Attributes:
-        name: autoregressive, draft or speculative.
-        sampled: sample paths rather than the mean path.
-        rule: coupling rule, or None.
-        decode: the decoder.
-    """
-
-    name: str
-    sampled: bool
-    rule: str | None
-    decode: Decode
-
-
-def make_pair(target: Checkpoint, draft: Checkpoint, context_len: int) -> Pair:
-    """Processes of the two models on a context of `context_len` steps.
+def make_pairs(config: EvaluateConfig, target: Checkpoint, num_vars: int) -> dict[str, Pair]:
+    """Target and draft for every draft of the config, by the draft's name.
 
     Raises:
-        InputError: different patch lengths, or a context the models cannot take.
+        InputError: see `pairs.make_pair`.
     """
-    patch_len = target.model.patch_len
-    if draft.model.patch_len != patch_len:
-        raise InputError(
-            f"target and draft must share a patch length, got {patch_len} and "
-            f"{draft.model.patch_len}."
-        )
-    check_context(context_len, patch_len)
-    check_trained_context(target, context_len)
-    if draft.context_len and draft.context_len > context_len:
-        raise InputError(
-            f"the draft was trained on a context of {draft.context_len} steps, longer than "
-            f"data.context_len {context_len}."
-        )
-    short = draft.context_len if draft.context_len and draft.context_len < context_len else None
-    return Pair(
-        window_process(make_predict(target.model, target.params), patch_len),
-        window_process(make_predict(draft.model, draft.params), patch_len, context_len=short),
-    )
+    kind, names = process_kind(config, target), (config.draft, *config.other_drafts)
+    size = 1 if config.data.variables == "separate" else num_vars
+    return {name: make_pair(target, name, kind, config.data.context_len, size) for name in names}
 
 
-def methods(pair: Pair, config: EvaluateConfig, horizon: int, sigma: float) -> list[Method]:
-    """The rows of one horizon: point rows first, then sampled ones."""
-    decode = DecodeConfig(horizon, config.num_draft)
+def alone(process: Process, spread: float, horizon: int) -> Decode:
+    """Autoregressive decoding of one process."""
 
-    def alone(process: WindowProcess, spread: float) -> Decode:
-        return lambda key, context, index: decode_autoregressive(
-            key, context, target=process, sigma=spread, config=decode, series_index=index
+    def decode(
+        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+    ) -> Any:
+        config = DecodeConfig(horizon, num_paths=paths)
+        return decode_autoregressive(
+            key, context, target=process, sigma=spread, config=config, series_index=index
         )
 
-    def speculative(rule: str) -> Decode:
-        chosen = dataclasses.replace(decode, rule=rule)
-        params = RuleParams(config.bias, config.tolerance)
-        return lambda key, context, index: decode_speculative(
+    return decode
+
+
+def speculative(pair: Pair, sigma: float, config: DecodeConfig, params: RuleParams) -> Decode:
+    """Speculative decoding of one pair."""
+
+    def decode(
+        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+    ) -> Any:
+        return decode_speculative(
             key,
             context,
             target=pair.target,
             draft=pair.draft,
             sigma=sigma,
-            config=chosen,
+            config=dataclasses.replace(config, num_paths=paths, trace=trace),
             params=params,
             series_index=index,
         )
 
-    return [
-        Method("autoregressive", False, None, alone(pair.target, 0.0)),
-        Method("draft", False, None, alone(pair.draft, 0.0)),
-        Method("autoregressive", True, None, alone(pair.target, sigma)),
-        Method("draft", True, None, alone(pair.draft, sigma)),
-        *(Method("speculative", True, rule, speculative(rule)) for rule in config.rules),
-    ]
+    return decode
 
 
-def score(
-    method: Method,
-    key: jax.Array,
-    values: jax.Array,
-    windows: Windows,
-    horizon: int,
+def rule_params(config: EvaluateConfig) -> RuleParams:
+    """The rules' settings of an evaluation."""
+    return RuleParams(
+        bias=config.bias,
+        mse_tolerance=config.mse_tolerance,
+        tolerance=config.tolerance,
+        temperature=config.temperature,
+        emit_proposal=float(config.emit_proposal),
+    )
+
+
+def methods(
+    pairs: dict[str, Pair],
+    other: Process | None,
+    kind: ProcessKind,
     config: EvaluateConfig,
-) -> dict[str, float | None]:
-    """MSE, MAE, CRPS and counts over every window; no batch is dropped.
+    horizon: int,
+    sigma: float,
+) -> list[Method]:
+    """The rows of one horizon, each kind (mean paths, sample paths) starting with the target.
 
-    A sampled row's MSE and MAE are those of single paths, averaged (what the original's logs
-    score); `mse_of_mean` is that of the mean of its paths. `key` is folded with the path's number.
+    Args:
+        pairs: by the draft's name.
+        other: the target under the other process, for a second baseline; None for none.
+        kind: the pairs' process.
+        config: rules and their settings.
+        horizon: steps.
+        sigma: std of the target's law.
     """
-    totals: dict[str, float] = {}
-
-    def add(name: str, value: Any) -> None:
-        totals[name] = totals.get(name, 0.0) + float(value)
-
-    num_paths = config.num_paths if method.sampled else 1
-    for index, weight in zip(*padded_batches(windows.count, config.batch_size), strict=True):
-        series = _gather(values, index, windows)
-        context, truth = series[:, :-horizon], series[:, -horizon:]
-        paths, infos = [], []
-        for path in range(num_paths):
-            forecast, info = method.decode(jax.random.fold_in(key, path), context, index)
-            paths.append(forecast)
-            infos.append(info)
-        for name, value in _sums(jnp.stack(paths), truth, weight).items():
-            add(name, value)
-        real = np.asarray(weight) > 0
-        for info in infos:
-            for name in ("accepted", "proposed", "rounds", "target_passes"):
-                add(name, np.sum(np.asarray(getattr(info, name))[real]))
-            add("patches", info.kind[real].size)
-    count, decoded = windows.count, windows.count * num_paths
-    speculative = method.name == "speculative"
-    return {
-        "mse": totals["mse"] / count,
-        "mae": totals["mae"] / count,
-        "mse_of_mean": totals["mse_of_mean"] / count if method.sampled else None,
-        "crps": totals["crps"] / count if method.sampled else None,
-        "acceptance": totals["accepted"] / totals["proposed"] if speculative else None,
-        "patches_per_round": totals["patches"] / totals["rounds"] if speculative else None,
-        "target_passes": 0.0 if method.name == "draft" else totals["target_passes"] / decoded,
-    }
-
-
-@functools.partial(jax.jit, static_argnames="windows")
-def _gather(values: jax.Array, index: jax.Array, windows: Windows) -> jax.Array:
-    return windows.gather(values, index)
-
-
-@jax.jit
-def _sums(paths: jax.Array, truth: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-    """Weighted sums over `[B]` windows; paths `[S, B, H, C]`, truth `[B, H, C]`."""
-    by_path = jax.vmap(jax.vmap(metrics.mse), in_axes=(0, None))
-    abs_by_path = jax.vmap(jax.vmap(metrics.mae), in_axes=(0, None))
-    by_window = {
-        "mse": jnp.mean(by_path(paths, truth), axis=0),
-        "mae": jnp.mean(abs_by_path(paths, truth), axis=0),
-        "mse_of_mean": jax.vmap(metrics.mse)(jnp.mean(paths, axis=0), truth),
-    }
-    if paths.shape[0] > 1:
-        by_window["crps"] = jax.vmap(metrics.crps, in_axes=(1, 0))(paths, truth)
-    return {name: jnp.sum(weight * value) for name, value in by_window.items()}
+    first = next(iter(pairs.values()))
+    elsewhere = "window" if kind == "cached" else "cached"
+    rows = []
+    for sampled in (False, True):
+        spread = sigma if sampled else 0.0
+        own = alone(first.target, spread, horizon)
+        rows.append(Method("autoregressive", sampled, kind, None, None, None, own))
+        if other is not None:
+            decode = alone(other, spread, horizon)
+            rows.append(Method("autoregressive", sampled, elsewhere, None, None, None, decode))
+        for name, pair in pairs.items():
+            if pair.alone is not None:
+                decode = alone(pair.alone, spread, horizon)
+                rows.append(Method("draft", sampled, kind, name, None, None, decode))
+        for rule in config.rules:
+            if sampled == (find_rule(rule).proposes == "mean"):
+                continue
+            chosen = DecodeConfig(horizon, config.num_draft, rule, pacing=config.pacing)
+            for name, pair in pairs.items():
+                decode = speculative(pair, sigma, chosen, rule_params(config))
+                made = Method("speculative", sampled, kind, name, rule, config.num_draft, decode)
+                rows.append(made)
+    return rows
 
 
 def time_decode(
@@ -197,7 +149,7 @@ def time_decode(
     def once(repeat: int) -> float:
         folded = jax.block_until_ready(jax.random.fold_in(key, repeat))
         start = time.perf_counter()
-        jax.block_until_ready(method.decode(folded, context, index))
+        jax.block_until_ready(method.decode(folded, context, index, None, False))
         return time.perf_counter() - start
 
     first = once(0)
@@ -207,7 +159,7 @@ def time_decode(
 def evaluate(
     config: EvaluateConfig,
     data: ForecastData,
-    pair: Pair,
+    target: Checkpoint,
     progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """All rows of an evaluation, with the hardware, versions, config and key they came from.
@@ -215,7 +167,7 @@ def evaluate(
     Args:
         config: what to run.
         data: see `data.splits.prepare`.
-        pair: see `make_pair`.
+        target: the trained target; the drafts are found by the names in the config.
         progress: called with a line on what is being done.
 
     Returns:
@@ -223,20 +175,27 @@ def evaluate(
     """
     for rule in config.rules:
         find_rule(rule)
+    num_vars = len(data.names)
+    pairs, kind = make_pairs(config, target, num_vars), process_kind(config, target)
+    size = 1 if config.data.variables == "separate" else num_vars
+    other = None
+    if config.both_baselines:
+        elsewhere: ProcessKind = "window" if kind == "cached" else "cached"
+        other = make_target(target, elsewhere, config.data.context_len, size)
     split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}
     machine, values = environment(), jnp.asarray(data.values)
-    sigma = config.sigma or sigma_of(config, data, pair)
-    rows = []
+    sigma = config.sigma or sigma_of(config, data, next(iter(pairs.values())).target)
+    key, rows = jax.random.key(config.seed), []
     for horizon, windows in split.items():
-        spaced = np.linspace(0, windows.count - 1, config.timing_batch).astype(int)
-        context = _gather(values, jnp.asarray(spaced), windows)[:, :-horizon]
-        for number, method in enumerate(methods(pair, config, horizon, sigma)):
-            label = method.rule or method.name
+        context = timing_context(config, values, windows, horizon)
+        reference: dict[tuple[bool, str], np.ndarray] = {}
+        for method in methods(pairs, other, kind, config, horizon, sigma):
+            label = " ".join(x for x in (method.name, method.rule, method.draft) if x)
             progress(f"horizon {horizon}: {label}, {windows.count} windows")
-            key = jax.random.key(config.seed)
             seconds, first = time_decode(method, key, context, config.repeats)
-            key = jax.random.fold_in(key, number)
-            scores = score(method, key, values, windows, horizon, config)
+            own = reference.get((method.sampled, method.process))
+            scores, made = score(method, key, values, windows, horizon, config, own)
+            reference.setdefault((method.sampled, method.process), made)
             rows.append(
                 {
                     "method": method.name,
@@ -246,10 +205,11 @@ def evaluate(
                     "horizon": horizon,
                     "windows": windows.count,
                     "batch": config.timing_batch,
-                    "process": "window",
+                    "process": method.process,
+                    "draft": method.draft,
                     "rule": method.rule,
                     "sigma": sigma if method.sampled else 0.0,
-                    "num_draft": config.num_draft if method.rule else None,
+                    "num_draft": method.num_draft,
                     "num_paths": config.num_paths if method.sampled else None,
                     **scores,
                     "seconds": seconds,
@@ -261,23 +221,57 @@ def evaluate(
     return {
         "rows": rows,
         "sigma": sigma,
+        "seasonal_naive": {
+            str(horizon): naive_scores(config, values, windows, horizon)
+            for horizon, windows in split.items()
+        },
         **machine,
         "config": to_dict(config),
         "key": config.seed,
     }
 
 
+def timing_context(
+    config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
+) -> jax.Array:
+    """Contexts spread over the test windows, `[timing_batch, L, C]`."""
+    spaced = np.linspace(0, windows.count - 1, config.timing_batch).astype(int)
+    return gather(values, jnp.asarray(spaced), windows)[:, :-horizon]
+
+
+def naive_scores(
+    config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
+) -> dict[str, float]:
+    """MSE and MAE of repeating the last `config.season` steps, over every window."""
+    totals = {"mse": 0.0, "mae": 0.0}
+    for start in range(0, windows.count, config.batch_size):
+        index = jnp.arange(start, min(start + config.batch_size, windows.count))
+        series = np.asarray(gather(values, index, windows))
+        past = series[:, :-horizon][:, -config.season :]
+        error = past[:, np.arange(horizon) % config.season] - series[:, -horizon:]
+        totals["mse"] += float(np.mean(np.square(error), axis=(1, 2)).sum())
+        totals["mae"] += float(np.mean(np.abs(error), axis=(1, 2)).sum())
+    return {name: total / windows.count for name, total in totals.items()}
+
+
 def _speedup(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Over the target's autoregressive decode of the same kind, horizon and batch."""
-    base = next(
+    """Over the target's autoregressive decode: that of the same process, and the fastest one.
+
+    Both of the same kind, horizon and batch.
+    """
+    bases = [
         r
         for r in rows
         if r["method"] == "autoregressive"
         and (r["kind"], r["horizon"]) == (row["kind"], row["horizon"])
-    )
+    ]
+    same = next(r for r in bases if r["process"] == row["process"])
+    fastest = min(bases, key=lambda r: float(r["seconds"]))
     return {
-        "speedup": base["seconds"] / row["seconds"],
-        "speedup_over": f"autoregressive {row['kind']}, window process, same batch",
+        "speedup": same["seconds"] / row["seconds"],
+        "speedup_over": f"autoregressive {row['kind']}, {row['process']} process, same batch",
+        "speedup_over_fastest": fastest["seconds"] / row["seconds"],
+        "fastest": f"autoregressive {row['kind']}, {fastest['process']} process, same batch",
     }
 
 
@@ -292,16 +286,16 @@ def test_windows(config: EvaluateConfig, data: ForecastData, horizon: int) -> Wi
     )
 
 
-def sigma_of(config: EvaluateConfig, data: ForecastData, pair: Pair) -> float:
+def sigma_of(config: EvaluateConfig, data: ForecastData, target: Process) -> float:
     """The calibrated sigma."""
     windows = make_windows(
         data.splits.validation,
-        config.data.context_len + pair.target.patch_len,
+        config.data.context_len + target.patch_len,
         data.values.shape[1],
         separate=config.data.variables == "separate",
         stride=config.stride,
     )
-    return calibrate_sigma(pair.target, jnp.asarray(data.values), windows, config.batch_size)
+    return calibrate_sigma(target, jnp.asarray(data.values), windows, config.batch_size)
 
 
 def environment() -> dict[str, Any]:

@@ -349,14 +349,24 @@ class EvaluateConfig:
     Attributes:
         data: the series; context_len is the target's.
         target: checkpoint of the target, or a name in stride_jax/assets.
-        draft: checkpoint of the draft, or a name in stride_jax/assets.
+        draft: checkpoint of the draft, or a name in stride_jax/assets; or layer-skip:N (the
+            target's first N layers), seasonal:PERIOD, last-value, nearest.
+        other_drafts: more of these, each with its own rows.
+        process: window (every patch sees the last L steps), cached (the sequence grows; one causal
+            pass verifies a round), or auto: cached for models trained with causal normalisation.
+        both_baselines: also decode the target alone under the other process.
         horizons: steps to forecast, one set of rows each.
         num_draft: K, patches proposed a round.
-        rules: of the speculative rows.
+        pacing: draft fewer while proposals are rejected: threshold, gain, or None for always K.
+        rules: of the speculative rows; see coupling.RULES.
         sigma: std of the target's law in standardised units; None calibrates it on the
             validation split (the root of the one-patch validation MSE).
-        bias: factor on the acceptance ratio of resample.
-        tolerance: mean squared gap that resample accepts outright; 0 for none.
+        bias: factor on the acceptance ratio of resample and as_released.
+        mse_tolerance: mean squared distance that they accept outright; 0 for none.
+        tolerance: RMS gap of the means, in units of sigma, that mean and shared_noise accept.
+        temperature: of mean's random acceptance; None for the tolerance.
+        emit_proposal: mean puts out the proposals it accepts, not the target's means there.
+        season: steps that the seasonal-naive forecast repeats.
         num_paths: sample paths a window in the sampled rows; at least 2.
         stride: steps between two scored windows; 1 scores every window.
         batch_size: windows decoded at once when scoring.
@@ -370,12 +380,20 @@ class EvaluateConfig:
     data: DataConfig = field(default_factory=DataConfig)
     target: str = "beijing_target.safetensors"
     draft: str = "beijing_draft.safetensors"
+    other_drafts: tuple[str, ...] = ()
+    process: Literal["auto", "window", "cached"] = "auto"
+    both_baselines: bool = False
     horizons: tuple[int, ...] = (96,)
     num_draft: int = 3
+    pacing: Literal["threshold", "gain"] | None = None
     rules: tuple[str, ...] = ("maximal", "resample")
     sigma: float | None = None
     bias: float = 1.0
-    tolerance: float = 0.0
+    mse_tolerance: float = 0.0
+    tolerance: float = 0.1
+    temperature: float | None = None
+    emit_proposal: bool = False
+    season: int = 24
     num_paths: int = 4
     stride: int = 1
     batch_size: int = 64
@@ -386,7 +404,8 @@ class EvaluateConfig:
     plot_variable: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("num_draft", "stride", "batch_size", "timing_batch", "repeats"):
+        sizes = ("num_draft", "stride", "batch_size", "timing_batch", "repeats", "season")
+        for name in sizes:
             value = getattr(self, name)
             _require(value >= 1, f"{name} must be at least 1, got {value}.")
         _require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
@@ -395,10 +414,12 @@ class EvaluateConfig:
             f"horizons must be at least one, each at least 1, got {self.horizons}.",
         )
         _require(1 <= self.bias < math.inf, f"bias must be at least 1, got {self.bias}.")
-        _require(
-            0 <= self.tolerance < math.inf,
-            f"tolerance must be finite and not negative, got {self.tolerance}.",
-        )
+        for name in ("tolerance", "mse_tolerance", "temperature"):
+            value = getattr(self, name)
+            _require(
+                value is None or 0 <= value < math.inf,
+                f"{name} must be finite and not negative, got {value}.",
+            )
         _require(len(self.rules) > 0, "rules must name at least one rule.")
         _require(
             self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."

@@ -19,7 +19,7 @@ KIND_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
 
 
 class Trace(NamedTuple):
-    """What the rule saw, round by round; R = N rounds have room. See `trace.rows`.
+    """What the rule saw, round by round; R = N rounds have room.
 
     Attributes:
         start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
@@ -68,18 +68,25 @@ class DecodeInfo(NamedTuple):
     trace: Trace | None = None
 
 
-class StepKeys(NamedTuple):
-    """Keys of one round (or of one autoregressive step, which uses `next` and `fresh`)."""
+class PathKeys(NamedTuple):
+    """Keys of one path: `noise` stays, `rounds` is split anew every round."""
 
-    next: jax.Array
-    draft: jax.Array
-    rule: jax.Array
-    fresh: jax.Array
+    noise: jax.Array
+    rounds: jax.Array
 
 
-def split_keys(key: jax.Array) -> StepKeys:
-    """Consumes `key`. Both decoders draw the patch after the last accepted one from `fresh`."""
-    return StepKeys(*jax.random.split(key, 4))
+def path_keys(key: jax.Array) -> PathKeys:
+    """Consumes the key of a path."""
+    return PathKeys(*jax.random.split(key))
+
+
+def patch_noise(key: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Array:
+    """Noise of the patches `first`, `first + 1`, ...: `[count, P, C]`, standard normal.
+
+    Patch n of a path has the same noise in both decoders and in every round: `fold_in(key, n)`.
+    """
+    keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(count))
+    return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
 
 
 def num_patches(horizon: int, patch_len: int) -> int:
@@ -252,4 +259,4 @@ def in_chunks(fn: Callable[[Any], Any], items: Any, size: int | None) -> Any:
     place = jnp.minimum(jnp.arange(chunks * size), total - 1).reshape(chunks, size)
     out = jax.lax.map(fn, jax.tree.map(lambda x: x[place], items))
     # [chunks, size, ...] -> [chunks * size, ...]
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[:total], out)
+    return jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:total], out)

@@ -201,7 +201,7 @@ def as_draft(draft: Draft | Process) -> Draft:
     """A draft as it is; a process as one that proposes patch by patch."""
     if hasattr(draft, "propose"):
         return cast(Draft, draft)
-    return AutoregressiveDraft(cast(Process, draft).drafting())
+    return AutoregressiveDraft(draft.drafting())
 
 
 def _several(predict: Callable[[jax.Array], PatchLaw], window: jax.Array, steps: int) -> PatchLaw:
@@ -237,7 +237,7 @@ def _spread(error: jax.Array, steps: int) -> jax.Array:
     """Log of each variable's mean square of `[..., C]` errors, `[steps, C]`."""
     square = jnp.mean(jnp.square(error), axis=tuple(range(error.ndim - 1)))
     tiny = jnp.finfo(jnp.float32).tiny
-    return jnp.broadcast_to(jnp.log(jnp.maximum(square, tiny)), (steps, error.shape[-1]))
+    return jnp.broadcast_to(jnp.log(jnp.maximum(square, tiny))[None], (steps, error.shape[-1]))
 
 
 @dataclass(frozen=True)
@@ -277,7 +277,12 @@ class _LastValue:
     patch_len: int
 
     def __call__(self, window: jax.Array, steps: int) -> PatchLaw:
-        mean = jnp.broadcast_to(window[-1], (steps, window.shape[1]))
+        if window.shape[0] <= self.patch_len:
+            raise InputError(
+                f"the last-value draft needs a context of more than one patch of {self.patch_len} "
+                f"steps, got {window.shape[0]}."
+            )
+        mean = jnp.broadcast_to(window[-1:], (steps, window.shape[1]))
         return PatchLaw(mean, _spread(window[self.patch_len :] - window[: -self.patch_len], steps))
 
 
@@ -297,13 +302,13 @@ class _Nearest:
                 f"the nearest-neighbour draft needs a context of two patches, {2 * size} steps, "
                 f"got {length}."
             )
-        level = window[-size:].mean(axis=0)
+        level = window[-size:].mean(axis=0, keepdims=True)  # [1, C]
         ends = jnp.arange(size, length - size + 1)  # a match ends where its continuation starts
-        stretches = window[ends[:, None] - size + jnp.arange(size)]  # [J, P, C]
+        stretches = window[ends[:, None] - size + jnp.arange(size)[None, :]]  # [J, P, C]
         levels = stretches.mean(axis=1, keepdims=True)
-        error = (stretches - levels) - (window[-size:] - level)
+        error = (stretches - levels) - (window[-size:] - level)[None]
         best = jnp.argmin(jnp.sum(jnp.square(error), axis=(1, 2)))
-        mean = _periodic(window, ends[best], steps) + level - levels[best, 0]
+        mean = _periodic(window, ends[best], steps) + level - levels[best]
         return PatchLaw(mean, _spread(error[best], steps))
 
 

@@ -1,10 +1,11 @@
 """Proof of exactness: decoded paths of an analytic target against its law.
 
-`python -m stride_jax.exactness --out docs/results/exactness.json` prints the p-values of the right
-rule and of wrong ones. The target is a linear-Gaussian autoregression, so that the law of
-everything it emits is known; the draft is another, deliberately poor one.
+`python -m stride_jax.exactness --out docs/results/exactness.json` prints the p-values of the exact
+rules and of wrong ones, on both processes, for one and several variables, joint and separate. The
+target is a linear-Gaussian autoregression, so that the law of everything it emits is known; the
+draft is another, deliberately poor one.
 
-What is tested of S decoded series: the innovation of each emitted patch, standardised by the
+What is tested of S decoded paths: the innovation of each emitted patch, standardised by the
 target's law given the EMITTED prefix, is N(0, I): Kolmogorov-Smirnov tests along the
 draft-target direction and along random ones; and the covariance of the whole forecast has its
 closed form. p-values are Bonferroni-corrected for the tests of their kind.
@@ -13,170 +14,113 @@ closed form. p-values are Bonferroni-corrected for the tests of their kind.
 from __future__ import annotations
 
 import argparse
-import functools
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from stride_jax.analytic import (
+    Problem,
+    closed_form_covariance,
+    innovations,
+    make_problem,
+    processes,
+)
 from stride_jax.benchmark import environment
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import Outcome, Round, Rule, RuleParams, leading, log_ratios, log_uniform
-from stride_jax.processes import WindowProcess, window_process
+from stride_jax.coupling import RULES, Decide, Outcome, Round, Rule, RuleParams, find_rule
+from stride_jax.coupling.base import log_ratios, log_uniform, num_leading, target_draw
+from stride_jax.coupling.exact import full_log_ratio, residual_patch
+from stride_jax.pairs import ProcessKind
 from stride_jax.speculative import decode_speculative
 
 PASS_ABOVE = 1e-3
 """A right rule's smallest corrected p-value must exceed this."""
 FAIL_BELOW = 1e-6
 """A wrong rule's must be below this."""
-
-
-class Problem(NamedTuple):
-    """Two linear-Gaussian autoregressions with one sigma.
-
-    Attributes:
-        weight: `[P * C, L * C]`, the target's mean is `weight @ window`.
-        draft_weight: `[P * C, L * C]`.
-        draft_bias: `[P * C]`; the draft's mean is `draft_weight @ window + draft_bias`.
-        sigma: std of both laws.
-        patch_len: P.
-        num_vars: C.
-        num_patches: N, patches decoded.
-    """
-
-    weight: np.ndarray
-    draft_weight: np.ndarray
-    draft_bias: np.ndarray
-    sigma: float
-    patch_len: int
-    num_vars: int
-    num_patches: int
-
-    def means(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Target's and draft's mean for `[S, L * C]`, each `[S, P * C]`."""
-        target = windows @ self.weight.T
-        return target, windows @ self.draft_weight.T + self.draft_bias[None]
-
-
-def make_problem(
-    seed: int = 0,
-    *,
-    patch_len: int = 2,
-    num_vars: int = 2,
-    num_patches: int = 6,
-    delta: float = 1.0,
-    sigma: float = 0.7,
-) -> Problem:
-    """A stable target over two patches of context, and a draft about `delta` sigmas away."""
-    rng = np.random.default_rng(seed)
-    width = patch_len * num_vars
-    weight = rng.normal(size=(width, 2 * width))
-    weight *= 0.7 / np.linalg.norm(weight, 2)
-    other = rng.normal(size=(width, 2 * width))
-    other *= 0.25 * delta / np.linalg.norm(other, 2)
-    bias = rng.normal(size=width)
-    bias *= delta * sigma / np.linalg.norm(bias)
-    return Problem(weight, weight + other, bias, sigma, patch_len, num_vars, num_patches)
-
-
-def _linear(patch_len: int, weight: jax.Array, bias: jax.Array, window: jax.Array) -> jax.Array:
-    # [L, C] -> [L * C] -> [P * C] -> [P, C]
-    return (weight @ window.reshape(-1) + bias).reshape(patch_len, window.shape[1])
-
-
-def processes(problem: Problem) -> tuple[WindowProcess, WindowProcess]:
-    """Target and draft as window processes."""
-
-    def build(weight: np.ndarray, bias: np.ndarray) -> WindowProcess:
-        predict = functools.partial(_linear, problem.patch_len)
-        arrays = jnp.asarray(weight, jnp.float32), jnp.asarray(bias, jnp.float32)
-        return window_process(jax.tree_util.Partial(predict, *arrays), problem.patch_len)
-
-    zero = np.zeros_like(problem.draft_bias)
-    return build(problem.weight, zero), build(problem.draft_weight, problem.draft_bias)
+CONTEXT = 4
+"""Patches of context; the models see the last two."""
 
 
 def planted_recover(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-    """A wrong rule: accepts like maximal, but recovers without mirroring the noise."""
-    num_draft = current.proposals.shape[0]
-    count = leading(log_uniform(key, num_draft) <= log_ratios(current))
-    first = jnp.minimum(count, num_draft - 1)
-    moved = current.target_mean[first] + current.proposals[first] - current.draft_mean[first]
-    bonus = current.target_mean[-1] + current.sigma * current.fresh
-    return Outcome(count, jnp.where(count == num_draft, bonus, moved))
+    """A wrong maximal: accepts like it, but recovers without mirroring the noise."""
+    ratio = log_ratios(current)
+    count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
+    first = jnp.minimum(count, len(ratio) - 1)
+    moved = current.target_mean[first] + current.target_sigma[first] * current.noise[first]
+    return Outcome(count, jnp.where(count == current.length, target_draw(current, count), moved))
 
 
-def innovations(
-    problem: Problem, context: np.ndarray, forecast: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Standardised innovations and draft-target gaps of emitted patches.
-
-    Args:
-        problem: the two models.
-        context: `[L, C]`, the same for all series.
-        forecast: `[S, N * P, C]`.
-
-    Returns:
-        `(eps, gap)`, each `[S, N, P * C]`: `(x - mean_p) / sigma` and `(mean_p - mean_q) / sigma`
-        given the emitted prefix, in float64.
-    """
-    size, length = len(forecast), len(context)
-    grown = np.concatenate([np.broadcast_to(context, (size, *context.shape)), forecast], axis=1)
-    eps, gap = [], []
-    for n in range(problem.num_patches):
-        start = n * problem.patch_len
-        window = grown[:, start : start + length].reshape(size, -1).astype(np.float64)
-        stop = start + length + problem.patch_len
-        patch = grown[:, start + length : stop].reshape(size, -1)
-        target, draft = problem.means(window)
-        eps.append((patch - target) / problem.sigma)
-        gap.append((target - draft) / problem.sigma)
-    return np.stack(eps, axis=1), np.stack(gap, axis=1)
+def planted_block(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+    """A wrong block: keeps the longest prefix with `u <= p_i`, blind to the next patch."""
+    ratio = log_ratios(current)
+    log_p = [jnp.minimum(ratio[0], 0.0)]
+    for step in ratio[1:]:
+        log_p.append(jnp.minimum(log_p[-1] + step, 0.0))
+    joined = jnp.stack(log_p)
+    uniform_key, along_key = jax.random.split(key)
+    kept = log_uniform(uniform_key, len(ratio)) <= joined
+    count = jnp.max(jnp.where(kept, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
+    gap = (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
+    delta = jnp.sqrt(jnp.sum(jnp.square(gap), axis=(1, 2)))
+    patch = residual_patch(along_key, current, count, jnp.append(0.0, joined), delta)
+    return Outcome(count, patch)
 
 
-def closed_form_covariance(problem: Problem, context_len: int) -> np.ndarray:
-    """Covariance of the whole forecast, `[N * P * C, N * P * C]`.
-
-    With `x = T x + c + sigma eps`, T strictly block lower triangular, it is
-    `sigma^2 (I - T)^-1 (I - T)^-T`.
-    """
-    width = problem.patch_len * problem.num_vars
-    total, lags = problem.num_patches * width, context_len // problem.patch_len
-    transition = np.zeros((total, total))
-    for n in range(problem.num_patches):
-        for lag in range(1, min(lags, n) + 1):
-            block = problem.weight[:, (lags - lag) * width : (lags - lag + 1) * width]
-            rows, columns = slice(n * width, (n + 1) * width), slice((n - lag) * width, None)
-            transition[rows, columns][:, :width] = block
-    inverse = np.linalg.inv(np.eye(total) - transition)
-    return problem.sigma**2 * inverse @ inverse.T
+def planted_residual(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+    """A wrong residual: accepts by the right ratio, but redraws from the target's law."""
+    laws = current.target_mean[:-1], current.target_sigma[:-1]
+    drawn = current.draft_mean, current.draft_sigma
+    ratio = full_log_ratio(current.proposals, *laws, *drawn)
+    count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
+    return Outcome(count, target_draw(current, count))
 
 
-def decode(problem: Problem, rule: str | Rule, num_series: int, num_draft: int, seed: int) -> Any:
-    """`(context, forecast [S, N * P, C], info)` of S series from one context."""
-    target, draft = processes(problem)
+def decode(
+    problem: Problem,
+    rule: str | Rule | Decide,
+    num_series: int,
+    num_draft: int,
+    seed: int,
+    kind: ProcessKind = "window",
+) -> Any:
+    """`(context [L, C], forecast [S, N * P, C], info)` of S paths of one context."""
+    target, draft = processes(problem, kind)
     rng = np.random.default_rng(seed)
-    context = rng.normal(size=(2 * problem.patch_len, problem.num_vars)).astype(np.float32)
+    context = rng.normal(size=(CONTEXT * problem.patch_len, problem.num_vars)).astype(np.float32)
+    config = DecodeConfig(
+        problem.num_patches * problem.patch_len,
+        num_draft,
+        rule,
+        num_paths=num_series,
+        learned_scale=find_rule(rule).scales == "free",
+    )
+    series = jnp.asarray(context.T[:, :, None] if problem.separate else context[None])
     forecast, info = decode_speculative(
         jax.random.key(seed),
-        jnp.broadcast_to(context, (num_series, *context.shape)),
+        series,
         target=target,
         draft=draft,
         sigma=problem.sigma,
-        config=DecodeConfig(problem.num_patches * problem.patch_len, num_draft, rule),
+        config=config,
+        params=RuleParams(tolerance=1e9),
     )
-    return context, np.asarray(forecast, np.float64), info
+    paths = np.asarray(forecast, np.float64)
+    # separate: [C, S, N * P, 1] -> [S, N * P, C]; joint: [1, S, N * P, C] -> [S, N * P, C]
+    return context, np.moveaxis(paths[..., 0], 0, -1) if problem.separate else paths[0], info
 
 
 def check(
     problem: Problem,
-    rule: str | Rule,
+    rule: str | Rule | Decide,
     *,
+    kind: ProcessKind = "window",
     num_series: int = 100_000,
     num_draft: int = 3,
     num_projections: int = 4,
@@ -189,7 +133,7 @@ def check(
         effect sizes `ks_direction`, `ks_projections` (largest distance of a distribution function
         from the normal one); `acceptance`; 5, 50 and 95 % quantiles of delta.
     """
-    context, forecast, info = decode(problem, rule, num_series, num_draft, seed)
+    context, forecast, info = decode(problem, rule, num_series, num_draft, seed, kind)
     eps, gap = innovations(problem, context, forecast)
     delta = np.linalg.norm(gap, axis=-1)
     along = np.sum(eps * gap / delta[..., None], axis=-1)  # [S, N]
@@ -199,9 +143,7 @@ def check(
     projected = np.einsum("snd,rd->snr", eps, direction).reshape(num_series, -1)  # [S, N * R]
     ks_direction, p_direction = _worst_ks(along)
     ks_projections, p_projections = _worst_ks(projected)
-    p_covariance = _covariance_p(
-        forecast.reshape(num_series, -1), closed_form_covariance(problem, len(context))
-    )
+    p_covariance = _covariance_p(forecast.reshape(num_series, -1), closed_form_covariance(problem))
     low, middle, high = np.quantile(delta, [0.05, 0.5, 0.95])
     return {
         "acceptance": float(np.sum(info.accepted) / np.sum(info.proposed)),
@@ -237,20 +179,53 @@ def _covariance_p(samples: np.ndarray, covariance: np.ndarray) -> float:
     return float(min(1.0, 2 * stats.norm.sf(score.max()) * len(score)))
 
 
+SHAPES = {
+    "one": {"num_vars": 1, "patch_len": 3},
+    "two, joint": {"num_vars": 2},
+    "two, separate": {"num_vars": 2, "separate": True},
+}
+"""Variables of the problems, and how they are decoded."""
+WRONG: dict[str, tuple[str | Rule | Decide, float]] = {
+    "resample": ("resample", 1.0),
+    "as_released": ("as_released", 0.6),
+    "shared_noise, any tolerance": ("shared_noise", 1.0),
+    "planted: maximal without mirroring": (planted_recover, 1.0),
+    "planted: block blind to the next patch": (planted_block, 1.0),
+    "planted: residual redrawn from the target": (Rule(planted_residual, scales="free"), 1.3),
+}
+"""Rules that must fail the same tests, and the draft's scale they are tried with."""
+
+
 def report(num_series: int = 100_000) -> list[dict[str, Any]]:
-    """One row a rule and a difficulty: the exact rule, and wrong ones that must fail."""
-    rules: list[tuple[str, str | Rule, bool]] = [
-        ("maximal", "maximal", True),
-        ("resample", "resample", False),
-        ("planted: recover without mirroring", planted_recover, False),
+    """One row a cell: exact rules over processes, variables and difficulties; wrong ones."""
+    exact = {name: rule for name, rule in RULES.items() if rule.exact}
+    kinds: tuple[ProcessKind, ...] = ("window", "cached")
+    cells = [
+        (name, name, True, kind, shape, delta, 1.3 if rule.scales == "free" else 1.0)
+        for (name, rule), kind, shape, delta in itertools.product(
+            exact.items(), kinds, SHAPES, (0.7, 1.3)
+        )
+    ]
+    wrong: list[Any] = [
+        (name, rule, False, kind, "two, joint", 1.3, scale)
+        for (name, (rule, scale)), kind in itertools.product(WRONG.items(), kinds)
     ]
     rows = []
-    for delta in (0.7, 1.3):
-        problem = make_problem(delta=delta)
-        for name, rule, exact in rules:
-            result = check(problem, rule, num_series=num_series)
-            right = result["p"] > PASS_ABOVE if exact else result["p"] < FAIL_BELOW
-            rows.append({"rule": name, "exact": exact, "as_expected": right, **result})
+    for name, rule, right, kind, shape, delta, scale in cells + wrong:
+        problem = make_problem(delta=delta, draft_scale=scale, **SHAPES[shape])  # type: ignore[arg-type]
+        seed = kinds.index(kind)  # other draws, or both processes would give the same paths
+        result = check(problem, rule, kind=kind, num_series=num_series, seed=seed)
+        passed = result["p"] > PASS_ABOVE if right else result["p"] < FAIL_BELOW
+        rows.append(
+            {
+                "rule": name,
+                "exact": right,
+                "process": kind,
+                "variables": shape,
+                "as_expected": passed,
+                **result,
+            }
+        )
     return rows
 
 
@@ -262,10 +237,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     rows = report(args.num_series)
     columns = ("acceptance", "delta_50", "p_direction", "p_projections", "p_covariance")
-    print(f"{'rule':36}" + "".join(f"{name:>15}" for name in columns) + "  as expected")
+    labels = ("rule", "process", "variables")
+    header = f"{labels[0]:42}{labels[1]:8}{labels[2]:15}"
+    print(header + "".join(f"{name:>15}" for name in columns) + "  as expected")
     for row in rows:
         cells = "".join(f"{row[name]:15.3g}" for name in columns)
-        print(f"{row['rule']:36}{cells}  {row['as_expected']}")
+        where = f"{row['rule']:42}{row['process']:8}{row['variables']:15}"
+        print(f"{where}{cells}  {row['as_expected']}")
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         content = {"rows": rows, "num_series": args.num_series, **environment()}

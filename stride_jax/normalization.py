@@ -102,7 +102,8 @@ def center_context(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         InputError: not a float or integer array of two axes or more.
     """
     values = np.asarray(context)
-    if values.ndim < 2 or not np.issubdtype(values.dtype, np.number):
+    real = np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)
+    if values.ndim < 2 or not real:
         raise InputError(f"context must be numbers [..., L, C], got {values.dtype} {values.shape}.")
     offset = values.mean(axis=-2, keepdims=True, dtype=np.float64)
     return (values - offset).astype(np.float32), offset

@@ -24,7 +24,7 @@ class Picture(NamedTuple):
         context: `[L]`, or its end.
         truth: `[H]`.
         target: `[H]`, the target's mean path.
-        draft: `[H]`, the draft's mean path.
+        draft: `[H]`, the draft's mean path; None where it has no process of its own.
         speculative: `[H]`, one speculative sample path.
         proposal: `[N, P]`, see `DecodeInfo`.
         kind: `[N]`, see `DecodeInfo`.
@@ -36,7 +36,7 @@ class Picture(NamedTuple):
     context: np.ndarray
     truth: np.ndarray
     target: np.ndarray
-    draft: np.ndarray
+    draft: np.ndarray | None
     speculative: np.ndarray
     proposal: np.ndarray
     kind: np.ndarray
@@ -66,9 +66,9 @@ def save_forecast(path: Path, picture: Picture) -> None:
         axes.axvline(-0.5, color="0.6", linewidth=0.8)
         axes.set_ylabel(picture.unit)
     above.plot(_steps(picture), picture.target, color="tab:blue", label="target alone (mean)")
-    above.plot(
-        _steps(picture), picture.draft, color="tab:orange", linestyle="--", label="draft (mean)"
-    )
+    if picture.draft is not None:
+        steps, dashed = _steps(picture), {"color": "tab:orange", "linestyle": "--"}
+        above.plot(steps, picture.draft, label="draft (mean)", **dashed)
     above.set_title(picture.title)
     _draw_patches(below, picture)
     below.set_title(

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import benchmark, theory
-from stride_jax.benchmark import Pair
+from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import EvaluateConfig
 from stride_jax.coupling import RULES
 from stride_jax.data.splits import ForecastData
@@ -37,25 +37,35 @@ def _number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "horizon": _number("horizon", "d"),
     "who": lambda row: _who(row),
+    "draft": lambda row: _draft(row),
     "guarantee": lambda row: _guarantee(row),
     "MSE": _number("mse", ".4f"),
     "MAE": _number("mae", ".4f"),
     "CRPS": _number("crps", ".4f"),
+    "from target": _number("distance", ".4f"),
     "acceptance": _number("acceptance", ".1%"),
+    "2 Phi(-delta/2)": _number("expected_acceptance", ".1%"),
     "patches/round": _number("patches_per_round", ".2f"),
     "predicted": _number("predicted_patches", ".2f"),
     "target passes": _number("target_passes", ".2f"),
-    "seconds": _number("seconds", ".4f"),
+    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
     "speedup": _number("speedup", ".2f"),
+    "over fastest": _number("speedup_over_fastest", ".2f"),
     "paper's formula": _number("predicted_speedup", ".2f"),
 }
+NOT_COUPLED = ("maximal", "block", "residual", "resample", "as_released")
+"""Rules whose path has other noise than the target's path of the same key."""
 
 
 def _who(row: dict[str, Any]) -> str:
     if row["method"] == "speculative":
         return f"speculative, {row['rule']}, K = {row['num_draft']}"
     name = "target alone" if row["method"] == "autoregressive" else "draft alone"
-    return f"{name}, {'mean path' if row['kind'] == 'point' else 'sampled'}"
+    return f"{name}, {row['process']}"
+
+
+def _draft(row: dict[str, Any]) -> str:
+    return Path(row["draft"]).name if row["draft"] else ""
 
 
 def _guarantee(row: dict[str, Any]) -> str:
@@ -67,15 +77,23 @@ def _guarantee(row: dict[str, Any]) -> str:
 def table(results: dict[str, Any]) -> str:
     """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
     config = results["config"]
-    rows = [{**row, **_predictions(row, results["rows"])} for row in results["rows"]]
+    rows = [_shown(row, results["rows"]) for row in results["rows"]]
     first = rows[0]
     every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
+    naive = ", ".join(
+        f"{scores['mse']:.4f} at {horizon}" for horizon, scores in results["seasonal_naive"].items()
+    )
     lines = [
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
-        f"window process, {every} of the test split, standardised units; "
-        f"sigma {results['sigma']:.3f}; seconds for a batch of {first['batch']}, "
-        f"median of {config['repeats']} draws, on {_machine(results)}. Predicted patches a round "
-        "and the paper's formula for the speedup take the measured acceptance and draft cost, the "
+        f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; tolerance "
+        f"of mean and shared_noise {config['tolerance']} sigma. MSE of repeating the last "
+        f"{config['season']} steps: {naive}. "
+        f"Milliseconds for a batch of {first['batch']}, median of {config['repeats']} draws, on "
+        f"{_machine(results)}. Speedup is over the target alone under the same process, and over "
+        "the fastest of the target's autoregressive rows. From target: mean squared distance from "
+        "the target's own forecast (of the same noise). 2 Phi(-delta/2): what the closed form "
+        "expects to be accepted, averaged over the tested proposals. Predicted patches a round and "
+        "the paper's formula for the speedup take the measured acceptance and draft cost, the "
         "horizon's number of patches, and a verification as dear as one target pass."
     ]
     headings = {
@@ -90,19 +108,34 @@ def table(results: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _shown(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row with predictions, without numbers that mean nothing for its rule."""
+    shown = {**row, **_predictions(row, rows)}
+    if row["rule"] in NOT_COUPLED:
+        shown["distance"] = None
+    if row["rule"] != "maximal":
+        shown["expected_acceptance"] = None
+    return shown
+
+
 def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
     """What the paper's formulas expect from the acceptance and the cost of a draft step."""
+    nothing: dict[str, float | None] = {"predicted_patches": None, "predicted_speedup": None}
     if row["method"] != "speculative":
-        return {"predicted_patches": None, "predicted_speedup": None}
-    alone = {
-        other["method"]: other
+        return nothing
+    alike = [
+        other
         for other in rows
-        if other["method"] != "speculative"
-        and (other["kind"], other["horizon"]) == (row["kind"], row["horizon"])
-    }
-    cost = alone["draft"]["seconds"] / alone["autoregressive"]["seconds"]
-    count = alone["autoregressive"]["target_passes"]  # N, a pass a patch
+        if (other["kind"], other["horizon"], other["process"])
+        == (row["kind"], row["horizon"], row["process"])
+    ]
+    target = next(other for other in alike if other["method"] == "autoregressive")
+    count = target["target_passes"]  # N, a pass a patch
     patches = count / theory.rounds(row["acceptance"], row["num_draft"], int(count))
+    drafts = [o for o in alike if o["method"] == "draft" and o["draft"] == row["draft"]]
+    if not drafts:
+        return {**nothing, "predicted_patches": patches}
+    cost = drafts[0]["seconds"] / target["seconds"]
     return {
         "predicted_patches": patches,
         "predicted_speedup": theory.round_speedup(patches, row["num_draft"], cost),
@@ -177,7 +210,7 @@ def make_directory(path: Path) -> None:
 
 
 def save_picture(
-    out: Path, config: EvaluateConfig, data: ForecastData, pair: Pair, sigma: float
+    out: Path, config: EvaluateConfig, data: ForecastData, target: Checkpoint, sigma: float
 ) -> Path:
     """Decodes the middle test window and draws one variable to `forecast.png`.
 
@@ -185,6 +218,8 @@ def save_picture(
         InputError: `config.plot_variable` is not in the data.
     """
     name = plotted(config, data)
+    pairs = benchmark.make_pairs(config, target, len(data.names))
+    kind = benchmark.process_kind(config, target)
     variable = data.names.index(name)
     horizon = max(config.horizons)
     windows = benchmark.test_windows(config, data, horizon)
@@ -193,11 +228,13 @@ def save_picture(
     middle = jnp.asarray([windows.num_starts * skipped + windows.num_starts // 2])
     series = windows.gather(values, middle)
     context, key = series[:, :-horizon], jax.random.key(config.seed)
-    methods = benchmark.methods(pair, config, horizon, sigma)
-    spoken = next(m for m in methods if m.name == "speculative")
-    (target_path, _), (draft_path, _), (path, info) = (
-        method.decode(key, context, middle) for method in (methods[0], methods[1], spoken)
-    )
+    methods = benchmark.methods(pairs, None, kind, config, horizon, sigma)
+    speculating = [m for m in methods if m.name == "speculative"]
+    spoken = next((m for m in speculating if m.sampled), speculating[0])
+    draft = next((m for m in methods if m.name == "draft" and not m.sampled), None)
+    target_path, _ = methods[0].decode(key, context, middle, None, False)
+    draft_path = None if draft is None else draft.decode(key, context, middle, None, False)[0]
+    path, info = spoken.decode(key, context, middle, None, False)
 
     def units(x: jax.Array) -> np.ndarray:
         shown = np.asarray(x)[0, ..., 0 if windows.separate else variable]
@@ -207,11 +244,11 @@ def save_picture(
         context=units(context)[-2 * horizon :],
         truth=units(series[:, -horizon:]),
         target=units(target_path),
-        draft=units(draft_path),
+        draft=None if draft_path is None else units(draft_path),
         speculative=units(path),
         proposal=units(info.proposal),
         kind=np.asarray(info.kind)[0],
-        patch_len=pair.target.patch_len,
+        patch_len=target.model.patch_len,
         title=f"{config.data.source}, test window {windows.num_starts // 2}, horizon {horizon}; "
         f"rule {spoken.rule}, K = {config.num_draft}, sigma = {sigma:.3f} (standardised)",
         unit=name,

@@ -22,13 +22,15 @@ from stride_jax.decoding import (
     BONUS,
     RECOVERED,
     DecodeInfo,
+    PathKeys,
     Trace,
     check_inputs,
     check_scalar,
     decode_batch,
     layout,
     over_lanes,
-    split_keys,
+    patch_noise,
+    path_keys,
 )
 from stride_jax.drafts import Draft, as_draft, law_sigma
 from stride_jax.errors import InputError
@@ -59,7 +61,7 @@ class LoopState(NamedTuple):
     """The carry of the loop, for one path. The outputs have K + 1 spare patches at their end.
 
     Attributes:
-        key: of the next round.
+        keys: of the patches' noise and of the next round.
         filled: int32, patches emitted so far, at most N.
         target: the target's state.
         draft: the draft's state.
@@ -68,7 +70,7 @@ class LoopState(NamedTuple):
         info: counts so far; kind, proposal and trace have spare room like `patches`.
     """
 
-    key: jax.Array
+    keys: PathKeys
     filled: jax.Array
     target: Any
     draft: Any
@@ -93,7 +95,7 @@ def decode_speculative(
 
     With an exact rule the forecast has the law of `decode_autoregressive` with the same sigma,
     whatever the draft. K = 0 is `decode_autoregressive`, draw by draw (with sigma 0 for a rule of
-    means).
+    means); so are `mean` and `shared_noise` with tolerance 0.
 
     Args:
         key: PRNG key (typed, or raw key data); folded with the series index.
@@ -147,9 +149,10 @@ def _check_params(params: RuleParams) -> None:
     check_scalar("bias", params.bias, at_least=1)
     for name in ("mse_tolerance", "tolerance", "emit_proposal"):
         check_scalar(name, getattr(params, name), at_least=0)
-    for name in ("temperature", "adaptive_sigma"):
-        if getattr(params, name) is not None:
-            check_scalar(name, getattr(params, name), at_least=0)
+    if params.temperature is not None:
+        check_scalar("temperature", params.temperature, at_least=1e-6)
+    if params.adaptive_sigma is not None:
+        check_scalar("adaptive_sigma", params.adaptive_sigma, at_least=0)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -222,7 +225,7 @@ def initial_state(
         trace=trace if config.trace else None,
     )
     return LoopState(
-        key=key,
+        keys=path_keys(key),
         filled=zero,
         target=model.target.start(memory[0], count + num_draft),
         draft=model.draft.start(memory[1], count + num_draft),
@@ -251,9 +254,12 @@ def decode_round(
         config: static choices.
         count: N; a path that has N patches comes back as it was, but for its key.
     """
-    rule, keys = find_rule(config.rule), split_keys(state.key)
-    shape = (config.num_draft, *model.sigma.shape)
-    noise = jax.random.normal(keys.draft, shape, jnp.float32)
+    rule = find_rule(config.rule)
+    next_key, draft_key, rule_key = jax.random.split(state.keys.rounds, 3)
+    fresh = patch_noise(state.keys.noise, state.filled, config.num_draft + 1, model.sigma.shape)
+    noise = fresh[:-1]
+    if rule.proposes == "sample":
+        noise = jax.random.normal(draft_key, noise.shape, jnp.float32)
     if rule.proposes == "mean":
         noise = jnp.zeros_like(noise)
     learned = config.learned_scale and rule.scales == "free"
@@ -269,10 +275,10 @@ def decode_round(
         target_mean=laws.mean,
         target_sigma=law_sigma(laws, model.sigma, config.learned_scale),
         draft_logvar=made.logvar,
-        fresh=jax.random.normal(keys.fresh, model.sigma.shape, jnp.float32),
+        fresh=fresh,
         length=state.pace.length,
     )
-    outcome = rule.decide(keys.rule, current, model.params)
+    outcome = rule.decide(rule_key, current, model.params)
     emitted = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 when all are there
     place = jnp.arange(config.num_draft + 1)
     kept = (place < outcome.num_accepted)[:, None, None]
@@ -284,7 +290,7 @@ def decode_round(
     active = emitted > 0
     pace = next_pace(config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft)
     return LoopState(
-        key=keys.next,
+        keys=state.keys._replace(rounds=next_key),
         filled=state.filled + emitted,
         target=model.target.commit(seen, grown, emitted),
         draft=model.draft.commit(drafted, grown, emitted),
@@ -305,7 +311,7 @@ def _count(
     within, before = within[:-1], place[:-1]
     last = jnp.where(outcome.num_accepted == length, BONUS, RECOVERED)
     kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
-    nothing = jnp.full_like(current.fresh, jnp.nan)[None]
+    nothing = jnp.full_like(current.fresh[:1], jnp.nan)
     proposal = jnp.concatenate([current.proposals, nothing])
     proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
     active = emitted > 0
@@ -318,13 +324,15 @@ def _count(
         overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
         kind=write_slots(info.kind, kind, state.filled, 0),
         proposal=write_slots(info.proposal, proposal, state.filled, 0),
-        trace=None if info.trace is None else _traced(state, current, outcome, active),
+        trace=None if info.trace is None else _traced(state, current, outcome, active, count),
     )
 
 
-def _traced(state: LoopState, current: Round, outcome: Outcome, active: jax.Array) -> Trace:
-    """The trace with this round written at its number; a finished path writes past the end."""
-    trace, rounds = state.info.trace, state.info.rounds
+def _traced(
+    state: LoopState, current: Round, outcome: Outcome, active: jax.Array, count: int
+) -> Trace:
+    """The trace with this round written at its number; a finished path writes past round N."""
+    trace = state.info.trace
     assert trace is not None
     missing = jnp.full(current.proposals.shape[0], jnp.nan, jnp.float32)
     place = jnp.arange(len(missing))
@@ -336,4 +344,5 @@ def _traced(state: LoopState, current: Round, outcome: Outcome, active: jax.Arra
         gap=jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2))),
         length=current.length,
     )
-    return jax.tree.map(lambda all_, new: write_slots(all_, new[None], rounds, 0), trace, row)
+    number = jnp.where(active, state.info.rounds, count)
+    return jax.tree.map(lambda all_, new: write_slots(all_, new[None], number, 0), trace, row)

@@ -25,14 +25,15 @@ class Rule:
         decide: the function.
         guarantee: what its output follows, in words for the tables.
         exact: the output has the law of the target process, whatever the draft.
-        proposes: sample draws from the draft's law, mean takes its mean (noise 0).
+        proposes: sample draws from the draft's law, mean takes its mean (noise 0), patch_noise
+            draws with the noise that the target would use for that patch.
         scales: tied rules propose with the target's sigma; a free one takes a draft's own.
     """
 
     decide: Decide
     guarantee: str = "none stated"
     exact: bool = False
-    proposes: Literal["sample", "mean"] = "sample"
+    proposes: Literal["sample", "mean", "patch_noise"] = "sample"
     scales: Literal["tied", "free"] = "tied"
 
 
@@ -42,7 +43,9 @@ RULES: dict[str, Rule] = {
     "residual": Rule(residual, "target's law, exactly", exact=True, scales="free"),
     "resample": Rule(resample, "a patch within TV beta (1 - beta) at bias 1"),
     "mean": Rule(mean, "target's mean, context within tolerance", proposes="mean"),
-    "shared_noise": Rule(shared_noise, "target's law, context within tolerance"),
+    "shared_noise": Rule(
+        shared_noise, "target's law, context within tolerance", proposes="patch_noise"
+    ),
     "as_released": Rule(as_released, "none"),
 }
 """The rules by name."""

@@ -45,7 +45,8 @@ class Round(NamedTuple):
         target_mean: `[K + 1, P, C]`; entry i is the target's mean after i proposals.
         target_sigma: `[K + 1, P, C]`, std of the target's laws.
         draft_logvar: `[K, P, C]`, the draft's learned log variance, or None.
-        fresh: `[P, C]` standard normal noise that the draft has not used.
+        fresh: `[K + 1, P, C]`, standard normal noise of the patches of this round; sampled
+            proposals have not used it.
         length: int32, proposals that count; those from there on were not drafted.
     """
 
@@ -113,4 +114,4 @@ def log_ratios(current: Round) -> jax.Array:
 
 def target_draw(current: Round, place: jax.Array) -> jax.Array:
     """A fresh draw from the target's law after `place` proposals, `[P, C]`."""
-    return current.target_mean[place] + current.target_sigma[place] * current.fresh
+    return current.target_mean[place] + current.target_sigma[place] * current.fresh[place]

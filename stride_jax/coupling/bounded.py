@@ -47,8 +47,8 @@ def as_released(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
         variance_q = variance_p
     to_p = jnp.sum(jnp.square(current.proposals - mean), axis=axes)
     to_q = jnp.sum(jnp.square(current.proposals - current.draft_mean), axis=axes)
-    tiny = jnp.finfo(jnp.float32).tiny
-    ratio = 0.5 * (to_q / jnp.maximum(variance_q, tiny) - to_p / jnp.maximum(variance_p, tiny))
+    least = 1e-12  # equal means make an adaptive sigma of 0
+    ratio = 0.5 * (to_q / jnp.maximum(variance_q, least) - to_p / jnp.maximum(variance_p, least))
     return _ratio_rule(key, ratio, current, params)
 
 
@@ -89,17 +89,16 @@ def mean(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
 def shared_noise(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     """Sample paths: draft and target use the SAME noise, accepted while the means are close.
 
-    Proposes `mu_q + s z`, emits `mu_p + s z` while the RMS gap of the means in units of s is at
-    most `tolerance`. Every emitted patch has the target's law given its context; the context keeps
-    the PROPOSAL and so is off by at most the tolerance (RMS) a patch: per patch
+    z is the noise that the autoregressive decoder gives to that patch, so tolerance 0 decodes as it
+    does, draw by draw. Proposes `mu_q + s z`, emits `mu_p + s z` while the RMS gap of the means in
+    units of s is at most `tolerance`. Every emitted patch has the target's law given its context;
+    the context keeps the PROPOSAL and so is off by at most the tolerance (RMS) a patch: per patch
     W2 <= Lipschitz(target) x context gap, over a horizon measured, not guaranteed.
     """
     score, limit = _closeness(gaps(current), params)
     count = num_leading(score >= limit, current.length)
     emitted = current.target_mean[:-1] + current.target_sigma[:-1] * current.noise
-    follows = jnp.minimum(count, len(score) - 1)
-    patch = jnp.where(count < current.length, emitted[follows], target_draw(current, count))
-    return Outcome(count, patch, emitted, log_ratio=score, threshold=limit)
+    return Outcome(count, target_draw(current, count), emitted, log_ratio=score, threshold=limit)
 
 
 def _closeness(gap: jax.Array, params: RuleParams) -> tuple[jax.Array, jax.Array]:

@@ -62,7 +62,8 @@ def residual_mass(log_lam: jax.Array, delta: jax.Array) -> jax.Array:
     safe = jnp.maximum(delta, SMALL)
     shift = log_lam / safe
     mass = jnp.exp(log_lam) * norm.cdf(safe / 2 + shift) - norm.cdf(shift - safe / 2)
-    return jnp.where(delta > SMALL, jnp.maximum(mass, 0.0), 0.0)
+    some = (delta > SMALL) & (log_lam > -jnp.inf)
+    return jnp.where(some, jnp.maximum(mass, 0.0), 0.0)
 
 
 def residual_along(log_lam: jax.Array, delta: jax.Array, v: jax.Array) -> jax.Array:
@@ -101,6 +102,7 @@ def block(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     ratio = log_ratios(current)
     ratio = jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf)
     delta = jnp.sqrt(jnp.sum(jnp.square(gaps(current)), axis=(1, 2)))
+    delta = jnp.where(jnp.isfinite(delta), delta, jnp.inf)  # such a draft shares nothing with p
 
     def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
         log_p = jnp.minimum(log_p + step, 0.0)
@@ -116,17 +118,17 @@ def block(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     log_u = log_uniform(uniform_key, len(places))
     kept = (log_u <= log_h) & (places < current.length)
     count = jnp.max(jnp.where(kept, places + 1, 0)).astype(jnp.int32)
-    patch = _residual_patch(along_key, current, count, jnp.append(0.0, log_p), delta)
+    patch = residual_patch(along_key, current, count, jnp.append(0.0, log_p), delta)
     return Outcome(count, patch, log_ratio=log_h, threshold=log_u)
 
 
-def _residual_patch(
+def residual_patch(
     key: jax.Array, current: Round, count: jax.Array, log_p: jax.Array, delta: jax.Array
 ) -> jax.Array:
     """The patch after `count` kept ones: the residual along e, the noise it had across e."""
     first = jnp.minimum(count, len(delta) - 1)
     d, z, size = gaps(current)[first], current.noise[first], delta[first]
-    uniform = jax.random.uniform(key, (), jnp.float32)
+    uniform = jax.random.uniform(key, (), jnp.float32, minval=2.0**-24)
     along = residual_along(log_p[first], size, uniform) - size  # from mu_p
     e = d / jnp.maximum(size, SMALL)
     across = z - jnp.sum(e * z) * e
@@ -139,10 +141,12 @@ def residual(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     """Any two Gaussians, also of unequal variance: accept by the full ratio, else rejection.
 
     On rejection y is drawn from p until `u > q(y) / p(y)`, which leaves the law `(p - q)_+`. The
-    loop is bounded at 1,024 draws; a run-out keeps the last draw and is counted in `overflow`.
+    loop is bounded at 1,024 draws; a run-out takes a plain draw from p and is counted in
+    `overflow`: at most one patch in e x 1,024, whatever the laws. A draft that is not finite is
+    replaced by a plain draw, which is right.
     """
     means, sigmas = current.target_mean[:-1], current.target_sigma[:-1]
-    ratio = _full_log_ratio(
+    ratio = full_log_ratio(
         current.proposals, means, sigmas, current.draft_mean, current.draft_sigma
     )
     accept_key, redraw_key = jax.random.split(key)
@@ -153,11 +157,13 @@ def residual(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
     rejected = count < current.length
     found, drawn = _redraw(redraw_key, *laws, needed=rejected & jnp.isfinite(ratio[first]))
     patch = jnp.where(rejected & found, drawn, target_draw(current, count))
-    overflow = (rejected & ~found).astype(jnp.int32)
-    return Outcome(count, patch, log_ratio=ratio, threshold=log_u, overflow=overflow)
+    ran_out = rejected & ~found & jnp.isfinite(ratio[first])
+    return Outcome(
+        count, patch, log_ratio=ratio, threshold=log_u, overflow=ran_out.astype(jnp.int32)
+    )
 
 
-def _full_log_ratio(
+def full_log_ratio(
     x: jax.Array, mean_p: jax.Array, sigma_p: jax.Array, mean_q: jax.Array, sigma_q: jax.Array
 ) -> jax.Array:
     """`log p(x) - log q(x)` summed over the last two axes, the log-determinants included.
@@ -183,8 +189,10 @@ def _redraw(
     def tries(carry: Search) -> Search:
         number, _, _ = carry
         noise_key, uniform_key = jax.random.split(jax.random.fold_in(key, number))
-        y = mean_p + sigma_p * jax.random.normal(noise_key, (DRAWS, *mean_p.shape), jnp.float32)
-        log_q_over_p = -_full_log_ratio(y, mean_p, sigma_p, mean_q, sigma_q)
+        noise = jax.random.normal(noise_key, (DRAWS, *mean_p.shape), jnp.float32)
+        y = mean_p[None] + sigma_p[None] * noise
+        laws = mean_p[None], sigma_p[None], mean_q[None], sigma_q[None]
+        log_q_over_p = -full_log_ratio(y, *laws)
         good = log_uniform(uniform_key, DRAWS) > log_q_over_p
         return number + 1, jnp.any(good), y[jnp.argmax(good)]
 

@@ -51,9 +51,9 @@ class Memory(NamedTuple):
     Attributes:
         prompt: the model's, of all but the last `lag` patches.
         pending: `[lag, P, C]`, those.
-        origin: `[C]`, taken off every value before float32 statistics.
-        center: `[C]`, and
-        scale: `[C]` of the frozen normalisation (0 and 1 in the causal one).
+        origin: `[1, 1, C]`, taken off every value before float32 statistics.
+        center: `[1, 1, C]`, and
+        scale: `[1, 1, C]` of the frozen normalisation (0 and 1 in the causal one).
         moments: running statistics of the prompt's patches.
     """
 
@@ -114,11 +114,11 @@ class CachedProcess:
             InputError: a context shorter than this forecaster needs, or not a whole number of
                 patches.
         """
-        length = context.shape[0] if self.context_len is None else self.context_len
-        need = max(length, self.lag * self.patch_len)
-        if context.shape[0] < need:
+        need = self.lag * self.patch_len
+        length = max(need, context.shape[0] if self.context_len is None else self.context_len)
+        if context.shape[0] < length:
             raise InputError(
-                f"the context has {context.shape[0]} steps, this forecaster needs {need}; give a "
+                f"the context has {context.shape[0]} steps, this forecaster needs {length}; give a "
                 "longer history."
             )
         if length % self.patch_len:
@@ -129,15 +129,15 @@ class CachedProcess:
         num_vars = context.shape[1]
         # [L, C] -> [N, P, C]
         patches = context[context.shape[0] - length :].reshape(-1, self.patch_len, num_vars)
-        zero = jnp.zeros(num_vars, jnp.float32)
+        zero = jnp.zeros((1, 1, num_vars), jnp.float32)
         center, scale, origin = zero, zero + 1, zero
-        moments = Moments(jnp.zeros((), jnp.float32), zero, zero)
+        moments = Moments(jnp.zeros((), jnp.float32), zero[0, 0], zero[0, 0])
         prompt, pending = patches[: -self.lag], patches[-self.lag :]
         if self.norm == "frozen":
             mean, spread = window_stats(patches.reshape(-1, num_vars))
-            center, scale = mean[0], spread[0]
+            center, scale = mean[None], spread[None]
         if self.norm == "causal":
-            origin = patches[0, 0]
+            origin = patches[:1, :1]
             running = running_moments(patches - origin)  # [N, C]
             if len(prompt):
                 moments = jax.tree.map(lambda x: x[len(prompt) - 1], running)
@@ -173,6 +173,11 @@ class CachedProcess:
         law, slots = self.model.extend(
             self.params, memory.prompt, state.slots, (shifted - center) / scale, start
         )
+        if law.mean.shape != patches.shape:
+            raise InputError(
+                f"extend returned means of shape {law.mean.shape} for {patches.shape[0]} patches; "
+                f"expected [k, P, C] = {patches.shape}."
+            )
         mean = jnp.asarray(law.mean, jnp.float32) * scale + center + memory.origin
         logvar = None if law.logvar is None else law.logvar + 2 * jnp.log(scale)
         fed = start + patches.shape[0]
