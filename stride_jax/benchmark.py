@@ -145,15 +145,20 @@ def time_decode(
     `fold_in(key, repeat)`.
     """
     index = jnp.arange(context.shape[0])
+    keys = [jax.block_until_ready(jax.random.fold_in(key, n)) for n in range(repeats + 1)]
+    return median_seconds(lambda n: method.decode(keys[n], context, index, None, False), repeats)
 
-    def once(repeat: int) -> float:
-        folded = jax.block_until_ready(jax.random.fold_in(key, repeat))
+
+def median_seconds(call: Callable[[int], Any], repeats: int) -> tuple[float, float]:
+    """`(median seconds of call(1) ... call(repeats), seconds of call(0))`, results awaited."""
+
+    def once(number: int) -> float:
         start = time.perf_counter()
-        jax.block_until_ready(method.decode(folded, context, index, None, False))
+        jax.block_until_ready(call(number))
         return time.perf_counter() - start
 
     first = once(0)
-    return statistics.median(once(repeat) for repeat in range(1, repeats + 1)), first
+    return statistics.median(once(number) for number in range(1, repeats + 1)), first
 
 
 def evaluate(
@@ -219,6 +224,7 @@ def evaluate(
     for row in rows:
         row.update(_speedup(row, rows))
     return {
+        "table": "evaluation",
         "rows": rows,
         "sigma": sigma,
         "seasonal_naive": {

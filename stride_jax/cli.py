@@ -15,7 +15,7 @@ from stride_jax.errors import InputError, nearest
 T = TypeVar("T")
 
 
-def load_config(name_or_path: str, directory: Path, expected: type[T]) -> T:
+def load_config(name_or_path: str, directory: Path, *expected: type[T]) -> T:
     """The config of `get_config()` in `directory/<name>.py`, or in the file of that path.
 
     Raises:
@@ -37,15 +37,19 @@ def load_config(name_or_path: str, directory: Path, expected: type[T]) -> T:
     config = module.get_config()
     if not isinstance(config, expected):
         raise InputError(
-            f"{path} gives a {type(config).__name__}, this program needs a {expected.__name__}."
+            f"{path} gives a {type(config).__name__}, this program needs a "
+            f"{' or '.join(kind.__name__ for kind in expected)}."
         )
     return config
 
 
-def parse(argv: Sequence[str], directory: Path, default: T, prog: str) -> T:
+def parse(
+    argv: Sequence[str], directory: Path, default: T, prog: str, also: Sequence[type[Any]] = ()
+) -> Any:
     """`--config NAME_OR_PATH` first, then any field by its dotted name.
 
-    `--resume` is short for `--run.resume True`.
+    `--resume` is short for `--run.resume True`. The config file may also hold one of the kinds
+    `also`; the result is then of that kind.
 
     An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
     lists every field with its meaning and default.
@@ -60,14 +64,14 @@ def parse(argv: Sequence[str], directory: Path, default: T, prog: str) -> T:
             if not value:
                 raise InputError("--config needs a name or a path.")
             del rest[i : i + (1 if inline else 2)]
-            chosen = load_config(value, directory, type(default))
+            chosen = load_config(value, directory, type(default), *also)
             break
     known = ", ".join(sorted(p.stem for p in directory.glob("*.py")))
     description = f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}."
     if resumes:
         description += " --resume goes on with a stopped run."
     return tyro.cli(
-        type(default),
+        type(chosen),
         prog=prog,
         description=description,
         default=chosen,

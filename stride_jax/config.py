@@ -225,6 +225,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         check_context(self.data.context_len, self.model.patch_len)
         _check_factor(self.factor)
+        _require(
+            self.model.output_patches == 1,
+            "train.py trains next-patch models; a multi-patch draft is made by distill.py with "
+            "--output_patches.",
+        )
 
     @property
     def trained_model(self) -> TimerXLConfig:
@@ -255,6 +260,8 @@ class DistillConfig:
         mse_weight: weight of the error against the truth in kl_mse.
         on_policy: share of contexts that end with the draft's own proposals, as in decoding.
         num_draft: K, the most proposals such a context holds.
+        output_patches: patches a new draft forecasts in one pass; more than 1 makes a multi-patch
+            draft (on_policy must be 0).
         optim: the optimiser.
         run: files and seed.
     """
@@ -274,6 +281,7 @@ class DistillConfig:
     mse_weight: float = 1.0
     on_policy: float = 0.5
     num_draft: int = 3
+    output_patches: int = 1
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(learning_rate=5e-5, epochs=15, t_max=10)
     )
@@ -282,6 +290,14 @@ class DistillConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.on_policy <= 1, f"on_policy must be in [0, 1], got {self.on_policy}.")
         _require(self.num_draft >= 1, f"num_draft must be at least 1, got {self.num_draft}.")
+        _require(
+            self.output_patches >= 1,
+            f"output_patches must be at least 1, got {self.output_patches}.",
+        )
+        _require(
+            self.output_patches == 1 or self.on_policy == 0,
+            "a multi-patch draft never sees its own proposals; set on_policy 0.",
+        )
         _require(self.sigma > 0, f"sigma must be > 0, got {self.sigma}.")
         _check_factor(self.factor)
         _require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}.")
@@ -358,7 +374,7 @@ class EvaluateConfig:
         horizons: steps to forecast, one set of rows each.
         num_draft: K, patches proposed a round.
         pacing: draft fewer while proposals are rejected: threshold, gain, or None for always K.
-        rules: of the speculative rows; see coupling.RULES.
+        rules: of the speculative rows, see coupling.RULES; empty for none.
         sigma: std of the target's law in standardised units; None calibrates it on the
             validation split (the root of the one-patch validation MSE).
         bias: factor on the acceptance ratio of resample and as_released.
@@ -367,6 +383,10 @@ class EvaluateConfig:
         temperature: of mean's random acceptance; None for the tolerance.
         emit_proposal: mean puts out the proposals it accepts, not the target's means there.
         season: steps that the seasonal-naive forecast repeats.
+        budget: first pick process, rule, K and tolerance on the validation split: the fastest
+            whose error (MSE of mean paths, CRPS of sample paths) is at most this share above the
+            target's own; then evaluate that one. None evaluates all rules as given.
+        budget_for: mean paths or sample paths.
         num_paths: sample paths a window in the sampled rows; at least 2.
         stride: steps between two scored windows; 1 scores every window.
         batch_size: windows decoded at once when scoring.
@@ -394,6 +414,8 @@ class EvaluateConfig:
     temperature: float | None = None
     emit_proposal: bool = False
     season: int = 24
+    budget: float | None = None
+    budget_for: Literal["point", "sampled"] = "point"
     num_paths: int = 4
     stride: int = 1
     batch_size: int = 64
@@ -420,10 +442,73 @@ class EvaluateConfig:
                 value is None or 0 <= value < math.inf,
                 f"{name} must be finite and not negative, got {value}.",
             )
-        _require(len(self.rules) > 0, "rules must name at least one rule.")
+        _require(
+            self.budget is None or self.budget >= 0,
+            f"budget must be at least 0 or None, got {self.budget}.",
+        )
         _require(
             self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."
         )
+
+
+@dataclass(frozen=True)
+class LatencyConfig:
+    """`evaluate.py --config latency`: how long decoding takes, whatever the weights say.
+
+    New models without training; acceptance is forced to 1 (the best case) and, in one row a cell,
+    measured with the rule `maximal`.
+
+    Attributes:
+        layers: of the targets.
+        d_model: width of the targets.
+        num_heads: of the targets.
+        d_ff: of the targets.
+        patch_len: P.
+        draft_factor: size of the drafts.
+        context_patches: patches of context.
+        num_vars: C.
+        batches: series decoded at once.
+        patches: patches decoded; the horizon over P.
+        num_drafts: K; those below the number of patches.
+        processes: window, cached.
+        measured_num_draft: K of the rows with measured acceptance.
+        sigma: std there, in units of the standardised context.
+        repeats: timed calls; the median counts.
+        max_seconds: a cell whose autoregressive decode would take longer is left out and listed,
+            by an estimate at `gflops`.
+        gflops: billions of operations a second, for that estimate.
+        seed: of weights and contexts.
+        out: directory of the results.
+    """
+
+    layers: tuple[int, ...] = (1, 8)
+    d_model: int = 1024
+    num_heads: int = 8
+    d_ff: int = 2048
+    patch_len: int = 96
+    draft_factor: float = 0.25
+    context_patches: int = 16
+    num_vars: tuple[int, ...] = (1, 7)
+    batches: tuple[int, ...] = (1, 8, 64)
+    patches: tuple[int, ...] = (4, 8, 35)
+    num_drafts: tuple[int, ...] = (1, 2, 4, 8)
+    processes: tuple[Literal["window", "cached"], ...] = ("cached", "window")
+    measured_num_draft: int = 3
+    sigma: float = 1.0
+    repeats: int = 5
+    max_seconds: float = 3.0
+    gflops: float = 100.0
+    seed: int = 0
+    out: str = "results/latency"
+
+    def __post_init__(self) -> None:
+        _check_factor(self.draft_factor)
+        for name in ("layers", "num_vars", "batches", "patches", "num_drafts", "processes"):
+            values = getattr(self, name)
+            bad = [v for v in values if isinstance(v, int) and v < 1]
+            _require(
+                len(values) > 0 and not bad, f"{name} must be numbers from 1 on, got {values}."
+            )
 
 
 def check_context(context_len: int, patch_len: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,35 @@ from stride_jax.training import Metrics, Task, Trainer, training_windows
 def draft_config(config: DistillConfig, target: TimerXLConfig) -> TimerXLConfig:
     """The new draft's config: the target's, scaled, with the wanted head and dropout."""
     scaled = target.scaled(config.factor)
-    return dataclasses.replace(scaled, head=config.head, dropout=config.dropout)
+    return dataclasses.replace(
+        scaled, head=config.head, dropout=config.dropout, output_patches=config.output_patches
+    )
+
+
+def several_patches(
+    out: jax.Array, teacher: jax.Array, patch_len: int, count: int
+) -> tuple[jax.Array, jax.Array]:
+    """Pairs what a multi-patch draft says with what the teacher says of the same patches.
+
+    Position n forecasts the patches n + 1, ..., n + M; the teacher's forecast of patch n + m stands
+    at its own position n + m - 1, where it has seen the true patches before.
+
+    Args:
+        out: `[B, N * M * P, C]`.
+        teacher: `[B, N * P, C]`.
+        patch_len: P.
+        count: M; 1 gives both back.
+
+    Returns:
+        Two arrays `[B, R * P, C]`, R = N + (N - 1) + ... over the M offsets.
+    """
+    batch, _, num_vars = out.shape
+    # [B, N * M * P, C] -> [B, N, M, P, C]
+    split = out.reshape(batch, -1, count, patch_len, num_vars)
+    ours = [split[:, : split.shape[1] - m, m] for m in range(count)]
+    theirs = [teacher[:, m * patch_len :] for m in range(count)]
+    flat = [x.reshape(batch, -1, num_vars) for x in ours]  # [B, N - m, P, C] -> steps
+    return jnp.concatenate(flat, axis=1), jnp.concatenate(theirs, axis=1)
 
 
 def objective(
@@ -113,11 +142,10 @@ def distillation_task(
     student, teacher = TimerXL(draft), TimerXL(target.model)
     teacher_params = jax.tree.map(jnp.asarray, target.params)
 
-    def teacher_mean(x: jax.Array, key: jax.Array) -> jax.Array:
-        rngs = {"dropout": key} if config.teacher_dropout else {}
-        out = teacher.apply(
-            {"params": teacher_params}, x, deterministic=not config.teacher_dropout, rngs=rngs
-        )
+    def teacher_mean(x: jax.Array, key: jax.Array, quiet: bool = False) -> jax.Array:
+        noisy = config.teacher_dropout and not quiet
+        rngs = {"dropout": key} if noisy else {}
+        out = teacher.apply({"params": teacher_params}, x, deterministic=not noisy, rngs=rngs)
         mean = out[0] if isinstance(out, tuple) else out
         return jax.lax.stop_gradient(mean)
 
@@ -129,13 +157,19 @@ def distillation_task(
         rngs = {"dropout": dropout_key}
         last = slice(length - short, None)
         out = student.apply({"params": params}, x[:, last], deterministic=False, rngs=rngs)
-        mean = teacher_mean(x, teacher_key)[:, last]
-        return objective(config, noise_key, out, mean, truth[:, last])
+        said, real = teacher_mean(x, teacher_key)[:, last], truth[:, last]
+        pair = functools.partial(several_patches, patch_len=patch_len, count=draft.output_patches)
+        ours = jax.tree.map(lambda z: pair(z, said)[0], out)
+        first = out[0] if isinstance(out, tuple) else out
+        return objective(config, noise_key, ours, pair(first, said)[1], pair(first, real)[1])
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
-        x = windows[:, :length]
-        ours = jax.vmap(make_predict(draft, params))(x[:, length - short :]).mean
-        theirs = jax.vmap(make_predict(target.model, teacher_params))(x).mean
+        x, ahead = windows[:, :length], (draft.output_patches - 1) * patch_len
+        ours = jax.vmap(make_predict(draft, params))(x[:, length - short : length - ahead]).mean
+        if ahead:  # the teacher's forecasts of the last M patches, each given what came before
+            theirs = teacher_mean(x, jax.random.key(0), quiet=True)[:, -ahead - patch_len :]
+        else:
+            theirs = jax.vmap(make_predict(target.model, teacher_params))(x).mean
         return jnp.mean(jnp.square(ours - theirs), axis=(1, 2))
 
     train, validation = training_windows(config.data, data, patch_len)

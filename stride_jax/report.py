@@ -1,4 +1,4 @@
-"""Result files in and out: JSON, CSV, Markdown tables, the picture.
+"""Result files in and out: JSON, CSV, tables in Markdown files, the picture.
 
 `python -m stride_jax.report README.md docs/results/*.md` rewrites the tables between the marks
 `<!-- table: PATH.json -->` and `<!-- end -->` from the result files; `--check` only compares.
@@ -19,160 +19,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax import benchmark, theory
+from stride_jax import benchmark, tune
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import EvaluateConfig
-from stride_jax.coupling import RULES
+from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError, nearest
 from stride_jax.plots import Picture, save_forecast
+from stride_jax.tables import make_table, plain_table
 
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-
-def _number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: "" if row[name] is None else format(row[name], form)
-
-
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "horizon": _number("horizon", "d"),
-    "who": lambda row: _who(row),
-    "draft": lambda row: _draft(row),
-    "guarantee": lambda row: _guarantee(row),
-    "MSE": _number("mse", ".4f"),
-    "MAE": _number("mae", ".4f"),
-    "CRPS": _number("crps", ".4f"),
-    "from target": _number("distance", ".4f"),
-    "acceptance": _number("acceptance", ".1%"),
-    "2 Phi(-delta/2)": _number("expected_acceptance", ".1%"),
-    "patches/round": _number("patches_per_round", ".2f"),
-    "predicted": _number("predicted_patches", ".2f"),
-    "target passes": _number("target_passes", ".2f"),
-    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
-    "speedup": _number("speedup", ".2f"),
-    "over fastest": _number("speedup_over_fastest", ".2f"),
-    "paper's formula": _number("predicted_speedup", ".2f"),
-}
-NOT_COUPLED = ("maximal", "block", "residual", "resample", "as_released")
-"""Rules whose path has other noise than the target's path of the same key."""
-
-
-def _who(row: dict[str, Any]) -> str:
-    if row["method"] == "speculative":
-        return f"speculative, {row['rule']}, K = {row['num_draft']}"
-    name = "target alone" if row["method"] == "autoregressive" else "draft alone"
-    return f"{name}, {row['process']}"
-
-
-def _draft(row: dict[str, Any]) -> str:
-    return Path(row["draft"]).name if row["draft"] else ""
-
-
-def _guarantee(row: dict[str, Any]) -> str:
-    if row["method"] == "speculative":
-        return RULES[row["rule"]].guarantee
-    return "the target itself" if row["method"] == "autoregressive" else "none"
-
-
-def table(results: dict[str, Any]) -> str:
-    """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
-    config = results["config"]
-    rows = [_shown(row, results["rows"]) for row in results["rows"]]
-    first = rows[0]
-    every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
-    naive = ", ".join(
-        f"{scores['mse']:.4f} at {horizon}" for horizon, scores in results["seasonal_naive"].items()
-    )
-    lines = [
-        f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
-        f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; tolerance "
-        f"of mean and shared_noise {config['tolerance']} sigma. MSE of repeating the last "
-        f"{config['season']} steps: {naive}. "
-        f"Milliseconds for a batch of {first['batch']}, median of {config['repeats']} draws, on "
-        f"{_machine(results)}. Speedup is over the target alone under the same process, and over "
-        "the fastest of the target's autoregressive rows. From target: mean squared distance from "
-        "the target's own forecast (of the same noise). 2 Phi(-delta/2): what the closed form "
-        "expects to be accepted, averaged over the tested proposals. Predicted patches a round and "
-        "the paper's formula for the speedup take the measured acceptance and draft cost, the "
-        "horizon's number of patches, and a verification as dear as one target pass."
-    ]
-    headings = {
-        "point": "Point forecasts (mean paths)",
-        "sampled": f"Sample paths ({config['num_paths']} a window; MSE and MAE are those of a "
-        "single path, noise included)",
-    }
-    for kind, heading in headings.items():
-        chosen = [row for row in rows if row["kind"] == kind]
-        used = [c for c in COLUMNS if any(COLUMNS[c](row) for row in chosen)]
-        lines += ["", f"**{heading}**", "", *_markdown(used, chosen)]
-    return "\n".join(lines) + "\n"
-
-
-def _shown(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row with predictions, without numbers that mean nothing for its rule."""
-    shown = {**row, **_predictions(row, rows)}
-    if row["rule"] in NOT_COUPLED:
-        shown["distance"] = None
-    if row["rule"] != "maximal":
-        shown["expected_acceptance"] = None
-    return shown
-
-
-def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What the paper's formulas expect from the acceptance and the cost of a draft step."""
-    nothing: dict[str, float | None] = {"predicted_patches": None, "predicted_speedup": None}
-    if row["method"] != "speculative":
-        return nothing
-    alike = [
-        other
-        for other in rows
-        if (other["kind"], other["horizon"], other["process"])
-        == (row["kind"], row["horizon"], row["process"])
-    ]
-    target = next(other for other in alike if other["method"] == "autoregressive")
-    count = target["target_passes"]  # N, a pass a patch
-    patches = count / theory.rounds(row["acceptance"], row["num_draft"], int(count))
-    drafts = [o for o in alike if o["method"] == "draft" and o["draft"] == row["draft"]]
-    if not drafts:
-        return {**nothing, "predicted_patches": patches}
-    cost = drafts[0]["seconds"] / target["seconds"]
-    return {
-        "predicted_patches": patches,
-        "predicted_speedup": theory.round_speedup(patches, row["num_draft"], cost),
-    }
-
-
-def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
-    cells = [columns, *([COLUMNS[c](row) for c in columns] for row in rows)]
-    width = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    text = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, width, strict=True)) + " |"
-        for line in cells
-    ]
-    rule = "|" + "|".join("-" * (w + 2) for w in width) + "|"
-    return [text[0], rule, *text[1:]]
-
-
-def plain_table(content: dict[str, Any]) -> str:
-    """Any other result file: its rows, one column a field, and where they were measured."""
-    rows, versions = content["rows"], content["versions"]
-    names = list(rows[0])
-
-    def show(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(show(row[n]) for n in names) + " |" for row in rows]
-    lines += ["", f"On {_machine(content)}; Python {versions['python']}."]
-    return "\n".join(lines) + "\n"
-
-
-def _machine(content: dict[str, Any]) -> str:
-    hardware = content["hardware"]
-    return (
-        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
-        f"jax {content['versions']['jax']}"
-    )
 
 
 def write_results(out: Path, results: dict[str, Any]) -> None:
@@ -180,9 +36,34 @@ def write_results(out: Path, results: dict[str, Any]) -> None:
     make_directory(out)
     (out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     with (out / "results.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(results["rows"][0]))
+        names = dict.fromkeys(name for row in results["rows"] for name in row)
+        writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows(results["rows"])
+
+
+def calibrated(
+    config: EvaluateConfig,
+    data: ForecastData,
+    target: Checkpoint,
+    progress: Callable[[str], object],
+) -> EvaluateConfig:
+    """Picks the setting within `config.budget`; writes `calibration.json`, says what it found."""
+    assert config.budget is not None
+    sampled = config.budget_for == "sampled"
+    found = tune.calibrate(
+        config, data, target, sampled=sampled, budget=config.budget, progress=progress
+    )
+    content = {**found, **benchmark.environment(), "settings": to_dict(config)}
+    make_directory(Path(config.out))
+    (Path(config.out) / "calibration.json").write_text(json.dumps(content, indent=1) + "\n")
+    chosen = found["chosen"]
+    progress(plain_table({**content, "rows": sorted(found["rows"], key=lambda r: r["seconds"])}))
+    if found["pays"]:
+        progress(f"chosen: {chosen}")
+    else:
+        progress(f"speculation does not pay here within {config.budget}: K = 0, {chosen}")
+    return tune.apply(config, chosen)
 
 
 def plotted(config: EvaluateConfig, data: ForecastData) -> str:
@@ -211,8 +92,10 @@ def make_directory(path: Path) -> None:
 
 def save_picture(
     out: Path, config: EvaluateConfig, data: ForecastData, target: Checkpoint, sigma: float
-) -> Path:
-    """Decodes the middle test window and draws one variable to `forecast.png`.
+) -> Path | None:
+    """Decodes the middle test window and draws one variable to `forecast.png`; its path.
+
+    None where no rule speculates.
 
     Raises:
         InputError: `config.plot_variable` is not in the data.
@@ -230,6 +113,8 @@ def save_picture(
     context, key = series[:, :-horizon], jax.random.key(config.seed)
     methods = benchmark.methods(pairs, None, kind, config, horizon, sigma)
     speculating = [m for m in methods if m.name == "speculative"]
+    if not speculating:
+        return None
     spoken = next((m for m in speculating if m.sampled), speculating[0])
     draft = next((m for m in methods if m.name == "draft" and not m.sampled), None)
     target_path, _ = methods[0].decode(key, context, middle, None, False)
@@ -269,8 +154,7 @@ def render(markdown: Path) -> str:
         if not source.is_file():
             raise InputError(f"{markdown} names {match[2]}, which does not exist.")
         content = json.loads(source.read_text())
-        made = table(content) if "config" in content else plain_table(content)
-        return f"{match[1]}{made}{match[3]}"
+        return f"{match[1]}{make_table(content)}{match[3]}"
 
     return MARK.sub(replace, markdown.read_text())
 

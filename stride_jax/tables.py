@@ -1,0 +1,208 @@
+"""Markdown tables of result files: evaluations, latencies, and anything else as it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from stride_jax import theory
+from stride_jax.coupling import RULES
+
+
+def _number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: "" if row[name] is None else format(row[name], form)
+
+
+COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "horizon": _number("horizon", "d"),
+    "who": lambda row: _who(row),
+    "draft": lambda row: _draft(row),
+    "guarantee": lambda row: _guarantee(row),
+    "MSE": _number("mse", ".4f"),
+    "MAE": _number("mae", ".4f"),
+    "CRPS": _number("crps", ".4f"),
+    "from target": _number("distance", ".4f"),
+    "acceptance": _number("acceptance", ".1%"),
+    "2 Phi(-delta/2)": _number("expected_acceptance", ".1%"),
+    "patches/round": _number("patches_per_round", ".2f"),
+    "predicted": _number("predicted_patches", ".2f"),
+    "target passes": _number("target_passes", ".2f"),
+    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
+    "speedup": _number("speedup", ".2f"),
+    "over fastest": _number("speedup_over_fastest", ".2f"),
+    "paper's formula": _number("predicted_speedup", ".2f"),
+}
+NOT_COUPLED = ("maximal", "block", "residual", "resample", "as_released")
+"""Rules whose path has other noise than the target's path of the same key."""
+
+
+def _who(row: dict[str, Any]) -> str:
+    if row["method"] == "speculative":
+        return f"speculative, {row['rule']}, K = {row['num_draft']}"
+    name = "target alone" if row["method"] == "autoregressive" else "draft alone"
+    return f"{name}, {row['process']}"
+
+
+def _draft(row: dict[str, Any]) -> str:
+    return Path(row["draft"]).name if row["draft"] else ""
+
+
+def _guarantee(row: dict[str, Any]) -> str:
+    if row["method"] == "speculative":
+        return RULES[row["rule"]].guarantee
+    return "the target itself" if row["method"] == "autoregressive" else "none"
+
+
+def table(results: dict[str, Any]) -> str:
+    """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
+    config = results["config"]
+    rows = [_shown(row, results["rows"]) for row in results["rows"]]
+    first = rows[0]
+    every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
+    naive = ", ".join(
+        f"{scores['mse']:.4f} at {horizon}" for horizon, scores in results["seasonal_naive"].items()
+    )
+    lines = [
+        f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
+        f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; tolerance "
+        f"of mean and shared_noise {config['tolerance']} sigma. MSE of repeating the last "
+        f"{config['season']} steps: {naive}. "
+        f"Milliseconds for a batch of {first['batch']}, median of {config['repeats']} draws, on "
+        f"{_machine(results)}. Speedup is over the target alone under the same process, and over "
+        "the fastest of the target's autoregressive rows. From target: mean squared distance from "
+        "the target's own forecast (of the same noise). 2 Phi(-delta/2): what the closed form "
+        "expects to be accepted, averaged over the tested proposals. Predicted patches a round and "
+        "the paper's formula for the speedup take the measured acceptance and draft cost, the "
+        "horizon's number of patches, and a verification as dear as one target pass."
+    ]
+    headings = {
+        "point": "Point forecasts (mean paths)",
+        "sampled": f"Sample paths ({config['num_paths']} a window; MSE and MAE are those of a "
+        "single path, noise included)",
+    }
+    for kind, heading in headings.items():
+        chosen = [row for row in rows if row["kind"] == kind]
+        used = [c for c in COLUMNS if any(COLUMNS[c](row) for row in chosen)]
+        lines += ["", f"**{heading}**", "", *_markdown(used, chosen)]
+    return "\n".join(lines) + "\n"
+
+
+def _shown(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The row with predictions, without numbers that mean nothing for its rule."""
+    shown = {**row, **_predictions(row, rows)}
+    if row["rule"] in NOT_COUPLED:
+        shown["distance"] = None
+    if row["rule"] != "maximal":
+        shown["expected_acceptance"] = None
+    return shown
+
+
+def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
+    """What the paper's formulas expect from the acceptance and the cost of a draft step."""
+    nothing: dict[str, float | None] = {"predicted_patches": None, "predicted_speedup": None}
+    if row["method"] != "speculative":
+        return nothing
+    alike = [
+        other
+        for other in rows
+        if (other["kind"], other["horizon"], other["process"])
+        == (row["kind"], row["horizon"], row["process"])
+    ]
+    target = next(other for other in alike if other["method"] == "autoregressive")
+    count = target["target_passes"]  # N, a pass a patch
+    patches = count / theory.rounds(row["acceptance"], row["num_draft"], int(count))
+    drafts = [o for o in alike if o["method"] == "draft" and o["draft"] == row["draft"]]
+    if not drafts:
+        return {**nothing, "predicted_patches": patches}
+    cost = drafts[0]["seconds"] / target["seconds"]
+    return {
+        "predicted_patches": patches,
+        "predicted_speedup": theory.round_speedup(patches, row["num_draft"], cost),
+    }
+
+
+def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
+    return aligned([columns, *([COLUMNS[c](row) for c in columns] for row in rows)])
+
+
+def aligned(cells: list[list[str]]) -> list[str]:
+    """Lines of a Markdown table; the first row is its header."""
+    width = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
+    text = [
+        "| " + " | ".join(c.ljust(w) for c, w in zip(line, width, strict=True)) + " |"
+        for line in cells
+    ]
+    rule = "|" + "|".join("-" * (w + 2) for w in width) + "|"
+    return [text[0], rule, *text[1:]]
+
+
+def plain_table(content: dict[str, Any]) -> str:
+    """Any other result file: its rows, one column a field, and where they were measured."""
+    rows, versions = content["rows"], content["versions"]
+    names = list(rows[0])
+
+    def show(value: Any) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
+    lines += ["| " + " | ".join(show(row[n]) for n in names) + " |" for row in rows]
+    lines += ["", f"On {_machine(content)}; Python {versions['python']}."]
+    return "\n".join(lines) + "\n"
+
+
+def _machine(content: dict[str, Any]) -> str:
+    hardware = content["hardware"]
+    return (
+        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
+        f"jax {content['versions']['jax']}"
+    )
+
+
+def latency_table(results: dict[str, Any]) -> str:
+    """One line a situation: the autoregressive decode, and the speedup of each K over it."""
+    config, rows = results["config"], results["rows"]
+    names = ("layers", "num_vars", "batch", "patches", "process")
+    keys = list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
+    forced = [f"K = {k}" for k in config["num_drafts"]]
+    lines = [
+        f"Width {config['d_model']}, draft {config['draft_factor']} x, patches of "
+        f"{config['patch_len']} steps, context {config['context_patches']} patches, new weights; "
+        f"median of {config['repeats']}, on {_machine(results)}. Columns K: speedup over the "
+        "autoregressive decode of the same process when every proposal is accepted; best: the "
+        "largest of them over the faster process's autoregressive decode, and over the window "
+        "process's; measured: speedup and acceptance under `maximal` with K = "
+        f"{config['measured_num_draft']} and sigma {config['sigma']}, weights untrained; over "
+        "calls: the largest of decode time over the sum of its model calls timed alone.",
+        "",
+    ]
+    header = [*names, "autoregressive ms", *forced, "best", "over window", "measured", "over calls"]
+    cells = [header]
+    for key in keys:
+        here = [row for row in rows if tuple(row[name] for name in names) == key]
+        cells.append([*map(str, key), *_latency_cells(here, config["num_drafts"])])
+    return "\n".join(lines + aligned(cells)) + "\n"
+
+
+def _latency_cells(rows: list[dict[str, Any]], lengths: list[int]) -> list[str]:
+    """The cells of one situation after its name."""
+    if rows[0]["seconds"] is None:
+        return ["not run (too long)", *[""] * (len(lengths) + 4)]
+    forced = {row["num_draft"]: row for row in rows if row["acceptance"] == "forced"}
+    speeds = [f"{forced[k]['speedup']:.2f}" if k in forced else "" for k in lengths]
+    best, window, calls, seen = "", "", "", ""
+    if forced:
+        chosen = max(forced.values(), key=lambda row: float(row["speedup"]))
+        best = f"{chosen['over_fastest']:.2f}"
+        window = "" if chosen["over_window"] is None else f"{chosen['over_window']:.2f}"
+        calls = f"{max(row['over_calls'] for row in forced.values()):.2f}"
+    for row in rows:
+        if row["acceptance"] == "measured":
+            seen = f"{row['speedup']:.2f} at {row['accepted']:.0%}"
+    return [f"{1000 * rows[0]['seconds']:.2f}", *speeds, best, window, seen, calls]
+
+
+def make_table(content: dict[str, Any]) -> str:
+    """The table of any result file."""
+    kinds = {"evaluation": table, "latency": latency_table}
+    return kinds.get(content.get("table", ""), plain_table)(content)
