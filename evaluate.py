@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stride_jax import cli, latency, report, tables
 from stride_jax.benchmark import evaluate, make_pairs
-from stride_jax.config import EvaluateConfig, LatencyConfig
+from stride_jax.config_evaluate import EvaluateConfig, LatencyConfig
 from stride_jax.convert import find_model
 from stride_jax.data.splits import load_data
 

@@ -3,7 +3,8 @@
 `python evaluate.py` (about a minute on 2 CPU cores).
 """
 
-from stride_jax.config import DataConfig, EvaluateConfig
+from stride_jax.config import DataConfig
+from stride_jax.config_evaluate import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:
@@ -13,7 +14,12 @@ def get_config() -> EvaluateConfig:
         target="beijing_target.safetensors",
         draft="beijing_draft.safetensors",
         horizons=(168,),
+        num_draft=5,
+        rules=("mean", "maximal", "block", "shared_noise"),
+        both_baselines=True,
         stride=47,  # not a multiple of 24: windows start at every hour of the day
         batch_size=256,
+        timing_batch=1,
+        repeats=25,
         plot_variable="TEMP",
     )

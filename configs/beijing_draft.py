@@ -1,6 +1,6 @@
 """The draft shipped with the package, distilled from beijing_target.
 
-`python distill.py --config beijing_draft` (about 5 minutes on 2 CPU cores), then
+`python distill.py --config beijing_draft` (about 10 minutes on 2 CPU cores), then
 `python -m stride_jax.convert runs/beijing_draft beijing_draft.safetensors`.
 """
 
@@ -10,12 +10,15 @@ from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig
 def get_config() -> DistillConfig:
     """Mean matching from scratch; half of the contexts end with the draft's own proposals."""
     return DistillConfig(
-        data=DataConfig(source="beijing_weather", context_len=336, variables="separate"),
+        data=DataConfig(source="beijing_weather", context_len=504, variables="separate"),
         target="runs/beijing_target",
-        factor=0.25,
+        factor=0.375,
+        dropout=0.0,
         objective="mean",
         on_policy=0.5,
-        num_draft=3,
-        optim=OptimConfig(learning_rate=1e-3, schedule="cosine", batch_size=64, epochs=3),
-        run=RunConfig(out="runs/beijing_draft", log_every=100, save_every=1000),
+        num_draft=5,
+        optim=OptimConfig(
+            learning_rate=1e-3, schedule="cosine", batch_size=48, epochs=3, steps_per_epoch=1200
+        ),
+        run=RunConfig(out="runs/beijing_draft", log_every=100, save_every=500),
     )

@@ -4,7 +4,7 @@
 longer than 3 seconds a decode are left out and listed).
 """
 
-from stride_jax.config import LatencyConfig
+from stride_jax.config_evaluate import LatencyConfig
 
 
 def get_config() -> LatencyConfig:

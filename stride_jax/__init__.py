@@ -16,9 +16,17 @@ if TYPE_CHECKING:
     from stride_jax.convert import find_model, load_model, load_pytorch, save_pytorch
     from stride_jax.coupling import RuleParams
     from stride_jax.decoding import DecodeInfo
+    from stride_jax.drafts import (
+        last_value_draft,
+        multi_patch_draft,
+        nearest_draft,
+        seasonal_draft,
+    )
     from stride_jax.errors import InputError
     from stride_jax.models import TimerXL, init_params, make_predict
-    from stride_jax.processes import window_process
+    from stride_jax.pacing import PaceParams
+    from stride_jax.pairs import Pair, make_pair, make_target
+    from stride_jax.processes import cached_process, window_process
     from stride_jax.speculative import decode_speculative
     from stride_jax.types import PatchLaw, Series
 
@@ -26,19 +34,28 @@ _HOMES = {
     "DecodeConfig": "config",
     "DecodeInfo": "decoding",
     "InputError": "errors",
+    "PaceParams": "pacing",
+    "Pair": "pairs",
     "PatchLaw": "types",
     "RuleParams": "coupling",
     "Series": "types",
     "TimerXL": "models",
     "TimerXLConfig": "config",
+    "cached_process": "processes",
     "decode_autoregressive": "autoregressive",
     "decode_speculative": "speculative",
     "find_model": "convert",
     "init_params": "models",
+    "last_value_draft": "drafts",
     "load_model": "convert",
     "load_pytorch": "convert",
+    "make_pair": "pairs",
     "make_predict": "models",
+    "make_target": "pairs",
+    "multi_patch_draft": "drafts",
+    "nearest_draft": "drafts",
     "save_pytorch": "convert",
+    "seasonal_draft": "drafts",
     "window_process": "processes",
 }
 
@@ -46,19 +63,28 @@ __all__ = [
     "DecodeConfig",
     "DecodeInfo",
     "InputError",
+    "PaceParams",
+    "Pair",
     "PatchLaw",
     "RuleParams",
     "Series",
     "TimerXL",
     "TimerXLConfig",
+    "cached_process",
     "decode_autoregressive",
     "decode_speculative",
     "find_model",
     "init_params",
+    "last_value_draft",
     "load_model",
     "load_pytorch",
+    "make_pair",
     "make_predict",
+    "make_target",
+    "multi_patch_draft",
+    "nearest_draft",
     "save_pytorch",
+    "seasonal_draft",
     "window_process",
 ]
 

@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.autoregressive import decode_autoregressive
-from stride_jax.calibrate import calibrate_sigma
+from stride_jax.calibrate import calibrate_scale, calibrate_sigma
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DecodeConfig, EvaluateConfig
+from stride_jax.config import DecodeConfig
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import to_dict
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.data.splits import ForecastData
@@ -48,7 +49,7 @@ def make_pairs(config: EvaluateConfig, target: Checkpoint, num_vars: int) -> dic
     return {name: make_pair(target, name, kind, config.data.context_len, size) for name in names}
 
 
-def alone(process: Process, spread: float, horizon: int) -> Decode:
+def alone(process: Process, spread: float | jax.Array, horizon: int) -> Decode:
     """Autoregressive decoding of one process."""
 
     def decode(
@@ -62,7 +63,9 @@ def alone(process: Process, spread: float, horizon: int) -> Decode:
     return decode
 
 
-def speculative(pair: Pair, sigma: float, config: DecodeConfig, params: RuleParams) -> Decode:
+def speculative(
+    pair: Pair, sigma: float | jax.Array, config: DecodeConfig, params: RuleParams
+) -> Decode:
     """Speculative decoding of one pair."""
 
     def decode(
@@ -99,7 +102,7 @@ def methods(
     kind: ProcessKind,
     config: EvaluateConfig,
     horizon: int,
-    sigma: float,
+    sigma: float | jax.Array,
 ) -> list[Method]:
     """The rows of one horizon, each kind (mean paths, sample paths) starting with the target.
 
@@ -189,7 +192,8 @@ def evaluate(
         other = make_target(target, elsewhere, config.data.context_len, size)
     split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}
     machine, values = environment(), jnp.asarray(data.values)
-    sigma = config.sigma or sigma_of(config, data, next(iter(pairs.values())).target)
+    sigma = sigma_of(config, data, next(iter(pairs.values())).target)
+    spread = float(jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(sigma)))))
     key, rows = jax.random.key(config.seed), []
     for horizon, windows in split.items():
         context = timing_context(config, values, windows, horizon)
@@ -213,7 +217,7 @@ def evaluate(
                     "process": method.process,
                     "draft": method.draft,
                     "rule": method.rule,
-                    "sigma": sigma if method.sampled else 0.0,
+                    "sigma": spread if method.sampled else 0.0,
                     "num_draft": method.num_draft,
                     "num_paths": config.num_paths if method.sampled else None,
                     **scores,
@@ -226,7 +230,7 @@ def evaluate(
     return {
         "table": "evaluation",
         "rows": rows,
-        "sigma": sigma,
+        "sigma": spread,
         "seasonal_naive": {
             str(horizon): naive_scores(config, values, windows, horizon)
             for horizon, windows in split.items()
@@ -292,8 +296,10 @@ def test_windows(config: EvaluateConfig, data: ForecastData, horizon: int) -> Wi
     )
 
 
-def sigma_of(config: EvaluateConfig, data: ForecastData, target: Process) -> float:
-    """The calibrated sigma."""
+def sigma_of(config: EvaluateConfig, data: ForecastData, target: Process) -> float | jax.Array:
+    """The sigma given, or the calibrated one: a number, or `[P, C]` if it is diagonal."""
+    if config.sigma is not None:
+        return config.sigma
     windows = make_windows(
         data.splits.validation,
         config.data.context_len + target.patch_len,
@@ -301,7 +307,8 @@ def sigma_of(config: EvaluateConfig, data: ForecastData, target: Process) -> flo
         separate=config.data.variables == "separate",
         stride=config.stride,
     )
-    return calibrate_sigma(target, jnp.asarray(data.values), windows, config.batch_size)
+    calibrated = calibrate_scale if config.diagonal_sigma else calibrate_sigma
+    return calibrated(target, jnp.asarray(data.values), windows, config.batch_size)
 
 
 def environment() -> dict[str, Any]:

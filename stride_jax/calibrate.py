@@ -22,7 +22,18 @@ def calibrate_sigma(target: Process, values: jax.Array, windows: Windows, batch_
         windows: validation windows of the context and one patch.
         batch_size: windows at once.
     """
-    return float(jnp.sqrt(_one_patch_mse(target, values, windows=windows, batch_size=batch_size)))
+    scale = calibrate_scale(target, values, windows, batch_size)
+    return float(jnp.sqrt(jnp.mean(jnp.square(scale))))
+
+
+def calibrate_scale(
+    target: Process, values: jax.Array, windows: Windows, batch_size: int
+) -> jax.Array:
+    """The same for each step and variable of a patch: a diagonal scale, `[P, C]`.
+
+    Separate windows hold one variable, and share one scale: `[P, 1]`.
+    """
+    return jnp.sqrt(_one_patch_mse(target, values, windows=windows, batch_size=batch_size))
 
 
 @functools.partial(jax.jit, static_argnames=("windows", "batch_size"))
@@ -37,11 +48,13 @@ def _one_patch_mse(
         nothing = jnp.zeros((0, target.patch_len, series.shape[1]), jnp.float32)
         laws, _ = target.verify(memory, target.start(memory, 1), nothing)
         mean = laws.mean[0]
-        return jnp.mean(jnp.square(mean - series[windows.length - target.patch_len :]))
+        return jnp.square(mean - series[windows.length - target.patch_len :])
 
     def body(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
-        errors = jax.vmap(error)(windows.gather(values, batch[0]))
-        return total + jnp.sum(batch[1] * errors), None
+        errors = jax.vmap(error)(windows.gather(values, batch[0]))  # [B, P, C]
+        return total + jnp.tensordot(batch[1], errors, axes=1), None
 
-    total, _ = jax.lax.scan(body, jnp.zeros(()), (index, weight))
+    num_vars = 1 if windows.separate else values.shape[1]
+    start = jnp.zeros((target.patch_len, num_vars), jnp.float32)
+    total, _ = jax.lax.scan(body, start, (index, weight))
     return total / windows.count

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.benchmark import environment, median_seconds
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DecodeConfig, LatencyConfig, TimerXLConfig
+from stride_jax.config import DecodeConfig, TimerXLConfig
+from stride_jax.config_evaluate import LatencyConfig
 from stride_jax.config_json import to_dict
 from stride_jax.coupling import Decide, Outcome, Round, RuleParams
 from stride_jax.coupling.base import target_draw

@@ -12,6 +12,7 @@ from stride_jax.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 COLOURS = {ACCEPTED: "#bfe3c0", RECOVERED: "#f6c5b5", BONUS: "#c5d8f0"}
 """Shade behind a patch: what became of the draft's proposal there."""
@@ -45,19 +46,24 @@ class Picture(NamedTuple):
     unit: str
 
 
+def _figure(width: float, height: float) -> Figure:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise InputError("pictures need matplotlib: pip install 'stride-jax[plot]'.") from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def save_forecast(path: Path, picture: Picture) -> None:
     """Draws the window to a PNG: point forecasts above, the speculative path and its patches below.
 
     Raises:
         InputError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise InputError("pictures need matplotlib: pip install 'stride-jax[plot]'.") from error
-    figure = Figure(figsize=(11, 7), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(11, 7)
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     for axes in (above, below):
         past = np.arange(-len(picture.context), 0)
@@ -101,3 +107,37 @@ def _draw_patches(axes: Axes, picture: Picture) -> None:
             seen.add("rejected")
             steps, rejected = np.arange(start, stop), picture.proposal[n, : stop - start]
             axes.plot(steps, rejected, color="tab:red", linestyle=":", linewidth=1, label=label)
+
+
+def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
+    """Draws what the rule saw of one path: the gap of the means, and what decided.
+
+    Args:
+        path: PNG to write.
+        rows: see `trace.rows`.
+        title: above the picture.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = _figure(11, 6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for accepted, colour, label in ((True, "tab:green", "kept"), (False, "tab:red", "not kept")):
+        chosen = [row for row in rows if row["accepted"] == accepted]
+        where = [row["position"] for row in chosen]
+        above.scatter(where, [row["gap"] for row in chosen], color=colour, s=22, label=label)
+        margin = [row["log_ratio"] - row["threshold"] for row in chosen]
+        below.scatter(where, margin, color=colour, s=22, label=label)
+    above.set_ylabel("gap of the means (RMS, in sigma)")
+    above.set_ylim(bottom=0)
+    below.set_ylabel("log ratio minus threshold")
+    below.axhline(0, color="0.4", linewidth=0.8)
+    below.set_xlabel("patch that the proposal stands for (a rejected one is tried again later)")
+    above.set_title(
+        f"{title}: every proposal of every round; kept from the first on while the "
+        "lower value is at least 0",
+        fontsize=10,
+    )
+    for axes in (above, below):
+        axes.legend(loc="upper right", fontsize=8)
+    figure.savefig(path, dpi=110)

@@ -19,13 +19,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax import benchmark, tune
+from stride_jax import benchmark, trace, tune
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import EvaluateConfig
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError, nearest
-from stride_jax.plots import Picture, save_forecast
+from stride_jax.plots import Picture, save_forecast, save_trace
 from stride_jax.tables import make_table, plain_table
 
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -95,6 +95,8 @@ def save_picture(
 ) -> Path | None:
     """Decodes the middle test window and draws one variable to `forecast.png`; its path.
 
+    Beside it, what the rule saw: `trace.csv` and `trace.png`.
+
     None where no rule speculates.
 
     Raises:
@@ -119,7 +121,10 @@ def save_picture(
     draft = next((m for m in methods if m.name == "draft" and not m.sampled), None)
     target_path, _ = methods[0].decode(key, context, middle, None, False)
     draft_path = None if draft is None else draft.decode(key, context, middle, None, False)[0]
-    path, info = spoken.decode(key, context, middle, None, False)
+    path, info = spoken.decode(key, context, middle, None, True)
+    one = jax.tree.map(lambda x: np.asarray(x)[0], info.trace)
+    trace.save_csv(out / "trace.csv", one)
+    save_trace(out / "trace.png", trace.rows(one), f"rule {spoken.rule}, one window")
 
     def units(x: jax.Array) -> np.ndarray:
         shown = np.asarray(x)[0, ..., 0 if windows.separate else variable]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import gaussian, metrics
-from stride_jax.config import EvaluateConfig
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.data.windows import Windows, padded_batches
 from stride_jax.decoding import DecodeInfo
 

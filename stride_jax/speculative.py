@@ -14,16 +14,12 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.autoregressive import decode_autoregressive
+from stride_jax.bookkeeping import count_round, empty_info, trimmed
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import Outcome, Round, RuleParams, find_rule
-from stride_jax.coupling.base import gaps
+from stride_jax.coupling import Round, RuleParams, find_rule
 from stride_jax.decoding import (
-    ACCEPTED,
-    BONUS,
-    RECOVERED,
     DecodeInfo,
     PathKeys,
-    Trace,
     check_inputs,
     check_scalar,
     decode_batch,
@@ -188,19 +184,9 @@ def _decode(
         state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
         # [B, S, N, P, C] -> [B, S, N * P, C]
         forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, scale.shape[1])
-        return forecast[:, :, : config.horizon], _trimmed(state.info, count)
+        return forecast[:, :, : config.horizon], trimmed(state.info, count)
 
     return decode_batch(prepare, run, key, context, series_index, config)
-
-
-def _trimmed(info: DecodeInfo, count: int) -> DecodeInfo:
-    """Without the spare room; leaves have leading `[B, S]`."""
-    return info._replace(
-        target_passes=info.rounds,
-        kind=info.kind[:, :, :count],
-        proposal=info.proposal[:, :, :count],
-        trace=jax.tree.map(lambda x: x[:, :, :count], info.trace),
-    )
 
 
 def initial_state(
@@ -210,20 +196,7 @@ def initial_state(
     num_draft, zero = config.num_draft, jnp.zeros((), jnp.int32)
     room = count + num_draft + 1
     shape = (room, *model.sigma.shape)
-    grid = jnp.zeros((room, num_draft), jnp.float32)
-    numbers = jnp.full(room, -1, jnp.int32)
-    trace = Trace(numbers, grid, grid, grid > 0, grid, length=numbers)
-    info = DecodeInfo(
-        accepted=jnp.zeros(num_draft, jnp.int32),
-        proposed=jnp.zeros(num_draft, jnp.int32),
-        rounds=zero,
-        target_passes=zero,
-        drafted=zero,
-        overflow=zero,
-        kind=jnp.zeros(room, jnp.int32),
-        proposal=jnp.full(shape, jnp.nan, jnp.float32),
-        trace=trace if config.trace else None,
-    )
+    info = empty_info(num_draft, room, model.sigma.shape, trace=config.trace)
     return LoopState(
         keys=path_keys(key),
         filled=zero,
@@ -296,53 +269,5 @@ def decode_round(
         draft=model.draft.commit(drafted, grown, emitted),
         pace=jax.tree.map(lambda new, old: jnp.where(active, new, old), pace, state.pace),
         patches=write_slots(state.patches, shown, state.filled, 0),
-        info=_count(state, current, outcome, emitted, count),
+        info=count_round(state.info, state.filled, current, outcome, emitted, count),
     )
-
-
-def _count(
-    state: LoopState, current: Round, outcome: Outcome, emitted: jax.Array, count: int
-) -> DecodeInfo:
-    """The counts after a round; only proposals that fall within the N patches count."""
-    info, length = state.info, current.length
-    num_draft = current.proposals.shape[0]
-    place = jnp.arange(num_draft + 1)
-    within = (state.filled + place < count) & (place < length)
-    within, before = within[:-1], place[:-1]
-    last = jnp.where(outcome.num_accepted == length, BONUS, RECOVERED)
-    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
-    nothing = jnp.full_like(current.fresh[:1], jnp.nan)
-    proposal = jnp.concatenate([current.proposals, nothing])
-    proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
-    active = emitted > 0
-    ran_out = jnp.asarray(outcome.overflow) * (outcome.num_accepted < emitted)
-    return info._replace(
-        accepted=info.accepted + (within & (before < outcome.num_accepted)),
-        proposed=info.proposed + (within & (before <= outcome.num_accepted)),
-        rounds=info.rounds + active,
-        drafted=info.drafted + jnp.where(active, length, 0),
-        overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
-        kind=write_slots(info.kind, kind, state.filled, 0),
-        proposal=write_slots(info.proposal, proposal, state.filled, 0),
-        trace=None if info.trace is None else _traced(state, current, outcome, active, count),
-    )
-
-
-def _traced(
-    state: LoopState, current: Round, outcome: Outcome, active: jax.Array, count: int
-) -> Trace:
-    """The trace with this round written at its number; a finished path writes past round N."""
-    trace = state.info.trace
-    assert trace is not None
-    missing = jnp.full(current.proposals.shape[0], jnp.nan, jnp.float32)
-    place = jnp.arange(len(missing))
-    row = Trace(
-        start=jnp.where(active, state.filled, -1),
-        log_ratio=missing if outcome.log_ratio is None else outcome.log_ratio,
-        threshold=missing if outcome.threshold is None else outcome.threshold,
-        accepted=place < outcome.num_accepted,
-        gap=jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2))),
-        length=current.length,
-    )
-    number = jnp.where(active, state.info.rounds, count)
-    return jax.tree.map(lambda all_, new: write_slots(all_, new[None], number, 0), trace, row)

@@ -8,10 +8,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stride_jax import benchmark
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import EvaluateConfig
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RULES, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
@@ -106,7 +107,7 @@ def calibrate(
         chosen = dataclasses.replace(config, process=kind)
         pairs = benchmark.make_pairs(chosen, target, len(data.names))
         process = next(iter(pairs.values())).target
-        sigmas[kind] = config.sigma or benchmark.sigma_of(config, data, process)
+        sigmas[kind] = benchmark.sigma_of(config, data, process)
         own: float | None = None
         for setting in [dataclasses.replace(chosen, rules=()), *candidates(config, kind, sampled)]:
             made = benchmark.methods(pairs, None, kind, setting, horizon, sigmas[kind])
@@ -121,7 +122,12 @@ def calibrate(
         row["relative_error"] = row["error"] / least - 1
     within = [row for row in rows if row["relative_error"] <= budget]
     best = min(within, key=lambda row: float(row["seconds"]))
-    return {"rows": rows, "chosen": best, "pays": best["num_draft"] > 0, "sigma": sigmas}
+    return {
+        "rows": rows,
+        "chosen": best,
+        "pays": best["num_draft"] > 0,
+        "sigma": {kind: np.asarray(sigma).tolist() for kind, sigma in sigmas.items()},
+    }
 
 
 def apply(config: EvaluateConfig, chosen: dict[str, Any]) -> EvaluateConfig:

@@ -12,7 +12,8 @@ import pytest
 
 from stride_jax import benchmark, calibrate, plots, report
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DataConfig, EvaluateConfig, TimerXLConfig
+from stride_jax.config import DataConfig, TimerXLConfig
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import from_dict
 from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.data.windows import make_windows

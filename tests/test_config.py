@@ -19,12 +19,12 @@ from stride_jax.config import (
     DataConfig,
     DecodeConfig,
     DistillConfig,
-    EvaluateConfig,
     OptimConfig,
     RunConfig,
     TimerXLConfig,
     TrainConfig,
 )
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params

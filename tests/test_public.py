@@ -32,4 +32,4 @@ def test_the_ten_lines_of_the_readme_run() -> None:
     code = text.split("```python\n")[1].split("```")[0]
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True)
     assert done.returncode == 0, done.stderr.decode()
-    assert b"(168, 4)" in done.stdout
+    assert b"(4, 100, 168, 1)" in done.stdout

@@ -1,0 +1,24 @@
+"""ETTh1, context 672: one evaluation of `window`, `frozen` or `causal`, side by side in the docs.
+
+`python evaluate.py --config etth1_processes --target runs/etth1_causal_target` (a few minutes on 2
+CPU cores); likewise with `--target runs/etth1_672_target --process window` (and `cached`).
+"""
+
+from stride_jax.config import DataConfig
+from stride_jax.config_evaluate import EvaluateConfig
+
+
+def get_config() -> EvaluateConfig:
+    """Every test window at the four horizons for the mean path; the cached process by default."""
+    return EvaluateConfig(
+        data=DataConfig(source="ETTh1", context_len=672),
+        target="runs/etth1_causal_target",
+        draft="runs/etth1_672_draft",
+        process="cached",
+        horizons=(96, 192, 336, 720),
+        rules=("mean",),
+        tolerance=0.08,
+        num_paths=2,
+        stride=4,
+        out="results/etth1_causal",
+    )

@@ -1,0 +1,112 @@
+"""What a decode notes down of its rounds: counts, kinds, proposals, the trace."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.coupling import Outcome, Round
+from stride_jax.coupling.base import gaps
+from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Trace
+from stride_jax.slots import write_slots
+
+
+def empty_info(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool) -> DecodeInfo:
+    """Nothing decoded, with room for `room` patches and rounds."""
+    zero = jnp.zeros((), jnp.int32)
+    grid = jnp.zeros((room, num_draft), jnp.float32)
+    numbers = jnp.full(room, -1, jnp.int32)
+    rows = Trace(numbers, grid, grid, grid > 0, grid, length=numbers)
+    return DecodeInfo(
+        accepted=jnp.zeros(num_draft, jnp.int32),
+        proposed=jnp.zeros(num_draft, jnp.int32),
+        rounds=zero,
+        target_passes=zero,
+        drafted=zero,
+        overflow=zero,
+        kind=jnp.zeros(room, jnp.int32),
+        proposal=jnp.full((room, *patch), jnp.nan, jnp.float32),
+        trace=rows if trace else None,
+    )
+
+
+def trimmed(info: DecodeInfo, count: int) -> DecodeInfo:
+    """Without the spare room; leaves have leading `[B, S]`."""
+    return info._replace(
+        target_passes=info.rounds,
+        kind=info.kind[:, :, :count],
+        proposal=info.proposal[:, :, :count],
+        trace=jax.tree.map(lambda x: x[:, :, :count], info.trace),
+    )
+
+
+def count_round(
+    info: DecodeInfo,
+    filled: jax.Array,
+    current: Round,
+    outcome: Outcome,
+    emitted: jax.Array,
+    count: int,
+) -> DecodeInfo:
+    """The info after a round; only proposals that fall within the N patches count.
+
+    Args:
+        info: before it, with room.
+        filled: patches emitted before it.
+        current: the round.
+        outcome: what the rule decided.
+        emitted: patches emitted in it; 0 for a path that has all.
+        count: N.
+    """
+    length = current.length
+    num_draft = current.proposals.shape[0]
+    place = jnp.arange(num_draft + 1)
+    within = (filled + place < count) & (place < length)
+    within, before = within[:-1], place[:-1]
+    last = jnp.where(outcome.num_accepted == length, BONUS, RECOVERED)
+    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
+    nothing = jnp.full_like(current.fresh[:1], jnp.nan)
+    proposal = jnp.concatenate([current.proposals, nothing])
+    proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
+    active = emitted > 0
+    ran_out = jnp.asarray(outcome.overflow) * (outcome.num_accepted < emitted)
+    trace = info.trace
+    if trace is not None:
+        trace = _traced(info, filled, current, outcome, active, count)
+    return info._replace(
+        accepted=info.accepted + (within & (before < outcome.num_accepted)),
+        proposed=info.proposed + (within & (before <= outcome.num_accepted)),
+        rounds=info.rounds + active,
+        drafted=info.drafted + jnp.where(active, length, 0),
+        overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
+        kind=write_slots(info.kind, kind, filled, 0),
+        proposal=write_slots(info.proposal, proposal, filled, 0),
+        trace=None
+        if info.trace is None
+        else _traced(info, filled, current, outcome, active, count),
+    )
+
+
+def _traced(
+    info: DecodeInfo,
+    filled: jax.Array,
+    current: Round,
+    outcome: Outcome,
+    active: jax.Array,
+    count: int,
+) -> Trace:
+    """The trace with this round written at its number; a finished path writes past round N."""
+    trace = info.trace
+    assert trace is not None
+    missing = jnp.full(current.proposals.shape[0], jnp.nan, jnp.float32)
+    place = jnp.arange(len(missing))
+    row = Trace(
+        start=jnp.where(active, filled, -1),
+        log_ratio=missing if outcome.log_ratio is None else outcome.log_ratio,
+        threshold=missing if outcome.threshold is None else outcome.threshold,
+        accepted=place < outcome.num_accepted,
+        gap=jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2))),
+        length=current.length,
+    )
+    number = jnp.where(active, info.rounds, count)
+    return jax.tree.map(lambda all_, new: write_slots(all_, new[None], number, 0), trace, row)

@@ -1,0 +1,162 @@
+"""Configuration of `evaluate.py`: an evaluation on a test set, or a latency table."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from stride_jax.config import DataConfig, check_factor, require
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """`evaluate.py`: target alone, draft alone and speculative, on one test set.
+
+    Attributes:
+        data: the series; context_len is the target's.
+        target: checkpoint of the target, or a name in stride_jax/assets.
+        draft: checkpoint of the draft, or a name in stride_jax/assets; or layer-skip:N (the
+            target's first N layers), seasonal:PERIOD, last-value, nearest.
+        other_drafts: more of these, each with its own rows.
+        process: window (every patch sees the last L steps), cached (the sequence grows; one causal
+            pass verifies a round), or auto: cached for models trained with causal normalisation.
+        both_baselines: also decode the target alone under the other process.
+        horizons: steps to forecast, one set of rows each.
+        num_draft: K, patches proposed a round.
+        pacing: draft fewer while proposals are rejected: threshold, gain, or None for always K.
+        rules: of the speculative rows, see coupling.RULES; empty for none.
+        sigma: std of the target's law in standardised units; None calibrates it on the
+            validation split (the root of the one-patch validation MSE).
+        diagonal_sigma: calibrate one std for each step and variable of a patch, not one for all.
+        bias: factor on the acceptance ratio of resample and as_released.
+        mse_tolerance: mean squared distance that they accept outright; 0 for none.
+        tolerance: RMS gap of the means, in units of sigma, that mean and shared_noise accept.
+        temperature: of mean's random acceptance; None for the tolerance.
+        emit_proposal: mean puts out the proposals it accepts, not the target's means there.
+        season: steps that the seasonal-naive forecast repeats.
+        budget: first pick process, rule, K and tolerance on the validation split: the fastest
+            whose error (MSE of mean paths, CRPS of sample paths) is at most this share above the
+            target's own; then evaluate that one. None evaluates all rules as given.
+        budget_for: mean paths or sample paths.
+        num_paths: sample paths a window in the sampled rows; at least 2.
+        stride: steps between two scored windows; 1 scores every window.
+        batch_size: windows decoded at once when scoring.
+        timing_batch: windows decoded at once when timing.
+        repeats: timed calls; the median counts.
+        seed: of the one key everything random is derived from.
+        out: directory of the results.
+        plot_variable: variable in the picture; empty for the first.
+    """
+
+    data: DataConfig = field(default_factory=DataConfig)
+    target: str = "beijing_target.safetensors"
+    draft: str = "beijing_draft.safetensors"
+    other_drafts: tuple[str, ...] = ()
+    process: Literal["auto", "window", "cached"] = "auto"
+    both_baselines: bool = False
+    horizons: tuple[int, ...] = (96,)
+    num_draft: int = 3
+    pacing: Literal["threshold", "gain"] | None = None
+    rules: tuple[str, ...] = ("maximal", "resample")
+    sigma: float | None = None
+    diagonal_sigma: bool = False
+    bias: float = 1.0
+    mse_tolerance: float = 0.0
+    tolerance: float = 0.1
+    temperature: float | None = None
+    emit_proposal: bool = False
+    season: int = 24
+    budget: float | None = None
+    budget_for: Literal["point", "sampled"] = "point"
+    num_paths: int = 4
+    stride: int = 1
+    batch_size: int = 64
+    timing_batch: int = 8
+    repeats: int = 5
+    seed: int = 0
+    out: str = "results"
+    plot_variable: str = ""
+
+    def __post_init__(self) -> None:
+        sizes = ("num_draft", "stride", "batch_size", "timing_batch", "repeats", "season")
+        for name in sizes:
+            value = getattr(self, name)
+            require(value >= 1, f"{name} must be at least 1, got {value}.")
+        require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
+        require(
+            len(self.horizons) > 0 and min(self.horizons) >= 1,
+            f"horizons must be at least one, each at least 1, got {self.horizons}.",
+        )
+        require(1 <= self.bias < math.inf, f"bias must be at least 1, got {self.bias}.")
+        for name in ("tolerance", "mse_tolerance", "temperature"):
+            value = getattr(self, name)
+            require(
+                value is None or 0 <= value < math.inf,
+                f"{name} must be finite and not negative, got {value}.",
+            )
+        require(
+            self.budget is None or self.budget >= 0,
+            f"budget must be at least 0 or None, got {self.budget}.",
+        )
+        require(
+            self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."
+        )
+
+
+@dataclass(frozen=True)
+class LatencyConfig:
+    """`evaluate.py --config latency`: how long decoding takes, whatever the weights say.
+
+    New models without training; acceptance is forced to 1 (the best case) and, in one row a cell,
+    measured with the rule `maximal`.
+
+    Attributes:
+        layers: of the targets.
+        d_model: width of the targets.
+        num_heads: of the targets.
+        d_ff: of the targets.
+        patch_len: P.
+        draft_factor: size of the drafts.
+        context_patches: patches of context.
+        num_vars: C.
+        batches: series decoded at once.
+        patches: patches decoded; the horizon over P.
+        num_drafts: K; those below the number of patches.
+        processes: window, cached.
+        measured_num_draft: K of the rows with measured acceptance.
+        sigma: std there, in units of the standardised context.
+        repeats: timed calls; the median counts.
+        max_seconds: a cell whose autoregressive decode would take longer is left out and listed,
+            by an estimate at `gflops`.
+        gflops: billions of operations a second, for that estimate.
+        seed: of weights and contexts.
+        out: directory of the results.
+    """
+
+    layers: tuple[int, ...] = (1, 8)
+    d_model: int = 1024
+    num_heads: int = 8
+    d_ff: int = 2048
+    patch_len: int = 96
+    draft_factor: float = 0.25
+    context_patches: int = 16
+    num_vars: tuple[int, ...] = (1, 7)
+    batches: tuple[int, ...] = (1, 8, 64)
+    patches: tuple[int, ...] = (4, 8, 35)
+    num_drafts: tuple[int, ...] = (1, 2, 4, 8)
+    processes: tuple[Literal["window", "cached"], ...] = ("cached", "window")
+    measured_num_draft: int = 3
+    sigma: float = 1.0
+    repeats: int = 5
+    max_seconds: float = 3.0
+    gflops: float = 100.0
+    seed: int = 0
+    out: str = "results/latency"
+
+    def __post_init__(self) -> None:
+        check_factor(self.draft_factor)
+        for name in ("layers", "num_vars", "batches", "patches", "num_drafts", "processes"):
+            values = getattr(self, name)
+            bad = [v for v in values if isinstance(v, int) and v < 1]
+            require(len(values) > 0 and not bad, f"{name} must be numbers from 1 on, got {values}.")

@@ -1,0 +1,28 @@
+"""Every Python block of the docs runs as it stands."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = ["docs/decoding.md"]
+"""The README has its own test, in test_public."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
+    """A newcomer's first copy and paste would fail."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        # a process of its own: the strict settings of the tests are not the reader's
+        subprocess.run(
+            [sys.executable, "-W", "error", "-c", block],
+            check=True,
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )

@@ -1,0 +1,85 @@
+"""What the decoder's two choices cost: one loop around a round of all paths, and scatters.
+
+`python tools/loop_costs.py --out docs/results/loop_costs.json` (about 3 minutes) times the same
+decode as it is, with a loop of its own for each series (`jax.vmap` of the decoder, which selects
+over the whole carry for finished series), and with masked writes into the caches instead of
+scatters. New models, cached process, rule `maximal`, acceptance as it falls.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax import slots
+from stride_jax.benchmark import environment, median_seconds
+from stride_jax.config import DecodeConfig
+from stride_jax.config_evaluate import LatencyConfig
+from stride_jax.latency import Cell, build, contexts
+from stride_jax.models import attention
+from stride_jax.processes import cached
+from stride_jax.speculative import decode_speculative
+
+SIZES = ((1, 1024), (8, 256))
+
+
+def masked_write(buffer: jax.Array, new: jax.Array, start: jax.Array, axis: int) -> jax.Array:
+    """`write_slots` that rewrites every slot by selecting."""
+    size = new.shape[axis]
+    place = jnp.arange(buffer.shape[axis]) - start
+    taken = jnp.take(new, jnp.clip(place, 0, size - 1), axis=axis).astype(buffer.dtype)
+    shape = [-1 if i == axis else 1 for i in range(buffer.ndim)]
+    inside = ((place >= 0) & (place < size)).reshape(shape)
+    return jnp.where(inside, taken, buffer)
+
+
+def times(layers: int, width: int, batch: int, masked: bool, apart: bool) -> dict[str, Any]:
+    """One row."""
+    write = masked_write if masked else slots.write_slots
+    attention.write_slots = cached.write_slots = write  # type: ignore[assignment]
+    jax.clear_caches()
+    config = LatencyConfig(d_model=width, d_ff=2 * width, num_heads=4)
+    cell = Cell(layers, 1, batch, "cached")
+    pair, context = build(config, cell), contexts(config, cell)
+    decode = DecodeConfig(16 * config.patch_len, 3)
+    index = jnp.arange(batch)
+
+    def together(key: jax.Array, context: jax.Array, index: jax.Array) -> Any:
+        options = {"target": pair.target, "draft": pair.draft, "sigma": 8.0, "config": decode}
+        return decode_speculative(key, context, series_index=index, **options)
+
+    run = jax.jit(jax.vmap(together, in_axes=(None, 0, 0))) if apart else together
+    keys = [jax.random.key(n) for n in range(6)]
+    seconds, _ = median_seconds(lambda n: run(keys[n], context, index), 5)
+    _, info = run(keys[0], context, index)
+    return {
+        "layers": layers,
+        "width": width,
+        "batch": batch,
+        "loop": "one a series" if apart else "one for all",
+        "writes": "masked" if masked else "scatter",
+        "rounds": float(jnp.mean(info.rounds)),
+        "most rounds": int(jnp.max(info.rounds)),
+        "milliseconds": 1000 * seconds,
+    }
+
+
+def main() -> None:
+    """Prints the rows and writes them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    rows = []
+    for layers, width in SIZES:
+        for batch in (8, 64):
+            for masked, apart in ((False, False), (False, True), (True, False)):
+                rows.append(times(layers, width, batch, masked, apart))
+                print(rows[-1], flush=True)
+    args.out.write_text(json.dumps({"rows": rows, **environment()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
