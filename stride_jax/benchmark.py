@@ -49,6 +49,19 @@ def make_pairs(config: EvaluateConfig, target: Checkpoint, num_vars: int) -> dic
     return {name: make_pair(target, name, kind, config.data.context_len, size) for name in names}
 
 
+def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> None:
+    """Raises InputError when a draft cannot propose K patches after such a context."""
+
+    def once(context: jax.Array) -> Any:
+        draft, patch = pair.draft, (pair.target.patch_len, num_vars)
+        memory = draft.prepare(context)
+        noise = jnp.zeros((num_draft, *patch))
+        state = draft.start(memory, num_draft)
+        return draft.propose(memory, state, noise, jnp.ones(patch), num_draft, learned=False)
+
+    jax.eval_shape(once, jax.ShapeDtypeStruct((context_len, num_vars), jnp.float32))
+
+
 def alone(process: Process, spread: float | jax.Array, horizon: int) -> Decode:
     """Autoregressive decoding of one process."""
 
@@ -190,6 +203,8 @@ def evaluate(
     if config.both_baselines:
         elsewhere: ProcessKind = "window" if kind == "cached" else "cached"
         other = make_target(target, elsewhere, config.data.context_len, size)
+    for pair in pairs.values():
+        check_draft(pair, config.data.context_len, size, config.num_draft)
     split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}
     machine, values = environment(), jnp.asarray(data.values)
     sigma = sigma_of(config, data, next(iter(pairs.values())).target)

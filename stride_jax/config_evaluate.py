@@ -96,6 +96,10 @@ class EvaluateConfig:
                 f"{name} must be finite and not negative, got {value}.",
             )
         require(
+            self.season <= self.data.context_len,
+            f"season {self.season} is longer than data.context_len {self.data.context_len}.",
+        )
+        require(
             self.budget is None or self.budget >= 0,
             f"budget must be at least 0 or None, got {self.budget}.",
         )
@@ -156,6 +160,12 @@ class LatencyConfig:
 
     def __post_init__(self) -> None:
         check_factor(self.draft_factor)
+        for name in ("repeats", "measured_num_draft", "context_patches"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} must be at least 1, got {value}.")
+        for name in ("sigma", "gflops", "max_seconds"):
+            value = getattr(self, name)
+            require(value > 0, f"{name} must be > 0, got {value}.")
         for name in ("layers", "num_vars", "batches", "patches", "num_drafts", "processes"):
             values = getattr(self, name)
             bad = [v for v in values if isinstance(v, int) and v < 1]

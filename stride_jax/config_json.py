@@ -38,6 +38,8 @@ def from_dict(cls: type[T], values: Any) -> T:
 
 def _convert(name: str, hint: Any, value: Any) -> Any:
     """`value` (from JSON) as the annotated type of the field `name`."""
+    if hint is Any:
+        return value
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         if not isinstance(value, dict):
             raise InputError(f"field {name!r} must be a dictionary of fields, got {value!r}.")

@@ -233,8 +233,10 @@ def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
     return arrays
 
 
-def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
+def save_pytorch(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Writes `.safetensors` or `.npz` with the original's names; our config goes beside them.
+
+    `half` stores float16, half the size; it is read back as float32.
 
     In `.safetensors` it is metadata; in `.npz` an extra uint8 array `stride_jax` (JSON), to be
     dropped before the original loads the rest strictly.
@@ -247,6 +249,8 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
         raise InputError(f"{path} exists; move it away or give another name.")
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = to_pytorch(checkpoint.model, checkpoint.params)
+    if half:
+        arrays = {name: _halved(path, name, array) for name, array in arrays.items()}
     meta = checkpoints.describe(checkpoint)
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
@@ -260,6 +264,12 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint) -> None:
         np.savez(path, **content)
     else:
         raise InputError(f"cannot write {path}: give .safetensors or .npz.")
+
+
+def _halved(path: Path, name: str, array: np.ndarray) -> np.ndarray:
+    if np.abs(array).max(initial=0.0) > np.finfo(np.float16).max:
+        raise InputError(f"{name} does not fit in float16; write {path} without half.")
+    return array.astype(np.float16)
 
 
 def load_model(path: str | Path) -> Checkpoint:
@@ -311,6 +321,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--activation", choices=("relu", "gelu"), help=said)
     parser.add_argument("--no-instance-norm", action="store_true", help=said)
     parser.add_argument("--covariate", action="store_true", help=said)
+    parser.add_argument("--half", action="store_true", help="store float16 in the output file")
     args = parser.parse_args(argv)
     try:
         if args.activation or args.no_instance_norm or args.covariate:
@@ -324,7 +335,7 @@ def main(argv: list[str] | None = None) -> int:
         else:
             checkpoint = load_model(args.input)
         if args.output.suffix in SUFFIXES:
-            save_pytorch(args.output, checkpoint)
+            save_pytorch(args.output, checkpoint, half=args.half)
         else:
             checkpoints.save(args.output, checkpoint)
     except InputError as error:

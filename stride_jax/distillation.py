@@ -205,6 +205,14 @@ def distill(
             f"draft and target must share a patch length, got {model.patch_len} and "
             f"{target.model.patch_len}."
         )
+    if model.output_patches > 1 and config.on_policy > 0:
+        raise InputError("a multi-patch draft never sees its own proposals; set on_policy 0.")
+    seen = config.draft_context_len or config.data.context_len
+    if seen <= (model.output_patches - 1) * model.patch_len:
+        raise InputError(
+            f"a context of {seen} steps is too short for output_patches {model.output_patches}: "
+            f"it needs {model.output_patches} patches of {model.patch_len} steps."
+        )
     if config.objective == "kl_mse" and config.on_policy > 0:
         raise InputError(
             "kl_mse scores against the truth, which a context with proposals does not have; set "

@@ -100,6 +100,11 @@ def make_target(
     A model with causal normalisation takes shorter contexts too.
     """
     trained = checkpoint.context_len
+    if checkpoint.model.output_patches > 1:
+        raise InputError(
+            "a multi-patch model is no target: its law of a patch does not depend on the patch "
+            "before; use it as the draft."
+        )
     causal = checkpoint.model.instance_norm == "causal"
     if not (causal and trained is not None and context_len <= trained):
         check_trained_context(checkpoint, context_len)
@@ -147,9 +152,9 @@ def make_pair(
     patch_len = target.model.patch_len
     if isinstance(draft, str):
         name, _, number = draft.partition(":")
-        if name == "last-value":
+        if draft == "last-value":
             return Pair(process, last_value_draft(patch_len), None)
-        if name == "nearest":
+        if draft == "nearest":
             return Pair(process, nearest_draft(patch_len), None)
         if name == "seasonal":
             return Pair(process, seasonal_draft(patch_len, _number(draft, number)), None)
@@ -163,6 +168,6 @@ def make_pair(
 
 
 def _number(draft: str, text: str) -> int:
-    if not text.isdigit():
+    if not text.isdecimal():
         raise InputError(f"draft {draft!r} needs a whole number, as in 'seasonal:24'.")
     return int(text)

@@ -118,7 +118,8 @@ def save_picture(
     if not speculating:
         return None
     spoken = next((m for m in speculating if m.sampled), speculating[0])
-    draft = next((m for m in methods if m.name == "draft" and not m.sampled), None)
+    own = [m for m in methods if m.name == "draft" and m.draft == spoken.draft]
+    draft = next((m for m in own if not m.sampled), None)
     target_path, _ = methods[0].decode(key, context, middle, None, False)
     draft_path = None if draft is None else draft.decode(key, context, middle, None, False)[0]
     path, info = spoken.decode(key, context, middle, None, True)

@@ -11,6 +11,8 @@ import numpy as np
 from stride_jax.decoding import Trace
 from stride_jax.errors import InputError
 
+COLUMNS = ("round", "position", "place", "log_ratio", "threshold", "accepted", "gap")
+
 
 def rows(trace: Trace) -> list[dict[str, Any]]:
     """One row a drafted proposal of one path, in order.
@@ -53,6 +55,6 @@ def save_csv(path: Path, trace: Trace) -> None:
     """Writes the rows of one path."""
     found = rows(trace)
     with path.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(found[0]))
+        writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(found)

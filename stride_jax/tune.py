@@ -16,7 +16,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RULES, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
-from stride_jax.pairs import ProcessKind
+from stride_jax.pairs import Pair, ProcessKind
 from stride_jax.scoring import Method, score
 
 LENGTHS = (1, 2, 3, 5, 8)
@@ -109,7 +109,10 @@ def calibrate(
         process = next(iter(pairs.values())).target
         sigmas[kind] = benchmark.sigma_of(config, data, process)
         own: float | None = None
-        for setting in [dataclasses.replace(chosen, rules=()), *candidates(config, kind, sampled)]:
+        size = 1 if config.data.variables == "separate" else len(data.names)
+        usable = [k for k in LENGTHS if _proposes(pairs[config.draft], config, size, k)]
+        settings = [s for s in candidates(config, kind, sampled) if s.num_draft in usable]
+        for setting in [dataclasses.replace(chosen, rules=()), *settings]:
             made = benchmark.methods(pairs, None, kind, setting, horizon, sigmas[kind])
             alike = [m for m in made if m.sampled == sampled and m.draft in (None, config.draft)]
             method = next((m for m in alike if m.name == "speculative"), alike[0])
@@ -128,6 +131,15 @@ def calibrate(
         "pays": best["num_draft"] > 0,
         "sigma": {kind: np.asarray(sigma).tolist() for kind, sigma in sigmas.items()},
     }
+
+
+def _proposes(pair: Pair, config: EvaluateConfig, num_vars: int, num_draft: int) -> bool:
+    """Whether the draft can propose K patches at once."""
+    try:
+        benchmark.check_draft(pair, config.data.context_len, num_vars, num_draft)
+    except InputError:
+        return False
+    return True
 
 
 def apply(config: EvaluateConfig, chosen: dict[str, Any]) -> EvaluateConfig:

@@ -3,22 +3,28 @@
 import csv
 import dataclasses
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import quickly
 
-from stride_jax import benchmark, calibrate, plots, report
+from stride_jax import benchmark, calibrate, convert, plots, report, scoring
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DataConfig, TimerXLConfig
+from stride_jax.config import DataConfig, DecodeConfig, TimerXLConfig
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import from_dict
 from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.data.windows import make_windows
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import init_params
+from stride_jax.pairs import Pair, make_pair
+from stride_jax.processes import Process
+from stride_jax.speculative import decode_speculative
 from stride_jax.types import Series
 
 ROOT = Path(__file__).parent.parent
@@ -26,10 +32,20 @@ MODEL = TimerXLConfig(patch_len=8, d_model=16, num_heads=2, d_ff=32)
 TARGET = Checkpoint(MODEL, init_params(jax.random.key(0), MODEL), 32)
 DRAFT = Checkpoint(MODEL.scaled(0.5), init_params(jax.random.key(1), MODEL.scaled(0.5)), 16)
 FIELDS = {
-    "method", "data", "context", "horizon", "batch", "process", "rule", "sigma", "num_draft",
-    "num_paths", "mse", "mae", "crps", "acceptance", "patches_per_round", "target_passes",
-    "seconds", "speedup", "speedup_over",
+    "method", "kind", "data", "context", "horizon", "windows", "batch", "process", "draft", "rule",
+    "sigma", "num_draft", "num_paths", "mse", "mae", "mse_of_mean", "crps", "distance",
+    "acceptance", "expected_acceptance", "patches_per_round", "target_passes", "drafted",
+    "overflow", "seconds", "compile_seconds", "speedup", "speedup_over", "speedup_over_fastest",
+    "fastest",
 }  # fmt: skip
+Rows = dict[str, list[dict[str, object]]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick() -> Iterator[None]:
+    """Small models: compiling is most of the time."""
+    with quickly():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -41,109 +57,265 @@ def data() -> ForecastData:
     return prepare(DataConfig(source="x.csv", context_len=32), Series(waves, ("a", "b")))
 
 
+@pytest.fixture(scope="module")
+def draft_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The draft as a file."""
+    path = tmp_path_factory.mktemp("draft") / "small.npz"
+    convert.save_pytorch(path, DRAFT)
+    return str(path)
+
+
 def settings(variables: str = "joint", **fields: object) -> EvaluateConfig:
     """A small evaluation."""
     source = DataConfig(source="x.csv", context_len=32, variables=variables)
     values = {"horizons": (20,), "num_draft": 2, "num_paths": 3, "batch_size": 7, "repeats": 1}
-    return EvaluateConfig(data=source, **{**values, "timing_batch": 2, **fields})
+    values |= {"draft": "last-value", "timing_batch": 2}
+    return EvaluateConfig(data=source, **{**values, **fields})
+
+
+def whole(draft_path: str) -> EvaluateConfig:
+    """The evaluation whose rows are looked at."""
+    rules = ("maximal", "mean")
+    return settings(
+        draft=draft_path, rules=rules, tolerance=0.0, both_baselines=True, season=5, repeats=2
+    )
 
 
 @pytest.fixture(scope="module")
-def results(data: ForecastData) -> dict[str, object]:
+def results(data: ForecastData, draft_path: str) -> dict[str, object]:
     """One whole evaluation."""
-    config = settings()
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
-    return json.loads(json.dumps(benchmark.evaluate(config, data, pair)))
+    return json.loads(json.dumps(benchmark.evaluate(whole(draft_path), data, TARGET)))
+
+
+def methods(
+    pair: Pair, config: EvaluateConfig, other: object = None, sigma: float = 0.5
+) -> list[scoring.Method]:
+    """The rows to be of one pair."""
+    return benchmark.methods({config.draft: pair}, other, "window", config, 20, sigma)
+
+
+def roll(process: Process, contexts: list[np.ndarray], context_len: int) -> np.ndarray:
+    """The mean paths of these contexts, 20 steps, patch by patch."""
+    law, grown = jax.jit(jax.vmap(process.law)), jnp.stack(contexts)
+    for _ in range(3):
+        grown = jnp.concatenate([grown, law(grown[:, -context_len:]).mean], axis=1)
+    return np.asarray(grown[:, 32:52])
 
 
 @pytest.mark.parametrize("variables", ["joint", "separate"])
 def test_every_window_counts_once_and_scores_are_right(data: ForecastData, variables: str) -> None:
     """A dropped last batch, a shifted truth or a wrong mean would flatter or spoil every table."""
     config = settings(variables)
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
+    pair = make_pair(TARGET, DRAFT, "window", 32, 2 if variables == "joint" else 1)
     windows = benchmark.test_windows(config, data, 20)
     assert windows.count % config.batch_size
-    method = benchmark.methods(pair, config, 20, 0.5)[0]
     values = jnp.asarray(data.values)
-    got = benchmark.score(method, jax.random.key(0), values, windows, 20, config)
+    method = methods(pair, config)[0]
+    got, made = scoring.score(method, jax.random.key(0), values, windows, 20, config)
     first, stop = data.splits.test
+    chosen = [
+        data.values[row : row + 52, variable]
+        for variable in ((slice(None),) if variables == "joint" else (slice(0, 1), slice(1, 2)))
+        for row in range(first, stop - 52 + 1)
+    ]
+    paths = roll(pair.target, [window[:32] for window in chosen], 32)
     squares, sizes = [], []
-    for variable in (slice(None),) if variables == "joint" else (slice(0, 1), slice(1, 2)):
-        for row in range(first, stop - 52 + 1):
-            window = data.values[row : row + 52, variable]
-            grown = jnp.asarray(window[:32])
-            for _ in range(3):
-                grown = jnp.concatenate([grown, pair.target.law(grown[-32:]).mean])
-            error = np.asarray(grown[32:52]) - window[32:]
-            squares.append(np.mean(error**2))
-            sizes.append(np.mean(np.abs(error)))
+    for window, path in zip(chosen, paths, strict=True):
+        squares.append(np.mean((path - window[32:]) ** 2))
+        sizes.append(np.mean(np.abs(path - window[32:])))
     assert windows.count == len(squares)
     np.testing.assert_allclose(got["mse"], np.mean(squares), rtol=1e-4)
     np.testing.assert_allclose(got["mae"], np.mean(sizes), rtol=1e-4)
+    np.testing.assert_allclose(made[:, 0], paths, atol=1e-4)
 
 
 def test_scores_do_not_depend_on_the_batch_size(data: ForecastData) -> None:
     """Sample paths that change with the batch size make results impossible to compare."""
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
+    pair = make_pair(TARGET, DRAFT, "window", 32, 2)
     values = jnp.asarray(data.values)
     scores = []
     for batch_size in (5, 64):
         config = settings(batch_size=batch_size)
-        method = benchmark.methods(pair, config, 20, 0.5)[-1]
+        method = methods(pair, config)[-1]
         windows = benchmark.test_windows(config, data, 20)
-        scores.append(benchmark.score(method, jax.random.key(0), values, windows, 20, config))
+        got, _ = scoring.score(method, jax.random.key(0), values, windows, 20, config)
+        scores.append(got)
+    assert scores[0]["acceptance"] > 0
     for name, value in scores[0].items():
-        np.testing.assert_allclose(value, scores[1][name], rtol=1e-4, err_msg=name)
+        if value is None:
+            assert scores[1][name] is None
+        else:
+            np.testing.assert_allclose(value, scores[1][name], rtol=1e-4, err_msg=name)
+
+
+def test_the_closed_form_of_the_acceptance_is_that_of_the_trace(data: ForecastData) -> None:
+    """The column beside the measured acceptance would promise another one than the theory does."""
+    config, sigma, key = settings(stride=6), 0.5, jax.random.key(0)
+    pair = make_pair(TARGET, DRAFT, "window", 32, 2)
+    windows, values = benchmark.test_windows(config, data, 20), jnp.asarray(data.values)
+    assert windows.count % config.batch_size == 0  # not padded, so that one decode is all of it
+    method = next(m for m in methods(pair, config) if m.rule == "maximal")
+    got, _ = scoring.score(method, key, values, windows, 20, config)
+    index = jnp.arange(windows.count)
+    _, info = decode_speculative(
+        key,
+        windows.gather(values, index)[:, :32],
+        target=pair.target,
+        draft=pair.draft,
+        sigma=sigma,
+        config=DecodeConfig(20, 2, num_paths=3, trace=True),
+        series_index=index,
+    )
+    expected, tested, kept = 0.0, 0, 0
+    for b in range(windows.count):
+        for s in range(3):
+            trace = jax.tree.map(lambda x, b=b, s=s: np.asarray(x)[b, s], info.trace)
+            for start, gaps, accepted in zip(trace.start, trace.gap, trace.accepted, strict=True):
+                for place in range(2):
+                    if start < 0 or start + place >= 3 or not all(accepted[:place]):
+                        continue
+                    delta = float(gaps[place]) * math.sqrt(8 * 2)
+                    expected += math.erfc(delta / 2 / math.sqrt(2))  # 2 Phi(-delta / 2)
+                    tested, kept = tested + 1, kept + int(accepted[place])
+    np.testing.assert_allclose(got["expected_acceptance"], expected / tested, rtol=1e-4)
+    np.testing.assert_allclose(got["acceptance"], kept / tested, rtol=1e-6)
+    assert abs(got["acceptance"] - got["expected_acceptance"]) < 0.25
 
 
 def test_calibrated_sigma_is_the_root_of_the_one_patch_error(data: ForecastData) -> None:
     """A sigma from another split or another horizon changes every acceptance."""
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
+    pair = make_pair(TARGET, DRAFT, "window", 32, 2)
     windows = make_windows(data.splits.validation, 40, 2, separate=False)
     values = jnp.asarray(data.values)
     got = calibrate.calibrate_sigma(pair.target, values, windows, 7)
     series = windows.gather(values, jnp.arange(windows.count))
-    mean = jax.vmap(pair.target.law)(series[:, :32]).mean
+    mean = jax.jit(jax.vmap(pair.target.law))(series[:, :32]).mean
     np.testing.assert_allclose(got, np.sqrt(np.mean((mean - series[:, 32:]) ** 2)), rtol=1e-5)
 
 
-def test_rows_hold_every_field_and_every_method(
-    results: dict[str, list[dict[str, object]]],
-) -> None:
+def test_rows_hold_every_field_and_every_method(results: Rows, draft_path: str) -> None:
     """A reader of results.json relies on these names, and on a draft-only row."""
     rows = results["rows"]
-    assert all(set(row) >= FIELDS for row in rows)
-    found = [(row["method"], row["kind"], row["rule"]) for row in rows]
-    alone = [(m, k, None) for k in ("point", "sampled") for m in ("autoregressive", "draft")]
-    assert sorted(found, key=str) == sorted(
-        [*alone, *(("speculative", "sampled", r) for r in ("maximal", "resample"))], key=str
-    )
-    assert {"hardware", "versions", "config", "key"} <= set(results)
-    assert from_dict(EvaluateConfig, results["config"]) == settings()
+    assert all(set(row) == FIELDS for row in rows)
+    names = ("kind", "method", "process", "draft", "rule")
+    found = [tuple(row[name] for name in names) for row in rows]
+    alone = [
+        (kind, *rest)
+        for kind in ("point", "sampled")
+        for rest in (
+            ("autoregressive", "window", None, None),
+            ("autoregressive", "cached", None, None),
+            ("draft", "window", draft_path, None),
+        )
+    ]
+    rules = (("point", "mean"), ("sampled", "maximal"))
+    coupled = [(kind, "speculative", "window", draft_path, rule) for kind, rule in rules]
+    assert sorted(found, key=str) == sorted([*alone, *coupled], key=str)
+    assert {"hardware", "versions", "config", "key", "sigma", "table"} <= set(results)
+    assert from_dict(EvaluateConfig, results["config"]) == whole(draft_path)
 
 
-def test_counts_of_the_rows_fit_together(results: dict[str, list[dict[str, object]]]) -> None:
+def test_every_draft_has_its_own_rows(draft_path: str) -> None:
+    """A second draft asked for would be missing, or scored under the first one's name."""
+    config = settings(draft="seasonal:8", other_drafts=(draft_path, "last-value"))
+    pairs = benchmark.make_pairs(config, TARGET, 2)
+    rows = benchmark.methods(pairs, None, "window", config, 20, 0.5)
+    found = [(row.draft, row.rule) for row in rows if row.name == "speculative"]
+    names = ("seasonal:8", draft_path, "last-value")
+    assert found == [(name, rule) for rule in ("maximal", "resample") for name in names]
+    assert [row.draft for row in rows if row.name == "draft"] == [draft_path] * 2
+
+
+def test_counts_of_the_rows_fit_together(results: Rows) -> None:
     """Three patches a window: passes and patches a round are two views of one number."""
     for row in results["rows"]:
+        speculative = row["method"] == "speculative"
         if row["method"] == "autoregressive":
             assert row["target_passes"] == 3
         elif row["method"] == "draft":
             assert row["target_passes"] == 0
         else:
             np.testing.assert_allclose(row["patches_per_round"] * row["target_passes"], 3)
+            np.testing.assert_allclose(row["drafted"], 2 * row["target_passes"])
             assert 0 <= row["acceptance"] <= 1
-        assert (row["crps"] is None) == (row["kind"] == "point")
+            assert 0 <= row["expected_acceptance"] <= 1
+            assert row["overflow"] == 0
+        for name in ("crps", "mse_of_mean", "num_paths"):
+            assert (row[name] is None) == (row["kind"] == "point")
+        for name in ("acceptance", "expected_acceptance", "drafted", "overflow", "num_draft"):
+            assert (row[name] is None) == (not speculative)
         assert row["seconds"] > 0
+        assert row["windows"] == 41
 
 
-def test_speedup_is_over_the_same_kind(results: dict[str, list[dict[str, object]]]) -> None:
-    """A sampled decode timed against the mean path would be an unfair ratio."""
+def test_speedups_are_over_the_same_kind_and_the_fastest(results: Rows) -> None:
+    """A sampled decode timed against the mean path, or the slower baseline, is an unfair ratio."""
     for row in results["rows"]:
-        base = next(
-            r for r in results["rows"]
+        bases = {
+            r["process"]: r["seconds"]
+            for r in results["rows"]
             if r["method"] == "autoregressive" and r["kind"] == row["kind"]
-        )  # fmt: skip
-        np.testing.assert_allclose(row["speedup"], base["seconds"] / row["seconds"])
+        }
+        assert set(bases) == {"window", "cached"}
+        np.testing.assert_allclose(row["speedup"], bases[row["process"]] / row["seconds"])
+        assert f"autoregressive {row['kind']}, {row['process']} process" in row["speedup_over"]
+        fastest = min(bases, key=bases.__getitem__)
+        np.testing.assert_allclose(row["speedup_over_fastest"], bases[fastest] / row["seconds"])
+        assert f"autoregressive {row['kind']}, {fastest} process" in row["fastest"]
+
+
+def test_the_distance_is_from_the_target_s_own_forecast(
+    results: Rows, data: ForecastData, draft_path: str
+) -> None:
+    """How far a draft or a rule strays would be measured from the wrong path, or not at all."""
+    config = whole(draft_path)
+    point = {(r["method"], r["process"]): r for r in results["rows"] if r["kind"] == "point"}
+    assert point["autoregressive", "window"]["distance"] is None
+    assert point["autoregressive", "cached"]["distance"] is None
+    assert point["speculative", "window"]["rule"] == "mean"
+    assert 0 <= point["speculative", "window"]["distance"] < 1e-9  # tolerance 0
+    pair = make_pair(TARGET, DRAFT, "window", 32, 2)
+    windows = benchmark.test_windows(config, data, 20)
+    rows = range(windows.start, windows.start + windows.count)
+    contexts = [data.values[row : row + 32] for row in rows]
+    gap = roll(pair.target, contexts, 32) - roll(pair.alone, contexts, 16)
+    distance = point["draft", "window"]["distance"]
+    np.testing.assert_allclose(distance, np.mean(gap**2), rtol=1e-4)
+    assert distance > 1e-3
+
+
+def test_the_seasonal_naive_repeats_the_last_season(
+    results: dict[str, dict[str, dict[str, float]]], data: ForecastData
+) -> None:
+    """A naive forecast that is shifted by a step makes every model look better than it is."""
+    first, stop = data.splits.test
+    squares, sizes = [], []
+    for row in range(first, stop - 52 + 1):
+        for ahead in range(20):
+            error = data.values[row + 27 + ahead % 5] - data.values[row + 32 + ahead]
+            squares.append(np.mean(error**2))
+            sizes.append(np.mean(np.abs(error)))
+    found = results["seasonal_naive"]
+    assert set(found) == {"20"}
+    np.testing.assert_allclose(found["20"]["mse"], np.mean(squares), rtol=1e-5)
+    np.testing.assert_allclose(found["20"]["mae"], np.mean(sizes), rtol=1e-5)
+
+
+def test_a_season_longer_than_the_context_is_refused(data: ForecastData) -> None:
+    """The naive score would be of another season, or an IndexError after all the work."""
+    with pytest.raises(InputError, match="season"):
+        benchmark.evaluate(settings(season=33, rules=(), sigma=0.5, stride=20), data, TARGET)
+
+
+def test_auto_takes_the_process_that_a_model_was_trained_for() -> None:
+    """A causal model would be decoded window by window, which it never saw in training."""
+    causal = TARGET._replace(model=dataclasses.replace(MODEL, instance_norm="causal"))
+    assert benchmark.process_kind(settings(), causal) == "cached"
+    assert benchmark.process_kind(settings(), TARGET) == "window"
+    assert benchmark.process_kind(settings(process="window"), causal) == "window"
+    assert benchmark.process_kind(settings(process="cached"), TARGET) == "cached"
+    pairs = benchmark.make_pairs(settings(), causal, 2)
+    assert pairs["last-value"].target.norm == "causal"
 
 
 def test_files_and_tables_say_the_same(tmp_path: Path, results: dict[str, object]) -> None:
@@ -164,6 +336,9 @@ def test_files_and_tables_say_the_same(tmp_path: Path, results: dict[str, object
     assert text.endswith("<!-- end -->\nafter\n")
     for row in results["rows"]:
         assert f"{row['mse']:.4f}" in text
+        assert f"{row['speedup_over_fastest']:.2f}" in text
+    assert f"{results['seasonal_naive']['20']['mse']:.4f} at 20" in text
+    assert "target alone, cached" in text
 
 
 def test_a_missing_result_file_is_named(tmp_path: Path) -> None:
@@ -181,28 +356,61 @@ def test_no_committed_table_is_stale() -> None:
     assert not stale, f"run: python -m stride_jax.report {' '.join(map(str, stale))}"
 
 
-def test_the_picture_is_drawn_of_the_chosen_variable(
-    tmp_path: Path, data: ForecastData, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A broken picture, or one of another variable, would only be seen by a reader of the docs."""
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
-    drawn: list[plots.Picture] = []
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plots.Picture]:
+    """The pictures that are drawn."""
+    pictures: list[plots.Picture] = []
     save = plots.save_forecast
 
     def spy(path: Path, picture: plots.Picture) -> None:
-        drawn.append(picture)
+        pictures.append(picture)
         save(path, picture)
 
     monkeypatch.setattr(report, "save_forecast", spy)
-    config = settings("separate", plot_variable="b")
-    path = report.save_picture(tmp_path, config, data, pair, 0.5)
+    return pictures
+
+
+def test_the_picture_is_drawn_of_the_chosen_variable(
+    tmp_path: Path, data: ForecastData, draft_path: str, drawn: list[plots.Picture]
+) -> None:
+    """A broken picture, or one of another variable, would only be seen by a reader of the docs."""
+    config = settings("separate", plot_variable="b", draft=draft_path)
+    path = report.save_picture(tmp_path, config, data, TARGET, 0.5)
     row = data.splits.test[0] + benchmark.test_windows(config, data, 20).num_starts // 2
-    truth = data.values[row + 32 : row + 52, 1] * data.std[1] + data.mean[1]
-    np.testing.assert_allclose(drawn[0].truth, truth, rtol=1e-5)
+    window = data.values[row : row + 52, 1:]
+    pair = make_pair(TARGET, DRAFT, "window", 32, 1)
+    shown = {
+        "truth": window[32:],
+        "target": roll(pair.target, [window[:32]], 32)[0],
+        "draft": roll(pair.alone, [window[:32]], 16)[0],
+        "context": window[:32],
+    }
+    for name, value in shown.items():
+        units = value[:, 0] * data.std[1] + data.mean[1]
+        np.testing.assert_allclose(getattr(drawn[0], name), units, rtol=1e-4, err_msg=name)
     with pytest.raises(InputError, match="no variable 'c'"):
-        report.save_picture(tmp_path, settings(plot_variable="c"), data, pair, 0.5)
-    assert path.read_bytes().startswith(b"\x89PNG")
-    assert path.stat().st_size > 10_000
+        report.save_picture(tmp_path, settings(plot_variable="c"), data, TARGET, 0.5)
+    assert path == tmp_path / "forecast.png"
+    for picture in (path, tmp_path / "trace.png"):
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        assert picture.stat().st_size > 10_000
+    with (tmp_path / "trace.csv").open() as file:
+        assert {row["position"] for row in csv.DictReader(file)} >= {"0"}
+
+
+def test_no_picture_where_nothing_speculates(tmp_path: Path, data: ForecastData) -> None:
+    """An evaluation whose budget chose K = 0 would end in a traceback."""
+    assert report.save_picture(tmp_path, settings(rules=()), data, TARGET, 0.5) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_picture_shows_the_draft_that_proposed(
+    tmp_path: Path, data: ForecastData, draft_path: str, drawn: list[plots.Picture]
+) -> None:
+    """The dashed line would be the forecast of a draft that had no part in the path below."""
+    config = settings(draft="last-value", other_drafts=(draft_path,), rules=("maximal",))
+    report.save_picture(tmp_path, config, data, TARGET, 0.5)
+    assert drawn[0].draft is None  # last-value has no process of its own
 
 
 def test_without_matplotlib_the_extra_is_named(
@@ -216,30 +424,28 @@ def test_without_matplotlib_the_extra_is_named(
         plots.save_forecast(tmp_path / "a.png", picture)
 
 
-def test_pairs_that_do_not_fit_are_refused() -> None:
-    """Mismatched patch lengths or contexts fail before anything is decoded."""
-    other = dataclasses.replace(MODEL, patch_len=4)
-    draft = Checkpoint(other, init_params(jax.random.key(0), other), 32)
-    with pytest.raises(InputError, match="patch length, got 8 and 4"):
-        benchmark.make_pair(TARGET, draft, 32)
-    with pytest.raises(InputError, match="context_len 30"):
-        benchmark.make_pair(TARGET, DRAFT, 30)
-
-
 def test_mistakes_show_before_the_work(data: ForecastData) -> None:
     """A misspelt rule or a horizon too long, found after half an hour, throws the rest away."""
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
     said: list[str] = []
-    for wrong in ({"rules": ("maxmial",)}, {"horizons": (20, 5000)}):
-        with pytest.raises(InputError, match=r"maximal|5032 rows"):
-            benchmark.evaluate(settings(**wrong), data, pair, said.append)
+    wrongs = (
+        {"rules": ("maxmial",)},
+        {"horizons": (20, 5000)},
+        {"draft": "nowhere.npz"},
+        {"other_drafts": ("layer-skip:1",)},
+        {"data": DataConfig(source="x.csv", context_len=40)},
+    )
+    reasons = r"maximal|5032 rows|no checkpoint 'nowhere|more layers|trained on a context of 32"
+    for wrong in wrongs:
+        config = dataclasses.replace(settings(), **wrong)
+        with pytest.raises(InputError, match=reasons):
+            benchmark.evaluate(config, data, TARGET, said.append)
     assert said == []
-    with pytest.raises(InputError, match="trained on a context of 32"):
-        benchmark.make_pair(TARGET, DRAFT, 40)
 
 
-def test_a_shorter_draft_context_reaches_the_draft() -> None:
-    """A draft trained on 16 steps must see 16, not the target's 32."""
-    pair = benchmark.make_pair(TARGET, DRAFT, 32)
-    assert pair.draft.init(jnp.zeros((32, 1))).shape == (16, 1)
-    assert pair.target.init(jnp.zeros((32, 1))).shape == (32, 1)
+def test_a_draft_that_cannot_work_shows_before_the_work(data: ForecastData) -> None:
+    """A period as long as the context is found when all baselines have been scored already."""
+    said: list[str] = []
+    config = settings(draft="seasonal:32", rules=("maximal",), sigma=0.5, stride=20)
+    with pytest.raises(InputError, match="period 32 needs a longer context"):
+        benchmark.evaluate(config, data, TARGET, said.append)
+    assert said == []

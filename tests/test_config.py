@@ -14,7 +14,7 @@ import jax
 import pytest
 from golden import GOLDEN
 
-from stride_jax import cli, config
+from stride_jax import cli, config, config_evaluate
 from stride_jax.config import (
     DataConfig,
     DecodeConfig,
@@ -24,7 +24,7 @@ from stride_jax.config import (
     TimerXLConfig,
     TrainConfig,
 )
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.config_evaluate import EvaluateConfig, LatencyConfig
 from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
@@ -33,8 +33,9 @@ ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 CLASSES = [
     cls
-    for _, cls in inspect.getmembers(config, dataclasses.is_dataclass)
-    if cls.__module__ == config.__name__
+    for module in (config, config_evaluate)
+    for _, cls in inspect.getmembers(module, dataclasses.is_dataclass)
+    if cls.__module__ == module.__name__
 ]
 SAMPLES = [
     TimerXLConfig(4, 16, 2, 8, 3, "gelu", "gaussian", None, True, 5, 0.25, "bfloat16"),
@@ -45,6 +46,7 @@ SAMPLES = [
     DistillConfig(draft_context_len=336, objective="kl_mse", head="gaussian", sigma=0.3),
     DecodeConfig(96, 2, "resample"),
     EvaluateConfig(horizons=(24, 96), rules=("maximal",), sigma=0.4, bias=1.5),
+    LatencyConfig(layers=(2,), processes=("window",)),
 ]
 
 
@@ -396,7 +398,7 @@ def test_a_file_without_get_config_is_refused(tmp_path):
 def test_every_shipped_config_loads(path):
     """A command in the README would fail before it starts."""
     found = cli.load_config(path.stem, CONFIGS, object)
-    assert type(found) in (TrainConfig, DistillConfig, EvaluateConfig)
+    assert type(found) in (TrainConfig, DistillConfig, EvaluateConfig, LatencyConfig)
     assert from_dict(type(found), json.loads(json.dumps(to_dict(found)))) == found
 
 
