@@ -1,7 +1,7 @@
 """ETTh1, context 672: the trained pair beside the published numbers.
 
-`python evaluate.py --config etth1_672` (about 10 minutes on 2 CPU cores), after
-etth1_672_target, etth1_672_pretrain and etth1_672_draft. The rules are compared in etth1_rules.
+`python evaluate.py --config etth1_672` (about 20 minutes on 2 CPU cores), after
+etth1_672_target, etth1_672_pretrain and etth1_672_draft.
 """
 
 from stride_jax.config import DataConfig
@@ -9,13 +9,12 @@ from stride_jax.config_evaluate import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:
-    """Every test window at the four published horizons, target and draft alone."""
+    """Every test window at the four published horizons."""
     return EvaluateConfig(
         data=DataConfig(source="ETTh1", context_len=672),
         target="runs/etth1_672_target",
         draft="runs/etth1_672_draft",
         horizons=(96, 192, 336, 720),
-        rules=(),
         num_paths=2,
         out="results/etth1_672",
     )

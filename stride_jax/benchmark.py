@@ -165,6 +165,24 @@ def time_decode(
     return median_seconds(lambda n: method.decode(keys[n], context, index, None, False), repeats)
 
 
+def time_methods(
+    methods: list[Method], key: jax.Array, context: jax.Array, repeats: int
+) -> list[tuple[float, float]]:
+    """`time_decode` of each method, their repeats in turns.
+
+    A machine that slows down for a while then slows all methods, not the one that was its turn.
+    """
+    index = jnp.arange(context.shape[0])
+    keys = [jax.block_until_ready(jax.random.fold_in(key, n)) for n in range(repeats + 1)]
+    taken: list[list[float]] = [[] for _ in methods]
+    for chosen in keys:
+        for method, seconds in zip(methods, taken, strict=True):
+            start = time.perf_counter()
+            jax.block_until_ready(method.decode(chosen, context, index, None, False))
+            seconds.append(time.perf_counter() - start)
+    return [(statistics.median(seconds[1:]), seconds[0]) for seconds in taken]
+
+
 def median_seconds(call: Callable[[int], Any], repeats: int) -> tuple[float, float]:
     """`(median seconds of call(1) ... call(repeats), seconds of call(0))`, results awaited."""
 
@@ -213,10 +231,12 @@ def evaluate(
     for horizon, windows in split.items():
         context = timing_context(config, values, windows, horizon)
         reference: dict[tuple[bool, str], np.ndarray] = {}
-        for method in methods(pairs, other, kind, config, horizon, sigma):
+        chosen = methods(pairs, other, kind, config, horizon, sigma)
+        progress(f"horizon {horizon}: timing {len(chosen)} decoders")
+        times = time_methods(chosen, key, context, config.repeats)
+        for method, (seconds, first) in zip(chosen, times, strict=True):
             label = " ".join(x for x in (method.name, method.rule, method.draft) if x)
             progress(f"horizon {horizon}: {label}, {windows.count} windows")
-            seconds, first = time_decode(method, key, context, config.repeats)
             own = reference.get((method.sampled, method.process))
             scores, made = score(method, key, values, windows, horizon, config, own)
             reference.setdefault((method.sampled, method.process), made)

@@ -16,6 +16,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import checkpoints
@@ -216,7 +218,8 @@ def _from_arrays(
         for parent in parents:
             node = node.setdefault(parent, {})
         node[leaf] = value
-    return config, params
+    # on the device once: numpy arrays would be copied there by every call of a jitted decoder
+    return config, jax.tree.map(jnp.asarray, params)
 
 
 def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:

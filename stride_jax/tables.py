@@ -60,15 +60,17 @@ def table(results: dict[str, Any]) -> str:
     rows = [_shown(row, results["rows"]) for row in results["rows"]]
     first = rows[0]
     every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
+    tolerance = ""
+    if any(row["rule"] in ("mean", "shared_noise") for row in rows):
+        tolerance = f"tolerance of mean and shared_noise {config['tolerance']} sigma; "
     naive = ", ".join(
         f"{scores['mse']:.4f} at {horizon}" for horizon, scores in results["seasonal_naive"].items()
     )
     lines = [
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
-        f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; tolerance "
-        f"of mean and shared_noise {config['tolerance']} sigma. MSE of repeating the last "
-        f"{config['season']} steps: {naive}. "
-        f"Milliseconds for a batch of {first['batch']}, median of {config['repeats']} draws, on "
+        f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; {tolerance}"
+        + (f"repeating the last {config['season']} steps has MSE {naive}. " if naive else "")
+        + f"Milliseconds for a batch of {first['batch']}, median of {config['repeats']} draws, on "
         f"{_machine(results)}. Speedup is over the target alone under the same process, and over "
         "the fastest of the target's autoregressive rows. From target: mean squared distance from "
         "the target's own forecast (of the same noise). 2 Phi(-delta/2): what the closed form "

@@ -190,7 +190,9 @@ class TimeAttention(nn.Module):
         flat = [KeyValues(*(z.reshape(*z.shape[:2], -1, width) for z in s)) for s in segments]
         logits = [jnp.einsum("bhqe,bhse->bhqs", q, s.keys) for s in flat]
         joined = jnp.concatenate(logits, axis=-1).astype(jnp.float32)  # [B, H, Q, S]
-        joined = joined + bias[layout.same].transpose(2, 0, 1)[None]  # [Q, S, H] -> [1, H, Q, S]
+        # [1, H, Q, S]; a choice of two, where a lookup in the table would be a gather
+        other, same = bias[0][None, :, None, None], bias[1][None, :, None, None]
+        joined = joined + jnp.where((layout.same > 0)[None, None], same, other)
         joined = jnp.where(layout.visible[None, None], joined / math.sqrt(width), -jnp.inf)
         weights = jax.nn.softmax(joined, axis=-1).astype(dtype)
         weights = nn.Dropout(config.dropout)(weights, deterministic=deterministic)
