@@ -25,6 +25,7 @@ from stride_jax.config_json import to_dict
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, make_windows
+from stride_jax.errors import InputError
 from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target
 from stride_jax.processes import Process
 from stride_jax.scoring import Decode, Method, gather, score
@@ -221,6 +222,11 @@ def evaluate(
     if config.both_baselines:
         elsewhere: ProcessKind = "window" if kind == "cached" else "cached"
         other = make_target(target, elsewhere, config.data.context_len, size)
+    if config.season > config.data.context_len:
+        raise InputError(
+            f"season {config.season} is longer than data.context_len {config.data.context_len}; "
+            "set --season to what repeats."
+        )
     for pair in pairs.values():
         check_draft(pair, config.data.context_len, size, config.num_draft)
     split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}

@@ -96,10 +96,6 @@ class EvaluateConfig:
                 f"{name} must be finite and not negative, got {value}.",
             )
         require(
-            self.season <= self.data.context_len,
-            f"season {self.season} is longer than data.context_len {self.data.context_len}.",
-        )
-        require(
             self.budget is None or self.budget >= 0,
             f"budget must be at least 0 or None, got {self.budget}.",
         )

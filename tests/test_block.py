@@ -279,7 +279,7 @@ def test_residual_along_inverts_the_distribution(delta):
             continue
         log_lam = jnp.full(v.shape, np.log(lam), jnp.float32)
         found = residual_along(log_lam, jnp.full(v.shape, delta, jnp.float32), jnp.asarray(v))
-        above = [quadrature(lam, delta, float(s)) / mass for s in np.asarray(found)]
+        above = [quadrature(lam, delta, float(r) + delta) / mass for r in np.asarray(found)]
         assert (np.diff(found) <= 0).all()
         # An S that is right to a float32 near t, and the rounding of the two terms of the mass.
         lost = 3e-7 * lam / mass
@@ -315,6 +315,7 @@ def many(current: Round, count: int = 500) -> Outcome:
     return jax.tree.map(np.asarray, out)
 
 
+@pytest.mark.slow
 def test_equal_laws_are_kept_and_equal_laws_after_a_bad_prefix_are_not():
     """A gap of 0 would divide by zero, or keep a prefix that the target cannot produce."""
     out = many(fixed_round([0.0, 0.0, 0.0], [0.3, -1.0, 2.0]))

@@ -97,7 +97,7 @@ def test_each_misfit_is_named(problem, tmp_path):
         named.append("unexpected block_0/gate/kernel")
     if problem in ("shape", "all"):
         params["head_logvar"]["kernel"] = np.ones((16, 5), np.float32)
-        named.append("head_logvar/kernel has shape (16, 5), expected (16, 4)")
+        named.append("head_logvar/kernel has shape (16, 5), expected (16, 8)")
     if problem == "whole block":
         del params["block_1"]
         named += [f"missing block_1/norm{i}/{part}" for i in (1, 2) for part in ("scale", "bias")]

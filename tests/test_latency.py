@@ -93,6 +93,7 @@ def test_a_forced_acceptance_keeps_every_proposal(results: Results) -> None:
             assert row["accepted"] is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_draft", [1, 2])
 def test_forced_rounds_are_as_few_as_can_be(num_draft: int) -> None:
     """N patches take ceil(N / (K + 1)) rounds, else the times of the best case are too long."""
@@ -119,6 +120,7 @@ def test_the_calls_of_a_decode_are_timed_alone() -> None:
     assert all(seconds > 0 for seconds in found.values())
 
 
+@pytest.mark.slow
 def test_over_calls_divides_by_the_calls_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop itself costs would be read off a wrong sum."""
     calls = {"prepare": 1.0, "verify": 10.0, "propose": 100.0}

@@ -104,6 +104,7 @@ def test_a_perfect_draft_is_never_slowed(key, pacing):
     assert fixed[1].rounds.tolist() == [3] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [None, "cached"])
 def test_a_paced_series_does_not_depend_on_its_batch(key, target):
     """The longest round of a neighbour would change a forecast."""
@@ -128,6 +129,7 @@ def test_a_paced_series_does_not_depend_on_its_batch(key, target):
     assert info.proposal.shape == (5, 9, 3, NUM_VARS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rule", ["maximal", "block"])
 def test_pacing_keeps_exact_rules_exact(key, rule):
     """Choosing the length by what was accepted would bend the law of the samples."""

@@ -74,6 +74,7 @@ def test_wrong_rules_fail_the_test_of_the_law(rule, gap, wider):
     assert law_p_value(noise[:, 0], np.ones(1)) < 1e-6
 
 
+@pytest.mark.slow
 def test_three_values_of_different_spread_follow_the_target():
     """A spread of its own for every value would be averaged, and the law be lost."""
     laws = laws_of((0.8, 0.8), (3, 1))

@@ -67,16 +67,17 @@ def residual_mass(log_lam: jax.Array, delta: jax.Array) -> jax.Array:
 
 
 def residual_along(log_lam: jax.Array, delta: jax.Array, v: jax.Array) -> jax.Array:
-    """S with the density of `(lam p - q)_+` along e, in the coordinate where q is N(0, 1).
+    """`S - d`, S with the density of `(lam p - q)_+` along e: where p is N(0, 1) and q N(-d, 1).
 
-    The mass above S, `lam Phi(d - S) - Phi(-S)`, falls from Z at `t = d/2 - log lam / d` to 0; it
-    is set to `v Z` by bisection.
+    The mass above a point r there, `lam Phi(-r) - Phi(-r - d)`, falls from Z at
+    `-d/2 - log lam / d` to 0; it is set to `v Z` by bisection. Counted from p, so that a huge d
+    costs no digits; below -12 there is nothing of p.
     """
-    low = delta / 2 - log_lam / jnp.maximum(delta, SMALL)
-    high = jnp.maximum(low, delta) + 12
+    low = jnp.maximum(-delta / 2 - log_lam / jnp.maximum(delta, SMALL), -12.0)
+    high = jnp.maximum(low, 0.0) + 12
 
-    def above(s: jax.Array) -> jax.Array:
-        return jnp.exp(log_lam) * norm.cdf(delta - s) - norm.cdf(-s)
+    def above(r: jax.Array) -> jax.Array:
+        return jnp.exp(log_lam) * norm.cdf(-r) - norm.cdf(-r - delta)
 
     goal = v * residual_mass(log_lam, delta)
 
@@ -129,7 +130,7 @@ def residual_patch(
     first = jnp.minimum(count, len(delta) - 1)
     d, z, size = gaps(current)[first], current.noise[first], delta[first]
     uniform = jax.random.uniform(key, (), jnp.float32, minval=2.0**-24)
-    along = residual_along(log_p[first], size, uniform) - size  # from mu_p
+    along = residual_along(log_p[first], size, uniform)
     e = d / jnp.maximum(size, SMALL)
     across = z - jnp.sum(e * z) * e
     recovered = current.target_mean[first] + current.target_sigma[first] * (across + along * e)
