@@ -21,6 +21,9 @@ from stride_jax.errors import InputError
 from stride_jax.latency import Cell
 from stride_jax.speculative import decode_speculative
 
+pytestmark = pytest.mark.slow
+"""Every cell compiles a dozen decoders."""
+
 ROOT = Path(__file__).parent.parent
 SIZES = {"d_model": 16, "num_heads": 2, "d_ff": 16, "patch_len": 4, "context_patches": 3}
 GRID = {"layers": (1,), "num_vars": (2,), "batches": (2,), "patches": (2, 3)}
@@ -93,7 +96,6 @@ def test_a_forced_acceptance_keeps_every_proposal(results: Results) -> None:
             assert row["accepted"] is None
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("num_draft", [1, 2])
 def test_forced_rounds_are_as_few_as_can_be(num_draft: int) -> None:
     """N patches take ceil(N / (K + 1)) rounds, else the times of the best case are too long."""
@@ -120,7 +122,6 @@ def test_the_calls_of_a_decode_are_timed_alone() -> None:
     assert all(seconds > 0 for seconds in found.values())
 
 
-@pytest.mark.slow
 def test_over_calls_divides_by_the_calls_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop itself costs would be read off a wrong sum."""
     calls = {"prepare": 1.0, "verify": 10.0, "propose": 100.0}

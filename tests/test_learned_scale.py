@@ -51,12 +51,14 @@ def test_residual_takes_each_models_own_std(key, draft):
     np.testing.assert_allclose(first.std(0), np.broadcast_to(spread, 2), rtol=0.03)
 
 
+@pytest.mark.slow
 def test_a_target_without_a_std_keeps_sigma(key):
     """A mean target with a learned draft would have no scale, or the draft's."""
     forecast, _ = speculate(key, LINE, line(), line(0.3, OTHER), 0.8, config(True))
     assert_laws(forecast, 0.8)
 
 
+@pytest.mark.slow
 def test_a_learned_std_is_not_used_unless_asked_for(key):
     """Every decode with a gaussian head would silently change its law."""
     forecast, info = speculate(key, LINE, line(0.0, STD), line(0.3, OTHER), SIGMA, config(False))
