@@ -10,7 +10,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 def get_config() -> EvaluateConfig:
     """A week ahead, each variable a series of its own, a window about every sixth day."""
     return EvaluateConfig(
-        data=DataConfig(source="beijing_weather", context_len=336, variables="separate"),
+        data=DataConfig(source="beijing_weather", context_len=504, variables="separate"),
         target="beijing_target.safetensors",
         draft="beijing_draft.safetensors",
         horizons=(168,),

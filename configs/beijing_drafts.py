@@ -11,7 +11,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 def get_config() -> EvaluateConfig:
     """A week ahead; the distilled model, the multi-patch one, and four without training."""
     return EvaluateConfig(
-        data=DataConfig(source="beijing_weather", context_len=336, variables="separate"),
+        data=DataConfig(source="beijing_weather", context_len=504, variables="separate"),
         target="beijing_target.safetensors",
         draft="beijing_draft.safetensors",
         other_drafts=("runs/beijing_multi", "layer-skip:2", "seasonal:24", "last-value", "nearest"),

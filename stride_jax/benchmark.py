@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from stride_jax.config_json import to_dict
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, make_windows
+from stride_jax.draft_alone import decode_draft
 from stride_jax.errors import InputError
+from stride_jax.pacing import PaceParams
 from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target
 from stride_jax.processes import Process
 from stride_jax.scoring import Decode, Method, gather, score
@@ -63,13 +66,15 @@ def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> 
     jax.eval_shape(once, jax.ShapeDtypeStruct((context_len, num_vars), jnp.float32))
 
 
-def alone(process: Process, spread: float | jax.Array, horizon: int) -> Decode:
-    """Autoregressive decoding of one process."""
+def alone(
+    process: Process, spread: float | jax.Array, horizon: int, *, learned: bool = False
+) -> Decode:
+    """Autoregressive decoding of one process; `learned`: with its own std where it has one."""
 
     def decode(
         key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
     ) -> Any:
-        config = DecodeConfig(horizon, num_paths=paths)
+        config = DecodeConfig(horizon, num_paths=paths, learned_scale=learned)
         return decode_autoregressive(
             key, context, target=process, sigma=spread, config=config, series_index=index
         )
@@ -77,8 +82,30 @@ def alone(process: Process, spread: float | jax.Array, horizon: int) -> Decode:
     return decode
 
 
+def draft_alone(
+    pair: Pair, spread: float | jax.Array, horizon: int, num_draft: int, *, learned: bool
+) -> Decode:
+    """The draft by itself: as a process where it is one, else K patches at a time."""
+    if pair.alone is not None:
+        return alone(pair.alone, spread, horizon, learned=learned)
+
+    def decode(
+        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+    ) -> Any:
+        config = DecodeConfig(horizon, num_draft, num_paths=paths, learned_scale=learned)
+        return decode_draft(
+            key, context, draft=pair.draft, sigma=spread, config=config, series_index=index
+        )
+
+    return decode
+
+
 def speculative(
-    pair: Pair, sigma: float | jax.Array, config: DecodeConfig, params: RuleParams
+    pair: Pair,
+    sigma: float | jax.Array,
+    config: DecodeConfig,
+    params: RuleParams,
+    pace: PaceParams,
 ) -> Decode:
     """Speculative decoding of one pair."""
 
@@ -93,6 +120,7 @@ def speculative(
             sigma=sigma,
             config=dataclasses.replace(config, num_paths=paths, trace=trace),
             params=params,
+            pace=pace,
             series_index=index,
         )
 
@@ -132,68 +160,59 @@ def methods(
     elsewhere = "window" if kind == "cached" else "cached"
     rows = []
     for sampled in (False, True):
-        spread = sigma if sampled else 0.0
-        own = alone(first.target, spread, horizon)
+        spread, learned = (sigma, config.learned_scale) if sampled else (0.0, False)
+        own = alone(first.target, spread, horizon, learned=learned)
         rows.append(Method("autoregressive", sampled, kind, None, None, None, own))
         if other is not None:
-            decode = alone(other, spread, horizon)
+            decode = alone(other, spread, horizon, learned=learned)
             rows.append(Method("autoregressive", sampled, elsewhere, None, None, None, decode))
         for name, pair in pairs.items():
-            if pair.alone is not None:
-                decode = alone(pair.alone, spread, horizon)
-                rows.append(Method("draft", sampled, kind, name, None, None, decode))
+            decode = draft_alone(pair, spread, horizon, config.num_draft, learned=learned)
+            rows.append(Method("draft", sampled, kind, name, None, None, decode))
         for rule in config.rules:
             if sampled == (find_rule(rule).proposes == "mean"):
                 continue
-            chosen = DecodeConfig(horizon, config.num_draft, rule, pacing=config.pacing)
+            chosen = DecodeConfig(
+                horizon, config.num_draft, rule, pacing=config.pacing, learned_scale=learned
+            )
             for name, pair in pairs.items():
-                decode = speculative(pair, sigma, chosen, rule_params(config))
+                pace = PaceParams(draft_cost=config.draft_cost)
+                decode = speculative(pair, sigma, chosen, rule_params(config), pace)
                 made = Method("speculative", sampled, kind, name, rule, config.num_draft, decode)
                 rows.append(made)
     return rows
 
 
-def time_decode(
-    method: Method, key: jax.Array, context: jax.Array, repeats: int
-) -> tuple[float, float]:
-    """`(median seconds of a call, seconds of the first call)`; the first one compiles.
+def time_methods(
+    methods: list[Method], key: jax.Array, context: jax.Array, repeats: int
+) -> list[tuple[float, float]]:
+    """`time_in_turns` of the decoders, `(median seconds, seconds of the first call)` each.
 
     How long a speculative decode takes depends on its draws, so every repeat has a key of its own,
     `fold_in(key, repeat)`.
     """
     index = jnp.arange(context.shape[0])
     keys = [jax.block_until_ready(jax.random.fold_in(key, n)) for n in range(repeats + 1)]
-    return median_seconds(lambda n: method.decode(keys[n], context, index, None, False), repeats)
+
+    def once(method: Method, number: int) -> Any:
+        return method.decode(keys[number], context, index, None, False)
+
+    return time_in_turns([functools.partial(once, method) for method in methods], repeats)
 
 
-def time_methods(
-    methods: list[Method], key: jax.Array, context: jax.Array, repeats: int
-) -> list[tuple[float, float]]:
-    """`time_decode` of each method, their repeats in turns.
+def time_in_turns(calls: Sequence[Callable[[int], Any]], repeats: int) -> list[tuple[float, float]]:
+    """`(median seconds of call(1) ... call(repeats), seconds of call(0))` of each call.
 
-    A machine that slows down for a while then slows all methods, not the one that was its turn.
+    Results are awaited. The first call compiles. The repeats take turns: a machine that slows down
+    for a while then slows all of them, not the one that was its turn.
     """
-    index = jnp.arange(context.shape[0])
-    keys = [jax.block_until_ready(jax.random.fold_in(key, n)) for n in range(repeats + 1)]
-    taken: list[list[float]] = [[] for _ in methods]
-    for chosen in keys:
-        for method, seconds in zip(methods, taken, strict=True):
+    taken: list[list[float]] = [[] for _ in calls]
+    for number in range(repeats + 1):
+        for call, seconds in zip(calls, taken, strict=True):
             start = time.perf_counter()
-            jax.block_until_ready(method.decode(chosen, context, index, None, False))
+            jax.block_until_ready(call(number))
             seconds.append(time.perf_counter() - start)
     return [(statistics.median(seconds[1:]), seconds[0]) for seconds in taken]
-
-
-def median_seconds(call: Callable[[int], Any], repeats: int) -> tuple[float, float]:
-    """`(median seconds of call(1) ... call(repeats), seconds of call(0))`, results awaited."""
-
-    def once(number: int) -> float:
-        start = time.perf_counter()
-        jax.block_until_ready(call(number))
-        return time.perf_counter() - start
-
-    first = once(0)
-    return statistics.median(once(number) for number in range(1, repeats + 1)), first
 
 
 def evaluate(
@@ -214,7 +233,12 @@ def evaluate(
         A dictionary with rows (a list), sigma, hardware, versions, config and key.
     """
     for rule in config.rules:
-        find_rule(rule)
+        found = find_rule(rule)
+        if config.learned_scale and found.proposes == "sample" and found.scales == "tied":
+            raise InputError(
+                f"learned_scale lets variances differ, which rule {rule!r} does not allow; use "
+                "--rules residual."
+            )
     num_vars = len(data.names)
     pairs, kind = make_pairs(config, target, num_vars), process_kind(config, target)
     size = 1 if config.data.variables == "separate" else num_vars
@@ -346,7 +370,7 @@ def sigma_of(config: EvaluateConfig, data: ForecastData, target: Process) -> flo
         config.data.context_len + target.patch_len,
         data.values.shape[1],
         separate=config.data.variables == "separate",
-        stride=config.stride,
+        stride=config.calibration_stride,
     )
     calibrated = calibrate_scale if config.diagonal_sigma else calibrate_sigma
     return calibrated(target, jnp.asarray(data.values), windows, config.batch_size)

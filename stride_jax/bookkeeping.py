@@ -14,9 +14,11 @@ from stride_jax.slots import write_slots
 def empty_info(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool) -> DecodeInfo:
     """Nothing decoded, with room for `room` patches and rounds."""
     zero = jnp.zeros((), jnp.int32)
-    grid = jnp.zeros((room, num_draft), jnp.float32)
-    numbers = jnp.full(room, -1, jnp.int32)
-    rows = Trace(numbers, grid, grid, grid > 0, grid, length=numbers)
+    rows = None
+    if trace:
+        grid = jnp.zeros((room, num_draft), jnp.float32)
+        numbers = jnp.full(room, -1, jnp.int32)
+        rows = Trace(numbers, grid, grid, grid > 0, grid, length=numbers)
     return DecodeInfo(
         accepted=jnp.zeros(num_draft, jnp.int32),
         proposed=jnp.zeros(num_draft, jnp.int32),
@@ -26,7 +28,7 @@ def empty_info(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool
         overflow=zero,
         kind=jnp.zeros(room, jnp.int32),
         proposal=jnp.full((room, *patch), jnp.nan, jnp.float32),
-        trace=rows if trace else None,
+        trace=rows,
     )
 
 
@@ -70,9 +72,6 @@ def count_round(
     proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
     active = emitted > 0
     ran_out = jnp.asarray(outcome.overflow) * (outcome.num_accepted < emitted)
-    trace = info.trace
-    if trace is not None:
-        trace = _traced(info, filled, current, outcome, active, count)
     return info._replace(
         accepted=info.accepted + (within & (before < outcome.num_accepted)),
         proposed=info.proposed + (within & (before <= outcome.num_accepted)),

@@ -25,10 +25,14 @@ class EvaluateConfig:
         horizons: steps to forecast, one set of rows each.
         num_draft: K, patches proposed a round.
         pacing: draft fewer while proposals are rejected: threshold, gain, or None for always K.
+        draft_cost: the cost of a draft step over that of a verification, for the gain.
         rules: of the speculative rows, see coupling.RULES; empty for none.
         sigma: std of the target's law in standardised units; None calibrates it on the
             validation split (the root of the one-patch validation MSE).
+        calibration_stride: steps between two validation windows that it is calibrated on.
         diagonal_sigma: calibrate one std for each step and variable of a patch, not one for all.
+        learned_scale: models with a variance of their own draw with it instead of sigma, in all
+            sampled rows; needs a rule that allows it (residual).
         bias: factor on the acceptance ratio of resample and as_released.
         mse_tolerance: mean squared distance that they accept outright; 0 for none.
         tolerance: RMS gap of the means, in units of sigma, that mean and shared_noise accept.
@@ -39,6 +43,8 @@ class EvaluateConfig:
             whose error (MSE of mean paths, CRPS of sample paths) is at most this share above the
             target's own; then evaluate that one. None evaluates all rules as given.
         budget_for: mean paths or sample paths.
+        budget_distance: what is picked must also be so close to the target's own forecast: at
+            most this share of the draft's mean squared distance from it. None for any.
         num_paths: sample paths a window in the sampled rows; at least 2.
         stride: steps between two scored windows; 1 scores every window.
         batch_size: windows decoded at once when scoring.
@@ -58,9 +64,12 @@ class EvaluateConfig:
     horizons: tuple[int, ...] = (96,)
     num_draft: int = 3
     pacing: Literal["threshold", "gain"] | None = None
+    draft_cost: float = 0.1
     rules: tuple[str, ...] = ("maximal", "resample")
     sigma: float | None = None
+    calibration_stride: int = 7
     diagonal_sigma: bool = False
+    learned_scale: bool = False
     bias: float = 1.0
     mse_tolerance: float = 0.0
     tolerance: float = 0.1
@@ -69,6 +78,7 @@ class EvaluateConfig:
     season: int = 24
     budget: float | None = None
     budget_for: Literal["point", "sampled"] = "point"
+    budget_distance: float | None = None
     num_paths: int = 4
     stride: int = 1
     batch_size: int = 64
@@ -80,7 +90,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         sizes = ("num_draft", "stride", "batch_size", "timing_batch", "repeats", "season")
-        for name in sizes:
+        for name in (*sizes, "calibration_stride"):
             value = getattr(self, name)
             require(value >= 1, f"{name} must be at least 1, got {value}.")
         require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
@@ -89,16 +99,16 @@ class EvaluateConfig:
             f"horizons must be at least one, each at least 1, got {self.horizons}.",
         )
         require(1 <= self.bias < math.inf, f"bias must be at least 1, got {self.bias}.")
-        for name in ("tolerance", "mse_tolerance", "temperature"):
+        for name in ("tolerance", "mse_tolerance", "draft_cost"):
             value = getattr(self, name)
-            require(
-                value is None or 0 <= value < math.inf,
-                f"{name} must be finite and not negative, got {value}.",
-            )
+            require(0 <= value < math.inf, f"{name} must be finite and at least 0, got {value}.")
         require(
-            self.budget is None or self.budget >= 0,
-            f"budget must be at least 0 or None, got {self.budget}.",
+            self.temperature is None or 1e-6 <= self.temperature < math.inf,
+            f"temperature must be None or at least 1e-6, got {self.temperature}.",
         )
+        for name in ("budget", "budget_distance"):
+            value = getattr(self, name)
+            require(value is None or value >= 0, f"{name} must be at least 0 or None, got {value}.")
         require(
             self.sigma is None or self.sigma > 0, f"sigma must be > 0 or None, got {self.sigma}."
         )
@@ -144,7 +154,7 @@ class LatencyConfig:
     num_vars: tuple[int, ...] = (1, 7)
     batches: tuple[int, ...] = (1, 8, 64)
     patches: tuple[int, ...] = (4, 8, 35)
-    num_drafts: tuple[int, ...] = (1, 2, 4, 8)
+    num_drafts: tuple[int, ...] = (1, 2, 4, 8, 17)
     processes: tuple[Literal["window", "cached"], ...] = ("cached", "window")
     measured_num_draft: int = 3
     sigma: float = 1.0

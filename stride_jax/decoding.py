@@ -24,8 +24,8 @@ class Trace(NamedTuple):
     Attributes:
         start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
         log_ratio: `[R, K]`, what the rule compared.
-        threshold: `[R, K]`, what it compared it with; accepted where log_ratio >= threshold.
-        accepted: `[R, K]` bool, kept.
+        threshold: `[R, K]`, what it compared it with, see `trace.rows`.
+        accepted: `[R, K]` bool, kept; in the last round also past the N patches.
         gap: `[R, K]`, RMS distance of the two means in units of sigma.
         length: `[R]` int32, proposals drafted.
     """

@@ -198,9 +198,17 @@ class ContinuationDraft:
 
 
 def as_draft(draft: Draft | Process) -> Draft:
-    """A draft as it is; a process as one that proposes patch by patch."""
+    """A draft as it is; a process as one that proposes patch by patch.
+
+    Raises:
+        InputError: neither of the two.
+    """
     if hasattr(draft, "propose"):
         return cast(Draft, draft)
+    if not hasattr(draft, "drafting"):
+        raise InputError(
+            f"a draft is a process or has the methods of drafts.Draft, got {type(draft).__name__}."
+        )
     return AutoregressiveDraft(draft.drafting())
 
 

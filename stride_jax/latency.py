@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.autoregressive import decode_autoregressive
-from stride_jax.benchmark import environment, median_seconds
+from stride_jax.benchmark import environment, time_in_turns
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.config_evaluate import LatencyConfig
@@ -72,17 +73,28 @@ def estimated_seconds(config: LatencyConfig, cell: Cell, patches: int) -> float:
     return 2 * weights * rows / (config.gflops * 1e9)
 
 
-def call_costs(pair: Pair, context: jax.Array, num_draft: int, repeats: int) -> dict[str, float]:
-    """Seconds of the calls a decode is made of, each timed alone, for the whole batch.
+def model_calls(
+    pair: Pair, context: jax.Array, num_draft: int, room: int
+) -> Callable[[int, int], None]:
+    """The calls a decode is made of, each a program of its own: the yardstick of `over_calls`.
+
+    Args:
+        pair: target and draft.
+        context: `[B, L, C]`.
+        num_draft: K.
+        room: patches that the caches have room for.
 
     Returns:
-        prepare (the context, target and draft), verify (K + 1 rows), and propose (K proposals).
+        A function of the number of rounds and of a repeat that it does not look at. It prepares
+        the context, then proposes K patches and verifies K + 1 rows that many times, for the whole
+        batch, each result awaited; the caches are donated and handed on.
     """
     patch = (pair.target.patch_len, context.shape[-1])
     lanes = (len(context), 1)
     proposals = jnp.zeros((*lanes, num_draft, *patch))
     sigma = jnp.ones(patch)
 
+    @jax.jit
     def prepare(pair: Pair, context: jax.Array) -> Any:
         def one(_: None, context: jax.Array) -> Any:
             return pair.target.prepare(context), pair.draft.prepare(context)
@@ -90,12 +102,14 @@ def call_costs(pair: Pair, context: jax.Array, num_draft: int, repeats: int) -> 
         memory = over_lanes(one, lanes)(None, context[:, None])
         return jax.tree.map(lambda x: x[:, 0], memory)  # [B, 1, ...] -> [B, ...]
 
+    @functools.partial(jax.jit, donate_argnums=2)
     def verify(pair: Pair, memory: Any, state: Any, proposals: jax.Array) -> Any:
         def one(memory: Any, path: Any) -> Any:
             return pair.target.verify(memory[0], *path)
 
         return over_lanes(one, lanes)(memory, (state, proposals))
 
+    @functools.partial(jax.jit, donate_argnums=2)
     def propose(pair: Pair, memory: Any, state: Any, noise: jax.Array) -> Any:
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
@@ -103,90 +117,96 @@ def call_costs(pair: Pair, context: jax.Array, num_draft: int, repeats: int) -> 
 
         return over_lanes(one, lanes)(memory, (state, noise))
 
-    memory = jax.jit(prepare)(pair, context)
+    memory = prepare(pair, context)
     empty = jnp.zeros(lanes)
-    room = num_draft + 1
-    target = over_lanes(lambda m, _: pair.target.start(m[0], room), lanes)(memory, empty)
-    draft = over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty)
-    calls: dict[str, tuple[Any, tuple[Any, ...]]] = {
-        "prepare": (jax.jit(prepare), (pair, context)),
-        "verify": (jax.jit(verify), (pair, memory, target, proposals)),
-        "propose": (jax.jit(propose), (pair, memory, draft, proposals)),
-    }
-    return {
-        name: median_seconds(lambda _, fn=fn, args=args: fn(*args), repeats)[0]  # type: ignore[misc]
-        for name, (fn, args) in calls.items()
-    }
+    states = [
+        over_lanes(lambda m, _: pair.target.start(m[0], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty),
+    ]
+
+    def run(rounds: int, repeat: int) -> None:
+        jax.block_until_ready(prepare(pair, context))
+        for _ in range(rounds):
+            made, states[1] = propose(pair, memory, states[1], proposals)
+            jax.block_until_ready(made)
+            laws, states[0] = verify(pair, memory, states[0], proposals)
+            jax.block_until_ready(laws)
+
+    return run
+
+
+Plan = tuple[int, str | Decide]
+"""K and the rule of a row; K = 0 is the autoregressive decode."""
 
 
 def cell_rows(config: LatencyConfig, cell: Cell) -> Iterator[dict[str, Any]]:
     """The autoregressive row and the speculative rows of a cell, for every number of patches."""
     pair, context = build(config, cell), contexts(config, cell)
-    key = jax.random.key(config.seed)
-    measured = config.measured_num_draft
+    forced: list[Plan] = [(k, accept_all) for k in config.num_drafts]
     for patches in config.patches:
-        horizon = patches * config.patch_len
-
-        def time_it(num_draft: int, rule: str | Decide, horizon: int = horizon) -> Any:
-            decode = DecodeConfig(horizon, num_draft, rule)
-
-            def once(repeat: int) -> Any:
-                chosen = jax.random.fold_in(key, repeat)
-                if num_draft == 0:
-                    return decode_autoregressive(
-                        chosen, context, target=pair.target, sigma=config.sigma, config=decode
-                    )
-                return decode_speculative(
-                    chosen,
-                    context,
-                    target=pair.target,
-                    draft=pair.draft,
-                    sigma=config.sigma,
-                    config=decode,
-                )
-
-            seconds, first = median_seconds(once, config.repeats)
-            return seconds, first, once(0)[1]
-
         if estimated_seconds(config, cell, patches) > config.max_seconds:
             yield {**cell._asdict(), "patches": patches, "num_draft": None, "seconds": None}
             continue
-        base, first, _ = time_it(0, "maximal")
-        yield _row(cell, patches, 0, None, base, first, base, None)
-        plans: list[tuple[int, str | Decide]] = [(k, accept_all) for k in config.num_drafts]
-        for num_draft, rule in [*plans, (measured, "maximal")]:
-            if num_draft >= patches:
-                continue
-            seconds, first, info = time_it(num_draft, rule)
-            row = _row(cell, patches, num_draft, info, seconds, first, base, rule)
-            if rule is accept_all:
-                calls = call_costs(pair, context, num_draft, config.repeats)
-                rounds = float(jnp.max(info.rounds))
-                alone = calls["prepare"] + rounds * (calls["verify"] + calls["propose"])
-                row.update(over_calls=seconds / alone)
+        measured = (config.measured_num_draft, "maximal")
+        plans: list[Plan] = [(0, "maximal"), *(p for p in [*forced, measured] if p[0] < patches)]
+        decoders = [_decoder(config, pair, context, patches, plan) for plan in plans]
+        apart = [
+            functools.partial(model_calls(pair, context, k, patches + k), -(-patches // (k + 1)))
+            for k, rule in plans
+            if rule is accept_all and patches == max(config.patches)
+        ]
+        times = time_in_turns([*decoders, *apart], config.repeats)
+        base = times[0][0]
+        sums = iter(times[len(plans) :])
+        for plan, decode, took in zip(plans, decoders, times, strict=False):
+            row = _row(cell, patches, plan, decode(0)[1], took, base)
+            if apart and plan[1] is accept_all:
+                row["over_calls"] = took[0] / next(sums)[0]
             yield row
 
 
+def _decoder(
+    config: LatencyConfig, pair: Pair, context: jax.Array, patches: int, plan: Plan
+) -> Callable[[int], Any]:
+    """Decodes with the key of a repeat."""
+    num_draft, rule = plan
+    decode = DecodeConfig(patches * config.patch_len, num_draft, rule)
+    key = jax.random.key(config.seed)
+
+    def once(repeat: int) -> Any:
+        chosen = jax.random.fold_in(key, repeat)
+        if num_draft == 0:
+            return decode_autoregressive(
+                chosen, context, target=pair.target, sigma=config.sigma, config=decode
+            )
+        return decode_speculative(
+            chosen,
+            context,
+            target=pair.target,
+            draft=pair.draft,
+            sigma=config.sigma,
+            config=decode,
+        )
+
+    return once
+
+
 def _row(
-    cell: Cell,
-    patches: int,
-    num_draft: int,
-    info: Any,
-    seconds: float,
-    first: float,
-    base: float,
-    rule: Any,
+    cell: Cell, patches: int, plan: Plan, info: Any, took: tuple[float, float], base: float
 ) -> dict[str, Any]:
-    tested = 0 if info is None else int(jnp.sum(info.proposed))
+    """One row; `took` is `(median seconds, seconds of the first call)`."""
+    num_draft, rule = plan
+    forced = "forced" if rule is accept_all else "measured"
+    tested = int(jnp.sum(info.proposed))
     return {
         **cell._asdict(),
         "patches": patches,
         "num_draft": num_draft,
-        "acceptance": "forced" if rule is accept_all else ("measured" if rule else None),
+        "acceptance": forced if num_draft else None,
         "accepted": float(jnp.sum(info.accepted)) / tested if tested else None,
-        "seconds": seconds,
-        "compile_seconds": first - seconds,
-        "speedup": base / seconds,
+        "seconds": took[0],
+        "compile_seconds": took[1] - took[0],
+        "speedup": base / took[0],
         "over_calls": None,
     }
 
@@ -194,7 +214,8 @@ def _row(
 def contexts(config: LatencyConfig, cell: Cell) -> jax.Array:
     """Standard normal contexts `[B, L, C]`."""
     shape = (cell.batch, config.context_patches * config.patch_len, cell.num_vars)
-    return jax.random.normal(jax.random.key(config.seed), shape, jnp.float32)
+    key = jax.random.fold_in(jax.random.key(config.seed), 2)  # the weights have two keys of it
+    return jax.random.normal(key, shape, jnp.float32)
 
 
 def measure(
@@ -203,7 +224,7 @@ def measure(
     """All rows, with the hardware, versions and config; speedups are over the same process.
 
     `over_fastest` compares with the faster autoregressive decode of the two processes;
-    `over_calls` is the whole decode over the sum of its model calls timed alone.
+    `over_calls` is the whole decode over its model calls made one by one, see `model_calls`.
     """
     rows: list[dict[str, Any]] = []
     machine = environment()

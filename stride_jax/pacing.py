@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from stride_jax import gaussian
+
 Pacing = Literal["threshold", "gain"] | None
 """threshold: the original's rule. gain: most expected patches for the cost. None: always K."""
 
@@ -50,17 +52,52 @@ def initial_pace(num_draft: int) -> Pace:
     return Pace(jnp.asarray(num_draft, jnp.int32), zero, zero)
 
 
-def expected_speed(acceptance: jax.Array, lengths: jax.Array, draft_cost: jax.Array) -> jax.Array:
-    """`(1 + a + ... + a^k) / (1 + c k)` for each k: patches a round over its cost (paper)."""
-    powers = acceptance ** jnp.arange(lengths.shape[0] + 1)
-    patches = jnp.cumsum(powers)[lengths]
-    return patches / (1 + draft_cost * lengths)
+def expected_speed(acceptance: jax.Array, draft_cost: jax.Array) -> jax.Array:
+    """`(1 + a_1 + a_1 a_2 + ... + a_1 ... a_k) / (1 + c k)`: patches a round over its cost.
+
+    For k = 1, ..., K; with all a equal it is the paper's formula.
+
+    Args:
+        acceptance: `[K]`, chance of each place given that those before were accepted.
+        draft_cost: c.
+    """
+    patches = 1 + jnp.cumsum(jnp.cumprod(acceptance))
+    return patches / (1 + draft_cost * jnp.arange(1, len(acceptance) + 1))
+
+
+def own_chances(logvar: jax.Array, sigma: jax.Array) -> jax.Array:
+    """What a draft's learned variance says of its acceptance, `[K]`.
+
+    Its excess over sigma^2 is read as the squared error of the draft's mean, so that
+    `delta^2 = sum(v / sigma^2 - 1)` and the chance is `2 Phi(-delta / 2)`.
+
+    Args:
+        logvar: `[K, P, C]`.
+        sigma: `[P, C]` of the target.
+    """
+    excess = jnp.maximum(jnp.exp(logvar) / jnp.square(sigma)[None] - 1, 0)
+    return gaussian.acceptance(jnp.sqrt(jnp.sum(excess, axis=(1, 2))))
 
 
 def next_pace(
-    pacing: Pacing, pace: Pace, accepted: jax.Array, params: PaceParams, num_draft: int
+    pacing: Pacing,
+    pace: Pace,
+    accepted: jax.Array,
+    params: PaceParams,
+    num_draft: int,
+    chances: jax.Array | None = None,
 ) -> Pace:
-    """The pace after a round that kept `accepted` of its `pace.length` proposals."""
+    """The pace after a round that kept `accepted` of its `pace.length` proposals.
+
+    Args:
+        pacing: which rule.
+        pace: of the round.
+        accepted: int32.
+        params: settings.
+        num_draft: K.
+        chances: `[K]`, what the draft itself expected of its proposals, see `own_chances`; the
+            gain takes them where they are lower than the running acceptance.
+    """
     if pacing is None:
         return pace
     if pacing == "threshold":
@@ -70,6 +107,9 @@ def next_pace(
     tested = jnp.minimum(accepted + 1, pace.length)
     hits = params.decay * pace.accepted + accepted
     total = params.decay * pace.tested + tested
-    lengths = jnp.arange(1, num_draft + 1)
-    speed = expected_speed((hits + 1) / (total + 2), lengths, jnp.asarray(params.draft_cost))
-    return Pace(lengths[jnp.argmax(speed)].astype(jnp.int32), hits, total)
+    acceptance = jnp.full(num_draft, (hits + 1) / (total + 2))
+    if chances is not None:
+        drafted = jnp.arange(num_draft) < pace.length
+        acceptance = jnp.where(drafted, jnp.minimum(acceptance, chances), acceptance)
+    speed = expected_speed(acceptance, jnp.asarray(params.draft_cost))
+    return Pace((jnp.argmax(speed) + 1).astype(jnp.int32), hits, total)

@@ -17,7 +17,7 @@ from stride_jax.drafts import (
     seasonal_draft,
 )
 from stride_jax.errors import InputError
-from stride_jax.models.cached import CachedTimerXL, cacheable
+from stride_jax.models.cached import CachedTimerXL, cacheable, pinned
 from stride_jax.models.timer_xl import Params, make_predict
 from stride_jax.processes import Norm, Process, cached_process, window_process
 
@@ -78,6 +78,7 @@ def make_process(
     model = checkpoint.model
     check_context(context_len, model.patch_len)
     if kind == "window":
+        model = pinned(model, checkpoint.context_len or context_len, num_vars)
         predict = make_predict(model, checkpoint.params)
         return window_process(predict, model.patch_len, context_len=context_len)
     if kind != "cached":
@@ -126,7 +127,7 @@ def _model_draft(
         )
     seen = min(trained or context_len, context_len)
     if model.output_patches > 1:
-        predict = make_predict(model, checkpoint.params)
+        predict = make_predict(pinned(model, trained or seen, num_vars), checkpoint.params)
         return multi_patch_draft(predict, patch_len, context_len=seen), None
     process = make_process(checkpoint, kind, seen, num_vars)
     return as_draft(process), process

@@ -133,11 +133,7 @@ def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     below.set_ylabel("log ratio minus threshold")
     below.axhline(0, color="0.4", linewidth=0.8)
     below.set_xlabel("patch that the proposal stands for (a rejected one is tried again later)")
-    above.set_title(
-        f"{title}: every proposal of every round; kept from the first on while the "
-        "lower value is at least 0",
-        fontsize=10,
-    )
+    above.set_title(f"{title}: every proposal of every round", fontsize=10)
     for axes in (above, below):
         axes.legend(loc="upper right", fontsize=8)
     figure.savefig(path, dpi=110)

@@ -30,7 +30,7 @@ from stride_jax.decoding import (
 )
 from stride_jax.drafts import Draft, as_draft, law_sigma
 from stride_jax.errors import InputError
-from stride_jax.pacing import Pace, PaceParams, initial_pace, next_pace
+from stride_jax.pacing import Pace, PaceParams, initial_pace, next_pace, own_chances
 from stride_jax.processes import Process
 from stride_jax.slots import write_slots
 
@@ -112,7 +112,7 @@ def decode_speculative(
         float rounding of the batched model.
 
     Raises:
-        InputError: unknown rule, different patch lengths, bias below 1 or a negative tolerance,
+        InputError: unknown rule, different patch lengths, bias below 1, negative settings,
             a learned scale with a rule that ties the scales, and see `decoding.check_inputs`.
     """
     rule = find_rule(config.rule)
@@ -123,8 +123,10 @@ def decode_speculative(
             f"{draft.patch_len}."
         )
     params = RuleParams() if params is None else params
+    pace = PaceParams() if pace is None else pace
     _check_params(params)
-    if config.learned_scale and rule.scales == "tied":
+    _check_pace(pace)
+    if config.learned_scale and rule.scales == "tied" and config.num_draft:
         raise InputError(
             f"rule {config.rule!r} needs one sigma for target and draft; with learned_scale use "
             "'residual'."
@@ -136,7 +138,6 @@ def decode_speculative(
         return decode_autoregressive(
             key, context, target=target, sigma=spread, config=config, series_index=series_index
         )
-    pace = PaceParams() if pace is None else pace
     args = (key, context, target, draft, sigma, params, pace, series_index)
     return _decode(*args, config=config)
 
@@ -149,6 +150,11 @@ def _check_params(params: RuleParams) -> None:
         check_scalar("temperature", params.temperature, at_least=1e-6)
     if params.adaptive_sigma is not None:
         check_scalar("adaptive_sigma", params.adaptive_sigma, at_least=0)
+
+
+def _check_pace(pace: PaceParams) -> None:
+    for name in ("lower", "upper", "draft_cost", "decay"):
+        check_scalar(name, getattr(pace, name), at_least=0)
 
 
 @functools.partial(jax.jit, static_argnames="config")
@@ -178,7 +184,8 @@ def _decode(
 
         def step(state: LoopState) -> LoopState:
             # One number for all paths, so that the draft's loop is not mapped.
-            longest = config.num_draft if config.pacing is None else jnp.max(state.pace.length)
+            active = jnp.where(state.filled < count, state.pace.length, 1)
+            longest = config.num_draft if config.pacing is None else jnp.max(active)
             return body(memory, state, longest)
 
         state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
@@ -261,7 +268,10 @@ def decode_round(
     if outcome.emitted is not None:
         shown = jnp.where(kept, jnp.concatenate([outcome.emitted, outcome.patch[None]]), grown)
     active = emitted > 0
-    pace = next_pace(config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft)
+    chances = None if made.logvar is None else own_chances(made.logvar, model.sigma)
+    pace = next_pace(
+        config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft, chances
+    )
     return LoopState(
         keys=state.keys._replace(rounds=next_key),
         filled=state.filled + emitted,

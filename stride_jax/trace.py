@@ -17,9 +17,10 @@ COLUMNS = ("round", "position", "place", "log_ratio", "threshold", "accepted", "
 def rows(trace: Trace) -> list[dict[str, Any]]:
     """One row a drafted proposal of one path, in order.
 
-    Columns: round, position (of the patch, from 0), place in the round, log_ratio and threshold
-    (accepted needs log_ratio >= threshold, here and at all places before), accepted, and gap (RMS
-    distance of the two means in units of sigma).
+    Columns: round, position (of the patch, from 0), place in the round, log_ratio and threshold,
+    accepted, and gap (RMS distance of the two means in units of sigma). Most rules accept while
+    log_ratio >= threshold; `block` accepts up to the last place where that holds, and an
+    `mse_tolerance` accepts whatever the ratio.
 
     Args:
         trace: of one path, without leading axes.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from stride_jax.coupling import RULES, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
 from stride_jax.pairs import Pair, ProcessKind
-from stride_jax.scoring import Method, score
+from stride_jax.scoring import Method, Scores, score
 
 LENGTHS = (1, 2, 3, 5, 8)
 """K that are tried."""
@@ -65,6 +65,7 @@ def calibrate(
 
     Args:
         config: data, draft, rules, sigma, batch_size and timing_batch; the longest horizon.
+            With `budget_distance` a setting must also be that close to the target's own forecast.
         data: see `data.splits.prepare`.
         target: the trained target.
         sampled: sample paths, not mean paths.
@@ -75,62 +76,123 @@ def calibrate(
         rows (one a setting), chosen (its row) and `pays`, whether its K is above 0.
 
     Raises:
-        InputError: a negative budget, or too short a validation split.
+        InputError: a negative budget, no rule of the wanted kind, or too short a validation split.
     """
     if not budget >= 0:
         raise InputError(f"budget must be at least 0, got {budget}.")
-    horizon, values = max(config.horizons), jnp.asarray(data.values)
     held_out = data._replace(splits=data.splits._replace(test=data.splits.validation))
-    windows = benchmark.test_windows(config, held_out, horizon)
-    context = benchmark.timing_context(config, values, windows, horizon)
-    key, rows, sigmas = jax.random.key(config.seed), [], {}
+    bench = _Bench(config, held_out, sampled, progress)
+    rows, sigmas = [], {}
+    for kind in kinds(target, config):
+        chosen = dataclasses.replace(config, process=kind)
+        pairs = benchmark.make_pairs(chosen, target, len(data.names))
+        sigma = benchmark.sigma_of(config, data, pairs[config.draft].target)
+        sigmas[kind] = np.asarray(sigma).tolist()
+        size = 1 if config.data.variables == "separate" else len(data.names)
+        usable = [k for k in LENGTHS if _proposes(pairs[config.draft], config, size, k)]
+        settings = [s for s in candidates(config, kind, sampled) if s.num_draft in usable]
+        if not settings:
+            what = "sample paths" if sampled else "mean paths (such as mean)"
+            raise InputError(f"none of the rules {list(config.rules)} makes {what}; add one.")
+        settings = [dataclasses.replace(chosen, rules=()), *settings]
+        made = [
+            [
+                m
+                for m in benchmark.methods(pairs, None, kind, s, bench.horizon, sigma)
+                if sampled == m.sampled
+            ]
+            for s in settings
+        ]
+        progress(f"{kind}: timing {len(settings)} settings")
+        picked = [_picked(methods) for methods in made]
+        times = benchmark.time_methods(picked, bench.key, bench.context, config.repeats)
+        for methods, setting, (seconds, _) in zip(made, settings, times, strict=True):
+            rows.append(bench.row(methods, setting, seconds))
+    least = min(row["error"] for row in rows if row["num_draft"] == 0)
+    for row in rows:
+        row["relative_error"] = row["error"] / least - 1
+    within = [row for row in rows if row["relative_error"] <= budget and _close(row, config)]
+    best = min(within, key=lambda row: float(row["seconds"]))
+    return {"rows": rows, "chosen": best, "pays": best["num_draft"] > 0, "sigma": sigmas}
 
-    def measure(method: Method, setting: EvaluateConfig, error: float | None) -> dict[str, Any]:
-        progress(f"{setting.process} {method.rule or 'target alone'} K = {method.num_draft or 0}")
-        seconds, _ = benchmark.time_decode(method, key, context, config.repeats)
-        passes = None
-        if error is None:
-            scores, _ = score(method, key, values, windows, horizon, config)
-            error = scores["crps" if sampled else "mse"]
-            passes = scores["target_passes"]
+
+class _Own(NamedTuple):
+    """What the settings of a process are compared with."""
+
+    error: float
+    forecasts: np.ndarray
+    draft_distance: float | None
+
+
+class _Bench:
+    """Times and scores settings on one set of windows."""
+
+    def __init__(
+        self,
+        config: EvaluateConfig,
+        data: ForecastData,
+        sampled: bool,
+        progress: Callable[[str], object],
+    ) -> None:
+        self.config, self.sampled, self.progress = config, sampled, progress
+        self.horizon, self.values = max(config.horizons), jnp.asarray(data.values)
+        self.windows = benchmark.test_windows(config, data, self.horizon)
+        self.context = benchmark.timing_context(config, self.values, self.windows, self.horizon)
+        self.key = jax.random.key(config.seed)
+        self.own: dict[str, _Own] = {}  # by process
+
+    def score(self, method: Method, reference: np.ndarray | None) -> tuple[Scores, np.ndarray]:
+        return score(
+            method, self.key, self.values, self.windows, self.horizon, self.config, reference
+        )
+
+    def row(self, methods: list[Method], setting: EvaluateConfig, seconds: float) -> dict[str, Any]:
+        """The row of the method that `_picked` takes."""
+        method = _picked(methods)
+        exact = method.rule is not None and RULES[method.rule].exact
+        self.progress(
+            f"{setting.process} {method.rule or 'target alone'} K = {method.num_draft or 0}"
+        )
+        scores: Scores = {}
+        if method.rule is None:
+            scores, self.own[setting.process] = self._alone(methods, setting)
+        own = self.own[setting.process]
+        if method.rule is not None and not exact:
+            scores, _ = self.score(method, own.forecasts)
+        error, share = own.error, None
+        if scores:
+            error = scores["crps" if self.sampled else "mse"] or 0.0
+        distance = scores.get("distance")
+        if distance is not None and own.draft_distance:
+            share = distance / own.draft_distance
         return {
             "process": setting.process,
             "rule": method.rule,
             "num_draft": method.num_draft or 0,
             "tolerance": setting.tolerance if method.rule in ("mean", "shared_noise") else None,
             "error": error,
-            "target_passes": passes,
+            "distance_over_drafts": share,
+            "target_passes": scores.get("target_passes"),
             "seconds": seconds,
         }
 
-    for kind in kinds(target, config):
-        chosen = dataclasses.replace(config, process=kind)
-        pairs = benchmark.make_pairs(chosen, target, len(data.names))
-        process = next(iter(pairs.values())).target
-        sigmas[kind] = benchmark.sigma_of(config, data, process)
-        own: float | None = None
-        size = 1 if config.data.variables == "separate" else len(data.names)
-        usable = [k for k in LENGTHS if _proposes(pairs[config.draft], config, size, k)]
-        settings = [s for s in candidates(config, kind, sampled) if s.num_draft in usable]
-        for setting in [dataclasses.replace(chosen, rules=()), *settings]:
-            made = benchmark.methods(pairs, None, kind, setting, horizon, sigmas[kind])
-            alike = [m for m in made if m.sampled == sampled and m.draft in (None, config.draft)]
-            method = next((m for m in alike if m.name == "speculative"), alike[0])
-            exact = method.rule is not None and RULES[method.rule].exact
-            row = measure(method, setting, own if exact else None)
-            own = row["error"] if own is None else own
-            rows.append(row)
-    least = min(row["error"] for row in rows if row["num_draft"] == 0)
-    for row in rows:
-        row["relative_error"] = row["error"] / least - 1
-    within = [row for row in rows if row["relative_error"] <= budget]
-    best = min(within, key=lambda row: float(row["seconds"]))
-    return {
-        "rows": rows,
-        "chosen": best,
-        "pays": best["num_draft"] > 0,
-        "sigma": {kind: np.asarray(sigma).tolist() for kind, sigma in sigmas.items()},
-    }
+    def _alone(self, methods: list[Method], setting: EvaluateConfig) -> tuple[Scores, _Own]:
+        """Scores of the target alone, and what the others are compared with."""
+        scores, forecasts = self.score(methods[0], None)
+        drafts = [m for m in methods if m.name == "draft" and m.draft == setting.draft]
+        distance = self.score(drafts[0], forecasts)[0]["distance"] if drafts else None
+        return scores, _Own(scores["crps" if self.sampled else "mse"] or 0.0, forecasts, distance)
+
+
+def _picked(methods: list[Method]) -> Method:
+    """The speculative one among the methods of a setting, else the target alone."""
+    return next((m for m in methods if m.name == "speculative"), methods[0])
+
+
+def _close(row: dict[str, Any], config: EvaluateConfig) -> bool:
+    """Within `budget_distance`; exact rules and the target alone always are."""
+    share = row["distance_over_drafts"]
+    return share is None or config.budget_distance is None or share <= config.budget_distance
 
 
 def _proposes(pair: Pair, config: EvaluateConfig, num_vars: int, num_draft: int) -> bool:

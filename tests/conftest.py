@@ -1,12 +1,23 @@
-"""Settings of the whole suite: rank promotion raises; warnings are errors (pyproject.toml)."""
+"""Settings of the whole suite: rank promotion raises, programs compile quickly."""
+
+from collections.abc import Iterator
 
 import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+# Thousands of small programs run once each: compiling them with few optimisations halves the time.
+jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture
 def key() -> jax.Array:
     """A fixed key."""
     return jax.random.key(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs() -> Iterator[None]:
+    """Drops a module's compiled programs: each maps memory, and a process may map 65,530 areas."""
+    yield
+    jax.clear_caches()

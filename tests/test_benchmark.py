@@ -4,14 +4,12 @@ import csv
 import dataclasses
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import quickly
 
 from stride_jax import benchmark, calibrate, convert, plots, report, scoring
 from stride_jax.checkpoints import Checkpoint
@@ -39,13 +37,6 @@ FIELDS = {
     "fastest",
 }  # fmt: skip
 Rows = dict[str, list[dict[str, object]]]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Small models: compiling is most of the time."""
-    with quickly():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +214,7 @@ def test_every_draft_has_its_own_rows(draft_path: str) -> None:
     found = [(row.draft, row.rule) for row in rows if row.name == "speculative"]
     names = ("seasonal:8", draft_path, "last-value")
     assert found == [(name, rule) for rule in ("maximal", "resample") for name in names]
-    assert [row.draft for row in rows if row.name == "draft"] == [draft_path] * 2
+    assert [row.draft for row in rows if row.name == "draft"] == [*names, *names]
 
 
 def test_counts_of_the_rows_fit_together(results: Rows) -> None:

@@ -20,7 +20,6 @@ from toys import (
     line,
     line_laws,
     parameters,
-    quickly,
     roll,
     speculate,
     take,
@@ -34,13 +33,6 @@ from stride_jax.errors import InputError
 from stride_jax.processes import window_process
 
 DECODERS = pytest.mark.parametrize("decode", [speculate, roll])
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly():
-    """These programs run once."""
-    with quickly():
-        yield
 
 
 # --- the baseline ------------------------------------------------------------------------------

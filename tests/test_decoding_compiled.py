@@ -23,11 +23,11 @@ from toys import (
     assert_same,
     forecast_tanh,
     parameters,
-    quickly,
     recount,
     roll,
     speculate,
     take,
+    timer_xl,
 )
 
 from stride_jax.config import DecodeConfig
@@ -37,13 +37,6 @@ from stride_jax.pacing import PaceParams
 from stride_jax.processes import window_process
 
 DECODERS = pytest.mark.parametrize("decode", [speculate, roll])
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly():
-    """These programs run once."""
-    with quickly():
-        yield
 
 
 # --- rules of one's own and wild drafts --------------------------------------------------------
@@ -106,6 +99,42 @@ def test_wild_drafts_leave_the_forecast_finite(key, rule):
         assert np.isfinite(forecast).all()
         assert np.max(np.abs(forecast)) < 1 + 8 * SIGMA  # tanh plus noise
         assert int(info.rounds) == (7 if abs(offset) > 1 else 2)
+
+
+def growing(window):
+    """Overflows on its own proposals."""
+    return 1e30 * window[-PATCH_LEN:]
+
+
+@pytest.mark.parametrize(
+    "rule", ["maximal", "block", pytest.param("residual", marks=pytest.mark.slow)]
+)
+def test_drafts_that_are_not_finite_leave_the_forecast_finite(key, rule):
+    """One causal pass sees all proposals: a NaN would spread to the laws of those before it."""
+    config, fixed = DecodeConfig(20, 3, rule), Partial(constant, jnp.float32(jnp.nan))
+    for predict in (fixed, Partial(constant, jnp.float32(jnp.inf)), growing):
+        draft = window_process(predict, PATCH_LEN)
+        forecast, info = speculate(key, target=timer_xl(), draft=draft, config=config)
+        assert np.isfinite(forecast).all()
+        assert info.kind.tolist() == [RECOVERED] * 7
+
+
+def constant(value, window):
+    """The same for every patch."""
+    return jnp.full((PATCH_LEN, NUM_VARS), value)
+
+
+def test_a_cached_draft_recovers_from_what_is_not_finite():
+    """One wild patch in its caches would silence a draft to the end of the decode."""
+    draft = timer_xl().drafting()
+    memory = jax.jit(draft.prepare)(jnp.asarray(CONTEXT))
+    state = draft.start(memory, 8)
+    verify = jax.jit(draft.verify)
+    patches = jnp.zeros((2, PATCH_LEN, NUM_VARS))
+    _, after = verify(memory, state, patches + jnp.nan)
+    laws, _ = verify(memory, after, patches)
+    clean, _ = verify(memory, state, patches)
+    np.testing.assert_allclose(laws.mean, clean.mean, atol=1e-6)
 
 
 def test_an_oscillating_draft_leaves_the_forecast_finite(key):
@@ -259,16 +288,19 @@ def test_both_decoders_run_in_x64():
     code = (
         "import jax, jax.numpy as jnp; from stride_jax import *\n"
         "p = window_process(lambda w: w[-2:], 2); c = jnp.zeros((3, 4, 1))\n"
-        "f, i = decode_speculative(jax.random.key(0), c, target=p, draft=p, sigma=1.0, "
-        "config=DecodeConfig(7, pacing='gain', trace=True))\n"
+        "from stride_jax.coupling import RULES\n"
+        "for rule in RULES:\n"
+        "    f, i = decode_speculative(jax.random.key(0), c, target=p, draft=p, sigma=1.0, "
+        "config=DecodeConfig(4, rule=rule, num_draft=1, pacing='gain', trace=True))\n"
+        "    assert (f.dtype, i.rounds.tolist()) == ('float32', [1, 1, 1]), (rule, f.dtype)\n"
         "a, _ = decode_autoregressive(jax.random.key(0), c, target=p, sigma=1.0, "
         "config=DecodeConfig(7))\n"
-        "print(f.dtype, a.dtype, i.rounds.tolist())"
+        "print(a.dtype)"
     )
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         capture_output=True,
         text=True,
-        env={**os.environ, "JAX_ENABLE_X64": "1"},
+        env={**os.environ, "JAX_ENABLE_X64": "1", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
     )
-    assert done.stdout == "float32 float32 [1, 1, 1]\n", done.stderr
+    assert done.stdout == "float32\n", done.stderr

@@ -4,14 +4,13 @@ import csv
 import importlib.util
 import json
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import quickly
 
 from stride_jax import cli, latency, report, tables
 from stride_jax.config import DecodeConfig
@@ -36,20 +35,12 @@ FIELDS = {
 Results = dict[str, list[dict[str, object]]]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Small models: compiling is most of the time."""
-    with quickly():
-        yield
-
-
 @pytest.fixture(scope="module")
 def results() -> dict[str, object]:
     """A whole table of two processes; the calls alone are timed in a test of their own."""
     said: list[str] = []
-    calls = {"prepare": 1e-3, "verify": 1e-3, "propose": 1e-3}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "call_costs", lambda *_: calls)
+        patch.setattr(latency, "model_calls", lambda *_: lambda rounds, repeat: None)
         found = latency.measure(CONFIG, said.append)
     assert said == [f"1 layers, 2 variables, batch 2, {kind}" for kind in ("cached", "window")]
     return json.loads(json.dumps(found))
@@ -113,30 +104,41 @@ def test_forced_rounds_are_as_few_as_can_be(num_draft: int) -> None:
     assert info.target_passes.tolist() == info.rounds.tolist()
 
 
-def test_the_calls_of_a_decode_are_timed_alone() -> None:
-    """The column that says what the loop costs would fail on one of the processes."""
+def test_the_calls_are_those_of_a_decode(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the loop itself costs would be read off a sum of other calls."""
     cell = Cell(1, 1, 1, "cached")
     pair = latency.build(CONFIG, cell)
-    found = latency.call_costs(pair, latency.contexts(CONFIG, cell), 1, 1)
-    assert set(found) == {"prepare", "verify", "propose"}
-    assert all(seconds > 0 for seconds in found.values())
+    seen: list[list[tuple[int, ...]]] = []
+
+    def note(x: object) -> object:
+        seen.append([leaf.shape for leaf in jax.tree.leaves(x)])
+        return x
+
+    calls = latency.model_calls(pair, latency.contexts(CONFIG, cell), 2, 9)
+    monkeypatch.setattr(latency.jax, "block_until_ready", note)
+    calls(3, 0)
+    assert len(seen) == 1 + 3 * 2  # the context, then 3 rounds
+    assert [shapes[0] for shapes in seen[1:]] == 3 * [(1, 1, 2, 4, 1), (1, 1, 3, 4, 1)]
 
 
 def test_over_calls_divides_by_the_calls_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the loop itself costs would be read off a wrong sum."""
-    calls = {"prepare": 1.0, "verify": 10.0, "propose": 100.0}
-    monkeypatch.setattr(latency, "call_costs", lambda *_: calls)
+    called: list[int] = []
+    monkeypatch.setattr(latency, "model_calls", lambda *_: lambda n, _: called.append(n))
 
-    def seconds(call: object, repeats: int) -> tuple[float, float]:
-        call(0)
-        return 442.0, 443.0
+    def seconds(calls: Sequence[Callable], repeats: int) -> list[tuple[float, float]]:
+        assert len(calls) == 3  # autoregressive, K = 1, the calls of K = 1
+        calls[2](0)
+        return [(900.0, 901.0), (442.0, 444.0), (221.0, 222.0)]
 
-    monkeypatch.setattr(latency, "median_seconds", seconds)
-    config = LatencyConfig(**SIZES, **{**GRID, "patches": (7,), "num_drafts": (1,)}, repeats=1)
+    monkeypatch.setattr(latency, "time_in_turns", seconds)
+    grid = {**GRID, "patches": (7,), "num_drafts": (1,), "measured_num_draft": 7}
+    config = LatencyConfig(**SIZES, **grid, repeats=1)
     rows = list(latency.cell_rows(config, Cell(1, 1, 1, "window")))
     forced = next(row for row in rows if row["acceptance"] == "forced")
-    np.testing.assert_allclose(forced["over_calls"], 442 / (1 + 4 * 110))  # 4 rounds of 2 patches
-    assert forced["compile_seconds"] == 1.0
+    assert called == [4]  # 7 patches in rounds of 2
+    assert (forced["over_calls"], forced["compile_seconds"]) == (2.0, 2.0)
+    np.testing.assert_allclose(forced["speedup"], 900 / 442)
 
 
 def test_the_estimate_is_two_operations_a_weight_and_row() -> None:

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import stats
-from toys import CONTEXT, LINE, line, line_laws, quickly, roll, speculate
+from toys import CONTEXT, LINE, line, line_laws, roll, speculate
 
 from stride_jax.config import DecodeConfig
 from stride_jax.drafts import seasonal_draft
@@ -14,13 +14,6 @@ STD = np.float32([[0.4], [0.9]])  # of the target, for each step of a patch
 OTHER = np.float32([[0.7], [0.6]])  # of the draft
 SIGMA = 1.5  # of neither
 PATHS = 20_000
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly():
-    """These programs run once."""
-    with quickly():
-        yield
 
 
 def assert_laws(forecast, std) -> None:

@@ -1,14 +1,12 @@
 """Distillation of drafts that forecast several patches in one pass."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import quickly
 
 from stride_jax import checkpoints, distillation, training
 from stride_jax.checkpoints import Checkpoint
@@ -30,13 +28,6 @@ from stride_jax.types import Series
 
 MODEL = TimerXLConfig(patch_len=4, d_model=16, num_heads=2, d_ff=16, dropout=0.0)
 TARGET = Checkpoint(MODEL, init_params(jax.random.key(5), MODEL), 16)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Small models: compiling is most of the time."""
-    with quickly():
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from scipy import stats
 from toys import (
     BATCH,
@@ -15,15 +16,24 @@ from toys import (
     line,
     line_laws,
     process,
-    quickly,
     speculate,
     take,
 )
 
 from stride_jax.config import DecodeConfig
+from stride_jax.coupling import Outcome
 from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED
+from stride_jax.drafts import Proposals
 from stride_jax.errors import InputError
-from stride_jax.pacing import Pace, PaceParams, expected_speed, initial_pace, next_pace
+from stride_jax.pacing import (
+    Pace,
+    PaceParams,
+    expected_speed,
+    initial_pace,
+    next_pace,
+    own_chances,
+)
+from stride_jax.processes import window_process
 from stride_jax.theory import speedup
 
 PARAMS = PaceParams(lower=0.25, upper=0.6, draft_cost=0.2, decay=0.8)
@@ -73,16 +83,74 @@ def test_no_pacing_leaves_the_pace():
 
 def test_expected_speed_is_that_of_the_theory():
     """The gain would not be the speedup that the paper predicts."""
-    found = expected_speed(jnp.float32(0.7), jnp.arange(1, 6), jnp.float32(0.15))
+    found = expected_speed(jnp.full(5, 0.7), jnp.float32(0.15))
     np.testing.assert_allclose(found, [speedup(0.7, k, 0.15) for k in range(1, 6)], rtol=1e-5)
+    falling = expected_speed(jnp.array([0.5, 0.2]), jnp.float32(1.0))
+    np.testing.assert_allclose(falling, [1.5 / 2, 1.6 / 3], rtol=1e-6)
+
+
+def test_the_chances_are_those_of_the_excess_variance():
+    """A draft that knows where it is unsure would be asked for as much there as elsewhere."""
+    sigma = jnp.array([[0.5, 2.0]])  # [P, C]
+    error = jnp.array([[[0.3, 0.4]], [[0.0, 0.0]], [[1.5, 0.0]]])  # [K, P, C]
+    found = own_chances(jnp.log(sigma[None] ** 2 + error**2), sigma)
+    delta = np.sqrt(np.sum(np.square(error / sigma[None]), axis=(1, 2)))
+    np.testing.assert_allclose(found, 2 * stats.norm.cdf(-delta / 2), rtol=1e-4)
+    np.testing.assert_allclose(own_chances(jnp.log(sigma**2 / 9)[None], sigma), [1.0])
+
+
+def test_an_unsure_draft_is_asked_for_less():
+    """Its own variance would not count, or count at places that it did not propose."""
+    pace = Pace(jnp.int32(3), jnp.float32(50.0), jnp.float32(50.0))
+    chances = jnp.array([1.0, 0.1, 1.0, 0.0])
+    params = PaceParams(draft_cost=0.2)
+    found = next_pace("gain", pace, jnp.int32(3), params, 4, chances)
+    assert int(found.length) == 1  # 2 / 1.2 for one patch, 2.1 / 1.4 for two
+    sure = next_pace("gain", pace, jnp.int32(3), params, 4, jnp.array([1.0, 1.0, 1.0, 0.0]))
+    assert int(sure.length) == 4
+
+
+def easy_or_hard(key, current, params):
+    """Accepts everything where the target's mean is positive, else nothing."""
+    easy = current.target_mean[0, 0, 0] > 0
+    return Outcome(jnp.where(easy, current.length, 0), current.target_mean[0])
+
+
+@jax.tree_util.register_static
+class Counting:
+    """A draft that proposes the number of patches it is asked for."""
+
+    patch_len = 3
+
+    def prepare(self, context):
+        return jnp.zeros(())
+
+    def start(self, memory, room):
+        return memory
+
+    def propose(self, memory, state, noise, sigma, count, *, learned):
+        asked = jnp.zeros_like(noise) + count
+        return Proposals(asked, asked, jnp.ones_like(noise), None), state
+
+    def commit(self, state, patches, count):
+        return state
+
+
+def test_a_finished_series_asks_for_nothing(key):
+    """Its last length would keep all others drafting as much, to the end of the batch."""
+    repeat = window_process(Partial(lambda window: window[-3:]), 3)
+    context = np.ones((2, 12, 1), np.float32) * np.float32([1, -1])[:, None, None]
+    config = DecodeConfig(30, 4, easy_or_hard, pacing="threshold")
+    _, info = speculate(key, context, target=repeat, draft=Counting(), config=config)
+    assert info.rounds.tolist() == [2, 10]
+    assert info.proposal[1, :, 0, 0].tolist() == [4, 4, 2, 1, 1, 1, 1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("pacing", ["threshold", "gain"])
 def test_a_bad_draft_is_asked_for_less(key, pacing):
     """A draft that is always wrong would go on costing K steps a round."""
     config = DecodeConfig(30, 4, pacing=pacing)
-    with quickly():
-        _, info = speculate(key, draft=process(7, 9.0), sigma=0.02, config=config)
+    _, info = speculate(key, draft=process(7, 9.0), sigma=0.02, config=config)
     rounds, lengths = int(info.rounds), [4]
     assert info.kind.tolist() == [RECOVERED] * 10
     hits = total = 0.0
@@ -97,9 +165,8 @@ def test_a_bad_draft_is_asked_for_less(key, pacing):
 @pytest.mark.parametrize("pacing", ["threshold", "gain"])
 def test_a_perfect_draft_is_never_slowed(key, pacing):
     """The drafting loop of changing length would be another decoder than that of a fixed K."""
-    with quickly():
-        paced = speculate(key, BATCH, draft=TARGET, config=DecodeConfig(27, 2, pacing=pacing))
-        fixed = speculate(key, BATCH, draft=TARGET, config=DecodeConfig(27, 2))
+    paced = speculate(key, BATCH, draft=TARGET, config=DecodeConfig(27, 2, pacing=pacing))
+    fixed = speculate(key, BATCH, draft=TARGET, config=DecodeConfig(27, 2))
     assert_same(paced, fixed)
     assert fixed[1].rounds.tolist() == [3] * 5
 
@@ -112,11 +179,10 @@ def test_a_paced_series_does_not_depend_on_its_batch(key, target):
     config = DecodeConfig(27, 4, "block", pacing="gain")
     options = {"target": target, "draft": draft, "config": config}
     params = PaceParams(draft_cost=0.4)
-    with quickly():
-        whole = speculate(key, BATCH, pace=params, **options)
-        for i in (1, 4):
-            alone = speculate(key, BATCH[i], pace=params, series_index=jnp.int32(i), **options)
-            assert_same(take(whole, i), alone, atol=1e-4)
+    whole = speculate(key, BATCH, pace=params, **options)
+    for i in (1, 4):
+        alone = speculate(key, BATCH[i], pace=params, series_index=jnp.int32(i), **options)
+        assert_same(take(whole, i), alone, atol=1e-4)
     info = whole[1]
     drafted, rounds = np.asarray(info.drafted), np.asarray(info.rounds)
     assert np.all((rounds <= drafted) & (drafted <= 4 * rounds))
@@ -142,6 +208,13 @@ def test_pacing_keeps_exact_rules_exact(key, rule):
         for i in range(2):
             found = (patches[:, patch, i] - mean[i]) / std[i]
             assert stats.kstest(found, "norm").pvalue > 1e-4
+
+
+@pytest.mark.parametrize("wrong", [{"draft_cost": np.nan}, {"decay": -0.5}], ids=str)
+def test_settings_that_mean_nothing_are_refused(key, wrong):
+    """The best of numbers that are NaN is the first: every round would have one proposal."""
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        speculate(key, config=DecodeConfig(9, pacing="gain"), pace=PaceParams(**wrong))
 
 
 def test_unknown_pacing():

@@ -1,14 +1,12 @@
 """Targets and drafts by name."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import quickly
 
 from stride_jax import checkpoints, convert, pairs
 from stride_jax.checkpoints import Checkpoint
@@ -36,13 +34,6 @@ def several(model: TimerXLConfig) -> TimerXLConfig:
 TARGET, CAUSAL_TARGET = made(MODEL), made(CAUSAL)
 SMALL, MULTI = made(MODEL.scaled(0.5), 8, seed=1), made(several(MODEL), 12, seed=2)
 BATCH = jax.random.normal(jax.random.key(7), (3, 16, 2))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Small models: compiling is most of the time."""
-    with quickly():
-        yield
 
 
 def proposals(draft: object, context: jax.Array, count: int = 3) -> np.ndarray:
@@ -95,6 +86,19 @@ def test_layer_skip_is_the_target_s_own_first_layers(kind: str) -> None:
     expected = model.apply({"params": own}, BATCH[:1])[0, -4:]
     np.testing.assert_allclose(proposals(pair.draft, BATCH[0])[0], expected, atol=1e-5)
     assert pair.alone is not None
+
+
+@pytest.mark.parametrize("kind", ["window", "cached"])
+def test_a_shorter_context_keeps_the_trained_positions(kind: str) -> None:
+    """A model that numbers its tokens by the input's length would see offsets it never learned."""
+    model = dataclasses.replace(MODEL, instance_norm="causal", variable_stride=None)
+    target = Checkpoint(model, TARGET.params, 16)
+    short = make_pair(target, "last-value", kind, 8, 2).target
+    memory = short.prepare(BATCH[0, :8])
+    laws, _ = short.verify(memory, short.start(memory, 1), jnp.zeros((0, 4, 2)))
+    pinned = TimerXL(dataclasses.replace(model, variable_stride=4))
+    expected = pinned.apply({"params": TARGET.params}, BATCH[:1, :8])[0, -4:]
+    np.testing.assert_allclose(laws.mean[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 2, 3])

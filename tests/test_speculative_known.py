@@ -23,7 +23,6 @@ from toys import (
     history,
     parameters,
     process,
-    quickly,
     recount,
     roll,
     speculate,
@@ -140,8 +139,7 @@ def test_an_identical_draft_is_accepted_and_shown(key, pair, rule):
     """A draft equal to the target would cost rounds; equal laws would not be recognised."""
     target, _ = PAIRS[pair]
     params, config = RuleParams(tolerance=1e-5), DecodeConfig(21, 3, rule)
-    with quickly():
-        forecast, info = speculate(key, target=target, draft=target, config=config, params=params)
+    forecast, info = speculate(key, target=target, draft=target, config=config, params=params)
     assert int(info.rounds) == 2
     assert info.kind.tolist() == [ACCEPTED, ACCEPTED, ACCEPTED, BONUS, ACCEPTED, ACCEPTED, ACCEPTED]
     patches = np.asarray(forecast).reshape(7, PATCH_LEN, NUM_VARS)
@@ -179,9 +177,8 @@ def test_tiny_sigma_with_a_perfect_draft_is_the_mean_path(key):
 @given(horizon=st.integers(1, 25), num_draft=st.integers(1, 5), seed=st.integers(0, 99))
 def test_a_perfect_draft_is_always_accepted(horizon, num_draft, seed):
     """Horizons that do not divide by the round would cost a round too many."""
-    with quickly():
-        config = DecodeConfig(horizon, num_draft)
-        _, info = speculate(jax.random.key(seed), draft=TARGET, config=config)
+    config = DecodeConfig(horizon, num_draft)
+    _, info = speculate(jax.random.key(seed), draft=TARGET, config=config)
     count = math.ceil(horizon / PATCH_LEN)
     assert int(info.rounds) == math.ceil(count / (num_draft + 1))
     pattern = itertools.cycle([ACCEPTED] * num_draft + [BONUS])
@@ -221,8 +218,7 @@ def test_counts_add_up(horizon, num_draft, patch_len, num_vars, seed):
     sizes = {"patch_len": patch_len, "num_vars": num_vars}
     pair = {"target": process(6, **sizes), "draft": process(5, 0.1, **sizes)}
     config, context = DecodeConfig(horizon, num_draft), history(6, num_vars)
-    with quickly():
-        forecast, info = speculate(jax.random.key(seed), context, config=config, **pair)
+    forecast, info = speculate(jax.random.key(seed), context, config=config, **pair)
     assert forecast.shape == (horizon, num_vars)
     kinds = info.kind.tolist()
     assert len(kinds) == math.ceil(horizon / patch_len)

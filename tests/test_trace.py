@@ -3,8 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from toys import BATCH, CONTEXT, SIGMA, assert_same, parameters, quickly, speculate, take
+from toys import BATCH, CONTEXT, SIGMA, assert_same, parameters, speculate, take
 
+from stride_jax import bookkeeping
 from stride_jax.config import DecodeConfig
 from stride_jax.coupling import Outcome, RuleParams
 from stride_jax.decoding import BONUS
@@ -12,7 +13,17 @@ from stride_jax.decoding import BONUS
 PARAMS = RuleParams(tolerance=0.25)
 
 
-def check_rows(info, num_draft: int) -> int:
+def leading(passed: np.ndarray, length: int) -> int:
+    """What most rules keep."""
+    return length if passed[:length].all() else int(np.argmin(passed))
+
+
+def last(passed: np.ndarray) -> int:
+    """What block keeps: up to the last place that passes."""
+    return int(np.max(np.where(passed, np.arange(1, len(passed) + 1), 0)))
+
+
+def check_rows(info, num_draft: int, rule: str) -> int:
     """Checks one path's trace against its counts; the number of rounds."""
     trace, rounds = jax.tree.map(np.asarray, info.trace), int(info.rounds)
     start, accepted = 0, np.zeros(num_draft, int)
@@ -25,8 +36,7 @@ def check_rows(info, num_draft: int) -> int:
         assert trace.accepted[row].tolist() == [True] * kept + [False] * (num_draft - kept)
         within = np.arange(num_draft) < length
         passed = (trace.log_ratio[row] >= trace.threshold[row]) & within
-        assert passed[:kept].all() or kept == 0
-        assert kept == length or not passed[kept]
+        assert kept == (last(passed) if rule == "block" else leading(passed, length))
         real = (start + np.arange(num_draft) < len(info.kind)) & within
         accepted += trace.accepted[row] & real
         if start + kept < len(info.kind):
@@ -40,25 +50,24 @@ def check_rows(info, num_draft: int) -> int:
 
 
 @pytest.mark.parametrize(
-    ("rule", "pacing"), [("maximal", None), ("resample", "threshold"), ("mean", None)]
+    ("rule", "pacing"),
+    [("maximal", None), ("block", "gain"), ("resample", "threshold"), ("mean", None)],
 )
 def test_the_trace_agrees_with_the_counts_and_changes_nothing(key, rule, pacing):
     """A picture of the rounds would show another decode than the one that was made."""
     options = {"params": PARAMS, "sigma": SIGMA}
-    with quickly():
-        configs = [DecodeConfig(20, 3, rule, pacing=pacing, trace=on) for on in (True, False)]
-        (forecast, info), plain = (speculate(key, BATCH, config=c, **options) for c in configs)
+    configs = [DecodeConfig(20, 3, rule, pacing=pacing, trace=on) for on in (True, False)]
+    (forecast, info), plain = (speculate(key, BATCH, config=c, **options) for c in configs)
     assert plain[1].trace is None
     assert_same((forecast, info._replace(trace=None)), plain)
-    rounds = {check_rows(take(info, i), 3) for i in range(len(BATCH))}
+    rounds = {check_rows(take(info, i), 3, rule) for i in range(len(BATCH))}
     assert min(rounds) < 7 or rule == "mean"
 
 
 def test_rows_that_were_not_played_do_not_depend_on_the_batch(key):
     """The rows after a path's last round would be those of rounds that only others needed."""
     config = DecodeConfig(20, 3, trace=True)
-    with quickly():
-        _, info = speculate(key, BATCH, config=config)
+    _, info = speculate(key, BATCH, config=config)
     assert len(set(info.rounds.tolist())) > 1
     for i in range(len(BATCH)):
         rest = jax.tree.map(lambda x, i=i: np.asarray(x)[i, int(info.rounds[i]) :], info.trace)
@@ -87,21 +96,25 @@ def reject(key, current, params):
 
 def test_a_rule_without_numbers_has_none_in_its_trace(key):
     """A rule of one's own could not be traced, or would show numbers it never had."""
-    with quickly():
-        _, info = speculate(key, config=DecodeConfig(20, 3, reject, trace=True))
+    _, info = speculate(key, config=DecodeConfig(20, 3, reject, trace=True))
     assert np.isnan(info.trace.log_ratio).all()
     assert np.isnan(info.trace.threshold).all()
     assert np.isfinite(info.trace.gap).all()
     assert info.trace.start.tolist() == [*range(7)]
 
 
-def test_no_trace_costs_nothing(key):
-    """Every decode would carry arrays through its loop that nobody asked for."""
+def test_no_trace_costs_nothing(key, monkeypatch):
+    """Every decode would compute and carry what nobody asked for."""
 
     def program(on: bool) -> str:
+        jax.clear_caches()
         config = DecodeConfig(20, 3, trace=on)
         return jax.jit(lambda k: speculate(k, config=config)).lower(key).as_text()
 
+    plain, traced = program(False), program(True)
     grid = "x11x3xi1>"  # [N + K + 1, K] bool: nothing but the trace has this shape
-    assert grid in program(True)
-    assert grid not in program(False)
+    assert grid in traced
+    assert grid not in plain
+    monkeypatch.setattr(bookkeeping, "Trace", None)  # a decoder that knows no trace
+    monkeypatch.setattr(bookkeeping, "_traced", None)
+    assert program(False) == plain

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from toys import quickly, speculate
+from toys import speculate
 
 from stride_jax import plots, trace
 from stride_jax.config import DecodeConfig
@@ -68,8 +68,7 @@ def test_a_trace_of_several_paths_is_refused(axes: tuple[int, ...]) -> None:
 
 def test_the_rows_of_a_decode_count_up(key: jax.Array) -> None:
     """Acceptances counted from the rows would differ from those of the decode."""
-    with quickly():
-        _, info = speculate(key, config=DecodeConfig(20, 3, trace=True))
+    _, info = speculate(key, config=DecodeConfig(20, 3, trace=True))
     found = trace.rows(info.trace)
     assert len(found) == int(info.drafted)
     assert {row["round"] for row in found} == set(range(int(info.rounds)))

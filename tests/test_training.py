@@ -272,7 +272,7 @@ def distill_config(out: Path, **fields: object) -> DistillConfig:
 @pytest.mark.parametrize(
     ("head", "objective"), [("mean", "mean"), ("gaussian", "nll"), ("gaussian", "kl_mse")]
 )
-@pytest.mark.parametrize("short", [None, 16])
+@pytest.mark.parametrize("short", [None, pytest.param(16, marks=pytest.mark.slow)])
 def test_every_objective_brings_the_draft_closer(
     tmp_path: Path, head: str, objective: str, short: int | None
 ) -> None:

@@ -2,13 +2,12 @@
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from toys import quickly
 
 from stride_jax import benchmark, convert, report, tune
 from stride_jax.checkpoints import Checkpoint
@@ -22,13 +21,6 @@ from stride_jax.types import Series
 
 MODEL = TimerXLConfig(patch_len=4, d_model=16, num_heads=2, d_ff=16, dropout=0.0)
 TARGET = Checkpoint(MODEL, init_params(jax.random.key(0), MODEL), 16)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick() -> Iterator[None]:
-    """Small models: compiling is most of the time."""
-    with quickly():
-        yield
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +49,16 @@ def calibrate(monkeypatch: pytest.MonkeyPatch, data: ForecastData) -> Calibrate:
     """`tune.calibrate` with `(seconds, error)` of every method as given, nothing decoded."""
 
     def run(costs: Costs, sampled: bool, budget: float, **fields: object) -> dict[str, object]:
-        def seconds(method: Method, *_: object) -> tuple[float, float]:
-            return costs(method)[0], 9.0
+        def seconds(methods: list[Method], *_: object) -> list[tuple[float, float]]:
+            return [(costs(method)[0], 9.0) for method in methods]
 
         def score(method: Method, *_: object) -> tuple[dict[str, float], None]:
             name, other = ("crps", "mse") if sampled else ("mse", "crps")
-            return {name: costs(method)[1], other: 1e-9, "target_passes": 1.5}, None
+            distance = None if method.name == "autoregressive" else costs(method)[1] / 10
+            scores = {name: costs(method)[1], other: 1e-9, "target_passes": 1.5}
+            return {**scores, "distance": distance}, None
 
-        monkeypatch.setattr(benchmark, "time_decode", seconds)
+        monkeypatch.setattr(benchmark, "time_methods", seconds)
         monkeypatch.setattr(tune, "score", score)
         return tune.calibrate(settings(**fields), data, TARGET, sampled=sampled, budget=budget)
 
@@ -111,6 +105,19 @@ def test_the_fastest_within_the_budget_is_chosen(
     assert found["pays"] == (num_draft > 0)
     within = [row for row in found["rows"] if row["relative_error"] <= budget]
     assert chosen["seconds"] == min(row["seconds"] for row in within)
+
+
+@pytest.mark.parametrize(("share", "num_draft", "tolerance"), [(1.06, 8, 0.05), (0.5, 0, None)])
+def test_the_choice_stays_close_to_the_target(
+    calibrate: Calibrate, share: float, num_draft: int, tolerance: float | None
+) -> None:
+    """A draft in disguise would be chosen: where it beats its target its error is no hindrance."""
+    found = calibrate(point_costs, False, 1.0, budget_distance=share)
+    chosen = found["chosen"]
+    assert (chosen["num_draft"], chosen["tolerance"]) == (num_draft, tolerance)
+    for row in found["rows"]:
+        expected = None if row["rule"] is None else 1 + row["tolerance"]
+        assert row["distance_over_drafts"] == pytest.approx(expected)
 
 
 def test_every_setting_is_measured_once(calibrate: Calibrate) -> None:
@@ -187,6 +194,15 @@ def test_the_choice_becomes_the_evaluation() -> None:
     assert (exact.rules, exact.tolerance) == (("maximal",), 0.3)
     alone = tune.apply(config, {**row, "rule": None, "num_draft": 0, "tolerance": None})
     assert (alone.rules, alone.process, alone.num_draft) == ((), "cached", 1)
+
+
+@pytest.mark.parametrize(("sampled", "rule"), [(False, "maximal"), (True, "mean")])
+def test_a_calibration_of_nothing_is_refused(
+    calibrate: Calibrate, sampled: bool, rule: str
+) -> None:
+    """Speculation would be said not to pay where none was tried."""
+    with pytest.raises(InputError, match="none of the rules"):
+        calibrate(point_costs, sampled, 0.5, rules=(rule,))
 
 
 @pytest.mark.parametrize("budget", [-0.01, float("nan")])

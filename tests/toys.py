@@ -1,6 +1,5 @@
 """Small forecasters and decodes shared by the tests of the decoders."""
 
-import contextlib
 import functools
 from dataclasses import dataclass
 
@@ -189,12 +188,3 @@ def recount(kinds: list[int], num_draft: int) -> tuple[list[int], list[int], int
             accepted[place] += kind == ACCEPTED
         place = place + 1 if kind == ACCEPTED else 0
     return accepted, proposed, rounds
-
-
-@contextlib.contextmanager
-def quickly():
-    """Compiles with few optimisations, where many programs run once: half the time."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax import slots
-from stride_jax.benchmark import environment, median_seconds
+from stride_jax.benchmark import environment, time_in_turns
 from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import LatencyConfig
 from stride_jax.latency import Cell, build, contexts
@@ -53,7 +53,7 @@ def times(layers: int, width: int, batch: int, masked: bool, apart: bool) -> dic
 
     run = jax.jit(jax.vmap(together, in_axes=(None, 0, 0))) if apart else together
     keys = [jax.random.key(n) for n in range(6)]
-    seconds, _ = median_seconds(lambda n: run(keys[n], context, index), 5)
+    ((seconds, _),) = time_in_turns([lambda n: run(keys[n], context, index)], 5)
     _, info = run(keys[0], context, index)
     return {
         "layers": layers,

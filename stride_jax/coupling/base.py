@@ -69,7 +69,7 @@ class Outcome(NamedTuple):
         patch: `[P, C]`, what follows them: recovered, or the bonus if all were accepted.
         emitted: `[K, P, C]`, what is put out where proposals are accepted; None for themselves.
         log_ratio: `[K]`, what was compared, for the trace; None if the rule has no such number.
-        threshold: `[K]`, what it was compared with: accepted where `log_ratio >= threshold`.
+        threshold: `[K]`, what it was compared with.
         overflow: int32, 1 if a bounded loop ran out and the patch is not what it should be.
     """
 

@@ -109,17 +109,19 @@ def block(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
         log_p = jnp.minimum(log_p + step, 0.0)
         return log_p, log_p
 
-    _, log_p = jax.lax.scan(clip, jnp.zeros(()), ratio)  # log p_1 ... log p_K
+    _, log_p = jax.lax.scan(clip, jnp.zeros((), jnp.float32), ratio)  # log p_1 ... log p_K
     mass = residual_mass(log_p[:-1], delta[1:])
     rest = mass - jnp.expm1(log_p[:-1])  # Z + 1 - p
     share = jnp.where(rest > 0, mass / jnp.where(rest > 0, rest, 1.0), 1.0)
     last = places == current.length - 1
-    log_h = jnp.where(last, log_p, jnp.log(jnp.append(share, 0.0)))
+    none = jnp.zeros(1, jnp.float32)
+    log_h = jnp.where(last, log_p, jnp.log(jnp.concatenate([share, none])))
     uniform_key, along_key = jax.random.split(key)
     log_u = log_uniform(uniform_key, len(places))
     kept = (log_u <= log_h) & (places < current.length)
     count = jnp.max(jnp.where(kept, places + 1, 0)).astype(jnp.int32)
-    patch = residual_patch(along_key, current, count, jnp.append(0.0, log_p), delta)
+    before = jnp.concatenate([none, log_p])  # log p_0 ... log p_K
+    patch = residual_patch(along_key, current, count, before, delta)
     return Outcome(count, patch, log_ratio=log_h, threshold=log_u)
 
 

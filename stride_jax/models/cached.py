@@ -75,8 +75,8 @@ def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXL
     """The config under which a trained model is decoded from caches.
 
     With several variables and variable_stride None, positions are pinned to those of the trained
-    context of N patches; past N neighbouring variables' positions would meet, so attention is
-    limited to the last N patches.
+    context of N patches. Past `variable_stride` patches neighbouring variables' positions would
+    meet, so attention is limited to that many unless `max_patches` says otherwise.
 
     Args:
         config: of the trained model.
@@ -92,9 +92,16 @@ def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXL
             "others, so K proposals cannot be verified in one causal pass: use the window "
             "process, or train with covariate_mask 'causal'."
         )
+    stride = pinned(config, context_len, num_vars).variable_stride
+    if num_vars == 1 or not stride:
+        return config
+    return dataclasses.replace(
+        config, variable_stride=stride, max_patches=config.max_patches or stride
+    )
+
+
+def pinned(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXLConfig:
+    """The config with the positions of several variables as they were trained, see `cacheable`."""
     if num_vars == 1 or config.variable_stride is not None:
         return config
-    trained = context_len // config.patch_len
-    return dataclasses.replace(
-        config, variable_stride=trained, max_patches=config.max_patches or trained
-    )
+    return dataclasses.replace(config, variable_stride=context_len // config.patch_len)

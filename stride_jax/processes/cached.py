@@ -20,6 +20,8 @@ from stride_jax.slots import write_slots
 from stride_jax.types import PatchLaw
 
 Norm = Literal["frozen", "causal"] | None
+LARGEST = 1e12
+"""Stds; values further from the mean are cut off before the model sees them."""
 
 
 class CachedModel(Protocol):
@@ -97,7 +99,8 @@ class CachedProcess:
         context_len: steps of the context it sees, or None for all.
         lag: kept patches that are fed at the start of a pass. A target has 1, the patch it has
             just emitted. A draft has 2: after K acceptances its last proposal was never fed to
-            it, and feeding a patch twice writes the same entry again.
+            it, and feeding a patch twice writes the same entry again. So it sees two patches of
+            context at least.
     """
 
     params: Any
@@ -170,14 +173,15 @@ class CachedProcess:
             running = running_moments(shifted, before)
             moments = jax.tree.map(lambda s, n: write_slots(s, n, start + 1, 0), moments, running)
             center, scale = running.mean[:, None], std(running)[:, None]  # [k, 1, C]
-        law, slots = self.model.extend(
-            self.params, memory.prompt, state.slots, (shifted - center) / scale, start
-        )
-        if law.mean.shape != patches.shape:
-            raise InputError(
-                f"extend returned means of shape {law.mean.shape} for {patches.shape[0]} patches; "
-                f"expected [k, P, C] = {patches.shape}."
-            )
+        # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
+        normal = jnp.clip(jnp.nan_to_num((shifted - center) / scale), -LARGEST, LARGEST)
+        law, slots = self.model.extend(self.params, memory.prompt, state.slots, normal, start)
+        for name, value in (("means", law.mean), ("log variances", law.logvar)):
+            if value is not None and value.shape != patches.shape:
+                raise InputError(
+                    f"extend returned {name} of shape {value.shape} for {patches.shape[0]} "
+                    f"patches; expected [k, P, C] = {patches.shape}."
+                )
         mean = jnp.asarray(law.mean, jnp.float32) * scale + center + memory.origin
         logvar = None if law.logvar is None else law.logvar + 2 * jnp.log(scale)
         fed = start + patches.shape[0]

@@ -78,11 +78,12 @@ class WindowProcess:
         law = out if isinstance(out, PatchLaw) else PatchLaw(out)
         law = law._replace(mean=jnp.asarray(law.mean, jnp.float32))  # noise has its precision
         expected = (self.patch_len, window.shape[1])
-        if law.mean.shape != expected:
-            raise InputError(
-                f"predict returned a mean of shape {law.mean.shape} for a window of shape "
-                f"{window.shape}; expected [patch_len, C] = {expected}."
-            )
+        for name, value in (("mean", law.mean), ("log variance", law.logvar)):
+            if value is not None and value.shape != expected:
+                raise InputError(
+                    f"predict returned a {name} of shape {value.shape} for a window of shape "
+                    f"{window.shape}; expected [patch_len, C] = {expected}."
+                )
         return law
 
     def verify(

@@ -1,0 +1,106 @@
+"""The draft without its target: what its forecasts are worth by themselves."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.config import DecodeConfig
+from stride_jax.decoding import (
+    AUTOREGRESSIVE,
+    DecodeInfo,
+    check_inputs,
+    decode_batch,
+    layout,
+    over_lanes,
+    patch_noise,
+    path_keys,
+)
+from stride_jax.drafts import Draft
+from stride_jax.errors import InputError
+
+
+def decode_draft(
+    key: jax.Array,
+    context: jax.Array,
+    *,
+    draft: Draft,
+    sigma: float | jax.Array,
+    config: DecodeConfig,
+    series_index: jax.Array | None = None,
+) -> tuple[jax.Array, DecodeInfo]:
+    """Every proposal of any draft is kept, K at a time.
+
+    Args:
+        key: PRNG key; folded with the series index. A patch has the noise it has in the decoders.
+        context: `[L, C]` or `[B, L, C]`; taken as float32.
+        draft: see `drafts.Draft`.
+        sigma: std of a patch in the units of the context; 0 gives the mean path. Traced.
+        config: horizon, num_draft, num_paths, batch_size, path_chunk, learned_scale.
+        series_index: `[B]` global numbers of the series, default 0..B-1.
+
+    Returns:
+        `(forecast, info)` as `decode_autoregressive`; `info.rounds` counts the proposals' calls,
+        and no target pass.
+
+    Raises:
+        InputError: K = 0; see `decoding.check_inputs`.
+    """
+    if config.num_draft == 0:
+        raise InputError("num_draft must be at least 1 where the draft decodes alone.")
+    check_inputs(context, sigma, series_index, draft.patch_len, sampling=False)
+    context = jnp.asarray(context, jnp.float32)
+    return _decode(key, context, draft, sigma, series_index, config=config)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def _decode(
+    key: jax.Array,
+    context: jax.Array,
+    draft: Draft,
+    sigma: jax.Array,
+    series_index: jax.Array | None,
+    *,
+    config: DecodeConfig,
+) -> tuple[jax.Array, DecodeInfo]:
+    count, scale = layout(config.horizon, draft.patch_len, context.shape[-1], sigma)
+    size = min(config.num_draft, count)
+    rounds = -(-count // size)
+
+    def step(memory: Any, path: Any, number: jax.Array) -> tuple[Any, jax.Array]:
+        key, state = path
+        noise = patch_noise(key, number * size, size, scale.shape)
+        made, state = draft.propose(memory, state, noise, scale, size, learned=config.learned_scale)
+        # `commit` takes K + 1 patches; the last one is not kept.
+        grown = jnp.concatenate([made.patches, made.patches[-1:]])
+        return (key, draft.commit(state, grown, jnp.asarray(size, jnp.int32))), made.patches
+
+    def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
+        lanes = keys.shape
+
+        def first(memory: Any, key: jax.Array) -> Any:
+            return path_keys(key).noise, draft.start(memory, rounds * size)
+
+        start = over_lanes(first, lanes)(memory, keys)
+        body = over_lanes(step, lanes)
+        numbers = jnp.arange(rounds)
+        _, made = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
+        patches = jnp.moveaxis(made, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
+        zero = jnp.zeros(lanes, jnp.int32)
+        info = DecodeInfo(
+            accepted=jnp.zeros((*lanes, 0), jnp.int32),
+            proposed=jnp.zeros((*lanes, 0), jnp.int32),
+            rounds=zero + rounds,
+            target_passes=zero,
+            drafted=zero + rounds * size,
+            overflow=zero,
+            kind=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
+            proposal=jnp.full((*lanes, count, *scale.shape), jnp.nan),
+        )
+        # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
+        return patches.reshape(*lanes, -1, scale.shape[1])[:, :, : config.horizon], info
+
+    return decode_batch(draft.prepare, run, key, context, series_index, config)
