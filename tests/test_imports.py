@@ -44,6 +44,7 @@ LEVELS = {
     "stride_jax.pacing": 3,
     "stride_jax.decoding": 4,
     "stride_jax.autoregressive": 4,
+    "stride_jax.draft_alone": 4,
     "stride_jax.bookkeeping": 4,
     "stride_jax.speculative": 4,
     "stride_jax.training": 4,
@@ -73,6 +74,7 @@ The package itself only offers names of the modules, and imports them when they 
 MODEL_FREE = (
     "stride_jax.decoding",
     "stride_jax.autoregressive",
+    "stride_jax.draft_alone",
     "stride_jax.speculative",
     "stride_jax.processes",
     "stride_jax.processes.base",
