@@ -1,7 +1,7 @@
 """A draft with a learned variance: proposing with the target's sigma, and with its own.
 
-`python evaluate.py --config beijing_gaussian_rules` (a few minutes on 2 CPU cores), and the same with
-`--learned_scale True --rules residual`, after `python distill.py --config beijing_gaussian`.
+`python evaluate.py --config beijing_gaussian_rules` (a few minutes on 2 CPU cores), and the same
+with `--learned_scale True --rules residual`, after `python distill.py --config beijing_gaussian`.
 """
 
 from stride_jax.config import DataConfig

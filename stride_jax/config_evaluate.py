@@ -159,7 +159,7 @@ class LatencyConfig:
     measured_num_draft: int = 3
     sigma: float = 1.0
     repeats: int = 5
-    max_seconds: float = 3.0
+    max_seconds: float = 1.0
     gflops: float = 100.0
     seed: int = 0
     out: str = "results/latency"

@@ -25,7 +25,7 @@ class Picture(NamedTuple):
         context: `[L]`, or its end.
         truth: `[H]`.
         target: `[H]`, the target's mean path.
-        draft: `[H]`, the draft's mean path; None where it has no process of its own.
+        draft: `[H]`, the draft's mean path.
         speculative: `[H]`, one speculative sample path.
         proposal: `[N, P]`, see `DecodeInfo`.
         kind: `[N]`, see `DecodeInfo`.
@@ -37,7 +37,7 @@ class Picture(NamedTuple):
     context: np.ndarray
     truth: np.ndarray
     target: np.ndarray
-    draft: np.ndarray | None
+    draft: np.ndarray
     speculative: np.ndarray
     proposal: np.ndarray
     kind: np.ndarray
@@ -72,14 +72,12 @@ def save_forecast(path: Path, picture: Picture) -> None:
         axes.axvline(-0.5, color="0.6", linewidth=0.8)
         axes.set_ylabel(picture.unit)
     above.plot(_steps(picture), picture.target, color="tab:blue", label="target alone (mean)")
-    if picture.draft is not None:
-        steps, dashed = _steps(picture), {"color": "tab:orange", "linestyle": "--"}
-        above.plot(steps, picture.draft, label="draft (mean)", **dashed)
+    steps, dashed = _steps(picture), {"color": "tab:orange", "linestyle": "--"}
+    above.plot(steps, picture.draft, label="draft (mean)", **dashed)
     above.set_title(picture.title)
     _draw_patches(below, picture)
     below.set_title(
-        "one speculative sample path: it follows the target's law, noise included; shades say "
-        "where each patch comes from",
+        "one speculative path, its noise included; shades say where each patch comes from",
         fontsize=10,
     )
     below.set_xlabel("steps after the end of the context")

@@ -118,10 +118,9 @@ def save_picture(
     if not speculating:
         return None
     spoken = next((m for m in speculating if m.sampled), speculating[0])
-    own = [m for m in methods if m.name == "draft" and m.draft == spoken.draft]
-    draft = next((m for m in own if not m.sampled), None)
+    draft = next(m for m in methods if m.name == "draft" and m.draft == spoken.draft)
     target_path, _ = methods[0].decode(key, context, middle, None, False)
-    draft_path = None if draft is None else draft.decode(key, context, middle, None, False)[0]
+    draft_path, _ = draft.decode(key, context, middle, None, False)
     path, info = spoken.decode(key, context, middle, None, True)
     one = jax.tree.map(lambda x: np.asarray(x)[0], info.trace)
     trace.save_csv(out / "trace.csv", one)
@@ -135,7 +134,7 @@ def save_picture(
         context=units(context)[-2 * horizon :],
         truth=units(series[:, -horizon:]),
         target=units(target_path),
-        draft=None if draft_path is None else units(draft_path),
+        draft=units(draft_path),
         speculative=units(path),
         proposal=units(info.proposal),
         kind=np.asarray(info.kind)[0],

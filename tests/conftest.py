@@ -1,6 +1,9 @@
 """Settings of the whole suite: rank promotion raises, programs compile quickly."""
 
+import os
 from collections.abc import Iterator
+
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # workers share an accelerator
 
 import jax
 import pytest

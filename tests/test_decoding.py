@@ -84,7 +84,7 @@ def test_a_series_does_not_depend_on_its_batch(key, decode):
     assert_same(decode(key, BATCH, series_index=jnp.arange(5)), whole)
 
 
-@pytest.mark.parametrize("model", ["window", "cached"])
+@pytest.mark.parametrize("model", [pytest.param("window", marks=pytest.mark.slow), "cached"])
 @DECODERS
 def test_chunks_do_not_change_a_forecast(key, decode, model):
     """Bounding the memory would change the results, or shuffle series and paths."""

@@ -16,7 +16,7 @@ from stride_jax.coupling import RULES
     [
         ("maximal", "window", "two, joint"),
         ("block", "cached", "one"),
-        ("residual", "cached", "two, separate"),
+        ("residual", "cached", "one"),
     ],
 )
 def test_exact_rules_follow_the_target_s_law(rule: str, kind: str, shape: str) -> None:

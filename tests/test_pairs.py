@@ -232,9 +232,9 @@ DRAFTS: dict[str, str | Checkpoint] = {
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("last-value", "window"),
-        ("seasonal", "cached"),
-        ("nearest", "window"),
+        pytest.param("last-value", "window", marks=pytest.mark.slow),
+        pytest.param("seasonal", "cached", marks=pytest.mark.slow),
+        pytest.param("nearest", "window", marks=pytest.mark.slow),
         ("layers", "cached"),
         ("model", "window"),
         ("patches", "cached"),

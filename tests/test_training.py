@@ -143,7 +143,8 @@ training.train(config, series_of())
 def run_training(out: Path, resume: bool) -> subprocess.Popen[bytes]:
     """The three-epoch run in a process of its own."""
     code = KILLED.format(tests=str(Path(__file__).parent), out=str(out), resume=resume)
-    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=os.environ)
+    env = {**os.environ, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}  # as in conftest, to the bit
+    return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=env)
 
 
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
