@@ -1,7 +1,7 @@
 """Latency of both processes by size, batch and K, with new models.
 
-`python evaluate.py --config latency` (about 15 minutes on 2 CPU cores; cells that would take
-longer than 3 seconds a decode are left out and listed).
+`python evaluate.py --config latency` (about half an hour on 2 CPU cores, most of it compilation;
+decodes that would take longer than a second are left out and listed).
 """
 
 from stride_jax.config_evaluate import LatencyConfig

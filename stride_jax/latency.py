@@ -150,18 +150,16 @@ def cell_rows(config: LatencyConfig, cell: Cell) -> Iterator[dict[str, Any]]:
         measured = (config.measured_num_draft, "maximal")
         plans: list[Plan] = [(0, "maximal"), *(p for p in [*forced, measured] if p[0] < patches)]
         decoders = [_decoder(config, pair, context, patches, plan) for plan in plans]
-        apart = [
-            functools.partial(model_calls(pair, context, k, patches + k), -(-patches // (k + 1)))
-            for k, rule in plans
-            if rule is accept_all and patches == max(config.patches)
-        ]
+        longest = max((k for k, rule in plans if rule is accept_all), default=0)
+        apart: list[Callable[[int], Any]] = []
+        if longest and patches == max(config.patches):
+            calls = model_calls(pair, context, longest, patches + longest)
+            apart = [functools.partial(calls, -(-patches // (longest + 1)))]
         times = time_in_turns([*decoders, *apart], config.repeats)
-        base = times[0][0]
-        sums = iter(times[len(plans) :])
         for plan, decode, took in zip(plans, decoders, times, strict=False):
-            row = _row(cell, patches, plan, decode(0)[1], took, base)
-            if apart and plan[1] is accept_all:
-                row["over_calls"] = took[0] / next(sums)[0]
+            row = _row(cell, patches, plan, decode(0)[1], took, times[0][0])
+            if apart and plan == (longest, accept_all):
+                row["over_calls"] = took[0] / times[-1][0]
             yield row
 
 
@@ -224,7 +222,8 @@ def measure(
     """All rows, with the hardware, versions and config; speedups are over the same process.
 
     `over_fastest` compares with the faster autoregressive decode of the two processes;
-    `over_calls` is the whole decode over its model calls made one by one, see `model_calls`.
+    `over_calls`, of the largest K and the most patches, is the whole decode over its model calls
+    made one by one, see `model_calls`.
     """
     rows: list[dict[str, Any]] = []
     machine = environment()

@@ -175,7 +175,7 @@ def latency_table(results: dict[str, Any]) -> str:
         "largest of them over the faster process's autoregressive decode, and over the window "
         "process's; measured: speedup and acceptance under `maximal` with K = "
         f"{config['measured_num_draft']} and sigma {config['sigma']}, weights untrained; over "
-        "calls: the largest of decode time over the sum of its model calls timed alone.",
+        "calls: decode time over that of the same model calls made one by one.",
         "",
     ]
     header = [*names, "autoregressive ms", *forced, "best", "over window", "measured", "over calls"]
