@@ -8,7 +8,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:
-    """A week ahead, each variable a series of its own, a window about every 29 hours."""
+    """A week ahead, each variable a series of its own, a window every 29 hours."""
     return EvaluateConfig(
         data=DataConfig(source="beijing_weather", context_len=504, variables="separate"),
         target="beijing_target.safetensors",

@@ -154,7 +154,7 @@ class LatencyConfig:
     num_vars: tuple[int, ...] = (1, 7)
     batches: tuple[int, ...] = (1, 8, 64)
     patches: tuple[int, ...] = (4, 8, 35)
-    num_drafts: tuple[int, ...] = (1, 2, 4, 8)
+    num_drafts: tuple[int, ...] = (1, 4, 8)
     processes: tuple[Literal["window", "cached"], ...] = ("cached", "window")
     measured_num_draft: int = 3
     sigma: float = 1.0
