@@ -1,6 +1,6 @@
 """The first command: the embedded series and the pair shipped with the package.
 
-`python evaluate.py` (about three minutes on 2 CPU cores).
+`python evaluate.py` (three and a half minutes on 2 CPU cores, most of them compilation).
 """
 
 from stride_jax.config import DataConfig
