@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stride_jax import cli, latency, report, tables
-from stride_jax.benchmark import evaluate, make_pairs
+from stride_jax.benchmark import evaluate
 from stride_jax.config_evaluate import EvaluateConfig, LatencyConfig
 from stride_jax.convert import find_model
 from stride_jax.data.splits import load_data
+from stride_jax.methods import make_pairs
 
 CONFIGS = Path(__file__).parent / "configs"
 

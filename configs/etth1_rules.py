@@ -1,4 +1,6 @@
-"""ETTh1, context 672, horizon 720: every rule on the trained pair.
+"""ETTh1, context 672, horizon 720: the rules on the trained pair.
+
+`shared_noise` has a tolerance of its own: `--rules shared_noise --tolerance .075`.
 
 `python evaluate.py --config etth1_rules` (about 15 minutes on 2 CPU cores), after
 etth1_672_target, etth1_672_pretrain and etth1_672_draft.

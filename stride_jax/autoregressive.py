@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,7 +20,7 @@ from stride_jax.decoding import (
     patch_noise,
     path_keys,
 )
-from stride_jax.drafts import law_sigma
+from stride_jax.drafts import Draft, law_sigma
 from stride_jax.processes import Process
 
 Path = tuple[jax.Array, Any]
@@ -71,37 +72,77 @@ def _decode(
 ) -> tuple[jax.Array, DecodeInfo]:
     count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
 
-    def step(memory: Any, path: Path, number: jax.Array) -> tuple[Path, jax.Array]:
-        key, state = path
-        laws, state = target.verify(memory, state, jnp.zeros((0, *scale.shape), jnp.float32))
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        laws, state = target.verify(memory, state, noise[:0])  # no proposals
         law = jax.tree.map(lambda x: x[0], laws)
-        noise = patch_noise(key, number, 1, scale.shape)[0]
-        patch = law.mean + law_sigma(law, scale, config.learned_scale) * noise
+        patch = law.mean + law_sigma(law, scale, config.learned_scale) * noise[0]
         state = target.commit(state, patch[None], jnp.ones((), jnp.int32))
-        return (key, state), patch
+        return patch[None], state
+
+    return unroll(key, context, target, step, 1, count, scale, series_index, config)
+
+
+Step = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
+"""`(memory, state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
+
+
+def unroll(
+    key: jax.Array,
+    context: jax.Array,
+    source: Process | Draft,
+    step: Step,
+    size: int,
+    count: int,
+    scale: jax.Array,
+    series_index: jax.Array | None,
+    config: DecodeConfig,
+) -> tuple[jax.Array, DecodeInfo]:
+    """Takes `size` patches at a time from a process or a draft, until there are N; all are kept.
+
+    Args:
+        key: see `decoding.decode_batch`.
+        context: `[L, C]` or `[B, L, C]`.
+        source: prepares contexts and starts paths.
+        step: makes the next patches of a path and keeps them.
+        size: K, patches a step.
+        count: N.
+        scale: `[P, C]`, for the shape of a patch.
+        series_index: see `decoding.decode_batch`.
+        config: horizon and chunks.
+
+    Returns:
+        `(forecast, info)`; one target pass a step.
+    """
+    rounds = -(-count // size)
+
+    def play(memory: Any, path: Path, number: jax.Array) -> tuple[Path, jax.Array]:
+        key, state = path
+        noise = patch_noise(key, number * size, size, scale.shape)
+        patches, state = step(memory, state, noise)
+        return (key, state), patches
 
     def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         lanes = keys.shape
 
         def first(memory: Any, key: jax.Array) -> Path:
-            return path_keys(key).noise, target.start(memory, count)
+            return path_keys(key).noise, source.start(memory, rounds * size)
 
         start = over_lanes(first, lanes)(memory, keys)
-        body = over_lanes(step, lanes)
-        numbers = jnp.arange(count)
-        _, patches = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
-        patches = jnp.moveaxis(patches, 0, 2)  # [N, B, S, P, C] -> [B, S, N, P, C]
+        body = over_lanes(play, lanes)
+        numbers = jnp.arange(rounds)
+        _, made = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
+        patches = jnp.moveaxis(made, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
         info = DecodeInfo(
             accepted=jnp.zeros((*lanes, 0), jnp.int32),
             proposed=jnp.zeros((*lanes, 0), jnp.int32),
-            rounds=jnp.full(lanes, count, jnp.int32),
-            target_passes=jnp.full(lanes, count, jnp.int32),
+            rounds=jnp.full(lanes, rounds, jnp.int32),
+            target_passes=jnp.full(lanes, rounds, jnp.int32),
             drafted=jnp.zeros(lanes, jnp.int32),
             overflow=jnp.zeros(lanes, jnp.int32),
             kind=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
             proposal=jnp.full((*lanes, count, *scale.shape), jnp.nan),
         )
-        # [B, S, N, P, C] -> [B, S, N * P, C]
+        # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
         return patches.reshape(*lanes, -1, scale.shape[1])[:, :, : config.horizon], info
 
-    return decode_batch(target.prepare, run, key, context, series_index, config)
+    return decode_batch(source.prepare, run, key, context, series_index, config)

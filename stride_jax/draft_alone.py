@@ -8,17 +8,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from stride_jax.autoregressive import unroll
 from stride_jax.config import DecodeConfig
-from stride_jax.decoding import (
-    AUTOREGRESSIVE,
-    DecodeInfo,
-    check_inputs,
-    decode_batch,
-    layout,
-    over_lanes,
-    patch_noise,
-    path_keys,
-)
+from stride_jax.decoding import DecodeInfo, check_inputs, layout
 from stride_jax.drafts import Draft
 from stride_jax.errors import InputError
 
@@ -68,39 +60,13 @@ def _decode(
 ) -> tuple[jax.Array, DecodeInfo]:
     count, scale = layout(config.horizon, draft.patch_len, context.shape[-1], sigma)
     size = min(config.num_draft, count)
-    rounds = -(-count // size)
 
-    def step(memory: Any, path: Any, number: jax.Array) -> tuple[Any, jax.Array]:
-        key, state = path
-        noise = patch_noise(key, number * size, size, scale.shape)
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
         made, state = draft.propose(memory, state, noise, scale, size, learned=config.learned_scale)
         # `commit` takes K + 1 patches; the last one is not kept.
         grown = jnp.concatenate([made.patches, made.patches[-1:]])
-        return (key, draft.commit(state, grown, jnp.asarray(size, jnp.int32))), made.patches
+        return made.patches, draft.commit(state, grown, jnp.asarray(size, jnp.int32))
 
-    def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
-        lanes = keys.shape
-
-        def first(memory: Any, key: jax.Array) -> Any:
-            return path_keys(key).noise, draft.start(memory, rounds * size)
-
-        start = over_lanes(first, lanes)(memory, keys)
-        body = over_lanes(step, lanes)
-        numbers = jnp.arange(rounds)
-        _, made = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
-        patches = jnp.moveaxis(made, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
-        zero = jnp.zeros(lanes, jnp.int32)
-        info = DecodeInfo(
-            accepted=jnp.zeros((*lanes, 0), jnp.int32),
-            proposed=jnp.zeros((*lanes, 0), jnp.int32),
-            rounds=zero + rounds,
-            target_passes=zero,
-            drafted=zero + rounds * size,
-            overflow=zero,
-            kind=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
-            proposal=jnp.full((*lanes, count, *scale.shape), jnp.nan),
-        )
-        # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
-        return patches.reshape(*lanes, -1, scale.shape[1])[:, :, : config.horizon], info
-
-    return decode_batch(draft.prepare, run, key, context, series_index, config)
+    forecast, info = unroll(key, context, draft, step, size, count, scale, series_index, config)
+    nothing = jnp.zeros_like(info.target_passes)
+    return forecast, info._replace(target_passes=nothing, drafted=info.rounds * size)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,12 +31,12 @@ from stride_jax.analytic import (
     make_problem,
     processes,
 )
-from stride_jax.benchmark import environment
 from stride_jax.config import DecodeConfig
 from stride_jax.coupling import RULES, Decide, Outcome, Round, Rule, RuleParams, find_rule
 from stride_jax.coupling.base import log_ratios, log_uniform, num_leading, target_draw
 from stride_jax.coupling.exact import full_log_ratio, residual_patch
 from stride_jax.pairs import ProcessKind
+from stride_jax.report import write_rows
 from stride_jax.speculative import decode_speculative
 
 PASS_ABOVE = 1e-3
@@ -245,9 +244,7 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{row['rule']:42}{row['process']:8}{row['variables']:15}"
         print(f"{where}{cells}  {row['as_expected']}")
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"rows": rows, "num_series": args.num_series, **environment()}
-        args.out.write_text(json.dumps(content, indent=1) + "\n")
+        write_rows(args.out, rows, num_series=args.num_series)
     return 0 if all(row["as_expected"] for row in rows) else 1
 
 

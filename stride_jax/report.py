@@ -25,6 +25,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError, nearest
+from stride_jax.methods import make_methods, make_pairs, process_kind
 from stride_jax.plots import Picture, save_forecast, save_trace
 from stride_jax.tables import make_table, plain_table
 
@@ -40,6 +41,13 @@ def write_results(out: Path, results: dict[str, Any]) -> None:
         writer = csv.DictWriter(file, list(names))
         writer.writeheader()
         writer.writerows(results["rows"])
+
+
+def write_rows(path: Path, rows: list[dict[str, Any]], **more: Any) -> None:
+    """Writes rows to a JSON file, with the hardware and versions they were measured on."""
+    make_directory(path.parent)
+    content = {"rows": rows, **more, **benchmark.environment()}
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def calibrated(
@@ -103,8 +111,8 @@ def save_picture(
         InputError: `config.plot_variable` is not in the data.
     """
     name = plotted(config, data)
-    pairs = benchmark.make_pairs(config, target, len(data.names))
-    kind = benchmark.process_kind(config, target)
+    pairs = make_pairs(config, target, len(data.names))
+    kind = process_kind(config, target)
     variable = data.names.index(name)
     horizon = max(config.horizons)
     windows = benchmark.test_windows(config, data, horizon)
@@ -113,7 +121,7 @@ def save_picture(
     middle = jnp.asarray([windows.num_starts * skipped + windows.num_starts // 2])
     series = windows.gather(values, middle)
     context, key = series[:, :-horizon], jax.random.key(config.seed)
-    methods = benchmark.methods(pairs, None, kind, config, horizon, sigma)
+    methods = make_methods(pairs, None, kind, config, horizon, sigma)
     speculating = [m for m in methods if m.name == "speculative"]
     if not speculating:
         return None

@@ -268,7 +268,9 @@ def decode_round(
     if outcome.emitted is not None:
         shown = jnp.where(kept, jnp.concatenate([outcome.emitted, outcome.patch[None]]), grown)
     active = emitted > 0
-    chances = None if made.logvar is None else own_chances(made.logvar, model.sigma)
+    chances = None
+    if config.pacing == "gain" and made.logvar is not None:
+        chances = own_chances(made.logvar, model.sigma)
     pace = next_pace(
         config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft, chances
     )

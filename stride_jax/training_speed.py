@@ -18,12 +18,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from stride_jax.benchmark import environment
 from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import prepare
 from stride_jax.data.windows import epoch_order
 from stride_jax.models.timer_xl import init_params
+from stride_jax.report import write_rows
 from stride_jax.training import Trainer, next_patch_task
 from stride_jax.types import Series
 
@@ -92,8 +92,7 @@ def main(argv: list[str] | None = None) -> int:
         row = measure(config, args.num_steps)
     print(json.dumps(row, indent=1))
     if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps({"rows": [row], **environment()}, indent=1) + "\n")
+        write_rows(args.out, [row])
     return 0
 
 

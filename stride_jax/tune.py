@@ -16,6 +16,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RULES, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
+from stride_jax.methods import check_draft, make_methods, make_pairs
 from stride_jax.pairs import Pair, ProcessKind
 from stride_jax.scoring import Method, Scores, score
 
@@ -81,11 +82,11 @@ def calibrate(
     if not budget >= 0:
         raise InputError(f"budget must be at least 0, got {budget}.")
     held_out = data._replace(splits=data.splits._replace(test=data.splits.validation))
-    bench = _Bench(config, held_out, sampled, progress)
+    bench = _Bench(config, held_out, sampled)
     rows, sigmas = [], {}
     for kind in kinds(target, config):
-        chosen = dataclasses.replace(config, process=kind)
-        pairs = benchmark.make_pairs(chosen, target, len(data.names))
+        chosen = dataclasses.replace(config, process=kind, other_drafts=())
+        pairs = make_pairs(chosen, target, len(data.names))
         sigma = benchmark.sigma_of(config, data, pairs[config.draft].target)
         sigmas[kind] = np.asarray(sigma).tolist()
         size = 1 if config.data.variables == "separate" else len(data.names)
@@ -95,19 +96,16 @@ def calibrate(
             what = "sample paths" if sampled else "mean paths (such as mean)"
             raise InputError(f"none of the rules {list(config.rules)} makes {what}; add one.")
         settings = [dataclasses.replace(chosen, rules=()), *settings]
-        made = [
-            [
-                m
-                for m in benchmark.methods(pairs, None, kind, s, bench.horizon, sigma)
-                if sampled == m.sampled
-            ]
-            for s in settings
-        ]
-        progress(f"{kind}: timing {len(settings)} settings")
-        picked = [_picked(methods) for methods in made]
+        made = [make_methods(pairs, None, kind, s, bench.horizon, sigma) for s in settings]
+        wanted = [[m for m in methods if m.sampled == sampled] for methods in made]
+        alone, draft = wanted[0]
+        picked = [alone, *(speculative for _, _, speculative in wanted[1:])]
+        progress(f"{kind}: timing {len(picked)} settings")
         times = benchmark.time_methods(picked, bench.key, bench.context, config.repeats)
-        for methods, setting, (seconds, _) in zip(made, settings, times, strict=True):
-            rows.append(bench.row(methods, setting, seconds))
+        own = bench.own(alone, draft)
+        for method, setting, (seconds, _) in zip(picked, settings, times, strict=True):
+            progress(f"{kind} {method.rule or 'target alone'} K = {method.num_draft or 0}")
+            rows.append(bench.row(method, setting.tolerance, seconds, own))
     least = min(row["error"] for row in rows if row["num_draft"] == 0)
     for row in rows:
         row["relative_error"] = row["error"] / least - 1
@@ -117,76 +115,52 @@ def calibrate(
 
 
 class _Own(NamedTuple):
-    """What the settings of a process are compared with."""
+    """The target alone under one process, which its settings are compared with."""
 
-    error: float
+    scores: Scores
     forecasts: np.ndarray
     draft_distance: float | None
 
 
 class _Bench:
-    """Times and scores settings on one set of windows."""
+    """One set of windows, to time and score methods on."""
 
-    def __init__(
-        self,
-        config: EvaluateConfig,
-        data: ForecastData,
-        sampled: bool,
-        progress: Callable[[str], object],
-    ) -> None:
-        self.config, self.sampled, self.progress = config, sampled, progress
+    def __init__(self, config: EvaluateConfig, data: ForecastData, sampled: bool) -> None:
+        self.config, self.error = config, "crps" if sampled else "mse"
         self.horizon, self.values = max(config.horizons), jnp.asarray(data.values)
         self.windows = benchmark.test_windows(config, data, self.horizon)
         self.context = benchmark.timing_context(config, self.values, self.windows, self.horizon)
         self.key = jax.random.key(config.seed)
-        self.own: dict[str, _Own] = {}  # by process
 
     def score(self, method: Method, reference: np.ndarray | None) -> tuple[Scores, np.ndarray]:
         return score(
             method, self.key, self.values, self.windows, self.horizon, self.config, reference
         )
 
-    def row(self, methods: list[Method], setting: EvaluateConfig, seconds: float) -> dict[str, Any]:
-        """The row of the method that `_picked` takes."""
-        method = _picked(methods)
-        exact = method.rule is not None and RULES[method.rule].exact
-        self.progress(
-            f"{setting.process} {method.rule or 'target alone'} K = {method.num_draft or 0}"
-        )
+    def own(self, alone: Method, draft: Method) -> _Own:
+        scores, forecasts = self.score(alone, None)
+        return _Own(scores, forecasts, self.score(draft, forecasts)[0]["distance"])
+
+    def row(self, method: Method, tolerance: float, seconds: float, own: _Own) -> dict[str, Any]:
+        """The row of a setting; an exact rule is not scored, its error is the target's own."""
         scores: Scores = {}
         if method.rule is None:
-            scores, self.own[setting.process] = self._alone(methods, setting)
-        own = self.own[setting.process]
-        if method.rule is not None and not exact:
+            scores = own.scores
+        elif not RULES[method.rule].exact:
             scores, _ = self.score(method, own.forecasts)
-        error, share = own.error, None
-        if scores:
-            error = scores["crps" if self.sampled else "mse"] or 0.0
-        distance = scores.get("distance")
+        distance, share = scores.get("distance"), None
         if distance is not None and own.draft_distance:
             share = distance / own.draft_distance
         return {
-            "process": setting.process,
+            "process": method.process,
             "rule": method.rule,
             "num_draft": method.num_draft or 0,
-            "tolerance": setting.tolerance if method.rule in ("mean", "shared_noise") else None,
-            "error": error,
+            "tolerance": tolerance if method.rule in ("mean", "shared_noise") else None,
+            "error": (scores or own.scores)[self.error],
             "distance_over_drafts": share,
             "target_passes": scores.get("target_passes"),
             "seconds": seconds,
         }
-
-    def _alone(self, methods: list[Method], setting: EvaluateConfig) -> tuple[Scores, _Own]:
-        """Scores of the target alone, and what the others are compared with."""
-        scores, forecasts = self.score(methods[0], None)
-        drafts = [m for m in methods if m.name == "draft" and m.draft == setting.draft]
-        distance = self.score(drafts[0], forecasts)[0]["distance"] if drafts else None
-        return scores, _Own(scores["crps" if self.sampled else "mse"] or 0.0, forecasts, distance)
-
-
-def _picked(methods: list[Method]) -> Method:
-    """The speculative one among the methods of a setting, else the target alone."""
-    return next((m for m in methods if m.name == "speculative"), methods[0])
 
 
 def _close(row: dict[str, Any], config: EvaluateConfig) -> bool:
@@ -198,7 +172,7 @@ def _close(row: dict[str, Any], config: EvaluateConfig) -> bool:
 def _proposes(pair: Pair, config: EvaluateConfig, num_vars: int, num_draft: int) -> bool:
     """Whether the draft can propose K patches at once."""
     try:
-        benchmark.check_draft(pair, config.data.context_len, num_vars, num_draft)
+        check_draft(pair, config.data.context_len, num_vars, num_draft)
     except InputError:
         return False
     return True

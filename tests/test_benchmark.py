@@ -19,6 +19,7 @@ from stride_jax.config_json import from_dict
 from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.data.windows import make_windows
 from stride_jax.errors import InputError
+from stride_jax.methods import make_methods, make_pairs, process_kind
 from stride_jax.models.timer_xl import init_params
 from stride_jax.pairs import Pair, make_pair
 from stride_jax.processes import Process
@@ -82,7 +83,7 @@ def methods(
     pair: Pair, config: EvaluateConfig, other: object = None, sigma: float = 0.5
 ) -> list[scoring.Method]:
     """The rows to be of one pair."""
-    return benchmark.methods({config.draft: pair}, other, "window", config, 20, sigma)
+    return make_methods({config.draft: pair}, other, "window", config, 20, sigma)
 
 
 def roll(process: Process, contexts: list[np.ndarray], context_len: int) -> np.ndarray:
@@ -209,8 +210,8 @@ def test_rows_hold_every_field_and_every_method(results: Rows, draft_path: str) 
 def test_every_draft_has_its_own_rows(draft_path: str) -> None:
     """A second draft asked for would be missing, or scored under the first one's name."""
     config = settings(draft="seasonal:8", other_drafts=(draft_path, "last-value"))
-    pairs = benchmark.make_pairs(config, TARGET, 2)
-    rows = benchmark.methods(pairs, None, "window", config, 20, 0.5)
+    pairs = make_pairs(config, TARGET, 2)
+    rows = make_methods(pairs, None, "window", config, 20, 0.5)
     found = [(row.draft, row.rule) for row in rows if row.name == "speculative"]
     names = ("seasonal:8", draft_path, "last-value")
     assert found == [(name, rule) for rule in ("maximal", "resample") for name in names]
@@ -301,11 +302,11 @@ def test_a_season_longer_than_the_context_is_refused(data: ForecastData) -> None
 def test_auto_takes_the_process_that_a_model_was_trained_for() -> None:
     """A causal model would be decoded window by window, which it never saw in training."""
     causal = TARGET._replace(model=dataclasses.replace(MODEL, instance_norm="causal"))
-    assert benchmark.process_kind(settings(), causal) == "cached"
-    assert benchmark.process_kind(settings(), TARGET) == "window"
-    assert benchmark.process_kind(settings(process="window"), causal) == "window"
-    assert benchmark.process_kind(settings(process="cached"), TARGET) == "cached"
-    pairs = benchmark.make_pairs(settings(), causal, 2)
+    assert process_kind(settings(), causal) == "cached"
+    assert process_kind(settings(), TARGET) == "window"
+    assert process_kind(settings(process="window"), causal) == "window"
+    assert process_kind(settings(process="cached"), TARGET) == "cached"
+    pairs = make_pairs(settings(), causal, 2)
     assert pairs["last-value"].target.norm == "causal"
 
 

@@ -54,6 +54,7 @@ LEVELS = {
     "stride_jax.pairs": 5,
     "stride_jax.calibrate": 5,
     "stride_jax.scoring": 6,
+    "stride_jax.methods": 6,
     "stride_jax.benchmark": 6,
     "stride_jax.trace": 6,
     "stride_jax.tune": 6,

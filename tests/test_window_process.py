@@ -229,7 +229,7 @@ def test_parameters_in_a_partial_are_traced():
 def test_wrong_shape_of_the_prediction(shape):
     """A forecaster of another patch length would be broadcast silently."""
     process = window_process(lambda w: jnp.zeros(shape), 2)
-    pattern = rf"\({', '.join(map(str, shape))},?\).*\(6, 2\).*\(2, 2\)"
+    pattern = rf"\(6, 2\).*\({', '.join(map(str, shape))},?\).*\(2, 2\)"
     with pytest.raises(InputError, match=pattern):
         process.law(jnp.asarray(steps(6, 2)))
     with pytest.raises(InputError, match=pattern):

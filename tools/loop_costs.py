@@ -7,7 +7,6 @@ scatters. New models, cached process, rule `maximal`, acceptance as it falls.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax import slots
-from stride_jax.benchmark import environment, time_in_turns
+from stride_jax.benchmark import time_in_turns
 from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import LatencyConfig
 from stride_jax.latency import Cell, build, contexts
 from stride_jax.models import attention
 from stride_jax.processes import cached
+from stride_jax.report import write_rows
 from stride_jax.speculative import decode_speculative
 
 SIZES = ((1, 1024), (8, 256))
@@ -78,7 +78,7 @@ def main() -> None:
             for masked, apart in ((False, False), (False, True), (True, False)):
                 rows.append(times(layers, width, batch, masked, apart))
                 print(rows[-1], flush=True)
-    args.out.write_text(json.dumps({"rows": rows, **environment()}, indent=1) + "\n")
+    write_rows(args.out, rows)
 
 
 if __name__ == "__main__":

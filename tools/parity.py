@@ -17,11 +17,11 @@ import jax
 import numpy as np
 
 from stride_jax.autoregressive import decode_autoregressive
-from stride_jax.benchmark import environment
 from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.convert import load_pytorch
 from stride_jax.models import TimerXL, make_predict
 from stride_jax.processes import window_process
+from stride_jax.report import write_rows
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
@@ -78,7 +78,7 @@ def main() -> None:
     for row in rows:
         print(f"{row['case']:26} outputs {row['outputs']:.2e}  rolled {row['rolled']:.2e}")
     if args.out:
-        args.out.write_text(json.dumps({"rows": rows, **environment()}, indent=1) + "\n")
+        write_rows(args.out, rows)
 
 
 if __name__ == "__main__":

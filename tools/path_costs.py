@@ -7,7 +7,6 @@ what the compiled program allocates besides its inputs and outputs.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import DecodeConfig, find_model, make_pair
-from stride_jax.benchmark import environment, time_in_turns
+from stride_jax.benchmark import time_in_turns
 from stride_jax.data import embedded_series
+from stride_jax.report import write_rows
 from stride_jax.speculative import decode_speculative
 
 COUNTS = (1, 10, 100, 1000)
@@ -64,7 +64,7 @@ def main() -> None:
         for how in [*ways, "paths in chunks of 100"] if count > 100 else ways:
             rows.append(row(pair, context, count, how))
             print(rows[-1], flush=True)
-    args.out.write_text(json.dumps({"rows": rows, **environment()}, indent=1) + "\n")
+    write_rows(args.out, rows)
 
 
 if __name__ == "__main__":

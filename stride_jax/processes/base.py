@@ -6,7 +6,24 @@ from typing import Any, Protocol
 
 import jax
 
+from stride_jax.errors import InputError
 from stride_jax.types import PatchLaw
+
+
+def check_law(law: PatchLaw, expected: tuple[int, ...], layout: str, said: str) -> None:
+    """Raises InputError unless mean and log variance have the shape of the patches they are of.
+
+    Args:
+        law: what a forecaster returned.
+        expected: shape of what was asked for.
+        layout: the same in letters.
+        said: which call it was.
+    """
+    for name, value in (("mean", law.mean), ("log variance", law.logvar)):
+        if value is not None and value.shape != expected:
+            raise InputError(
+                f"{said} returned a {name} of shape {value.shape}; expected {layout} = {expected}."
+            )
 
 
 class Process(Protocol):

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from stride_jax.errors import InputError
 from stride_jax.normalization import Moments, running_moments, std, window_stats
+from stride_jax.processes.base import check_law
 from stride_jax.slots import write_slots
 from stride_jax.types import PatchLaw
 
@@ -176,12 +177,7 @@ class CachedProcess:
         # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
         normal = jnp.clip(jnp.nan_to_num((shifted - center) / scale), -LARGEST, LARGEST)
         law, slots = self.model.extend(self.params, memory.prompt, state.slots, normal, start)
-        for name, value in (("means", law.mean), ("log variances", law.logvar)):
-            if value is not None and value.shape != patches.shape:
-                raise InputError(
-                    f"extend returned {name} of shape {value.shape} for {patches.shape[0]} "
-                    f"patches; expected [k, P, C] = {patches.shape}."
-                )
+        check_law(law, patches.shape, "[k, P, C]", f"extend of {patches.shape[0]} patches")
         mean = jnp.asarray(law.mean, jnp.float32) * scale + center + memory.origin
         logvar = None if law.logvar is None else law.logvar + 2 * jnp.log(scale)
         fed = start + patches.shape[0]

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.errors import InputError
+from stride_jax.processes.base import check_law
 from stride_jax.types import PatchLaw
 
 Predict = Callable[[jax.Array], PatchLaw | jax.Array]
@@ -78,12 +79,7 @@ class WindowProcess:
         law = out if isinstance(out, PatchLaw) else PatchLaw(out)
         law = law._replace(mean=jnp.asarray(law.mean, jnp.float32))  # noise has its precision
         expected = (self.patch_len, window.shape[1])
-        for name, value in (("mean", law.mean), ("log variance", law.logvar)):
-            if value is not None and value.shape != expected:
-                raise InputError(
-                    f"predict returned a {name} of shape {value.shape} for a window of shape "
-                    f"{window.shape}; expected [patch_len, C] = {expected}."
-                )
+        check_law(law, expected, "[patch_len, C]", f"predict of a window of shape {window.shape}")
         return law
 
     def verify(

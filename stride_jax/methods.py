@@ -1,0 +1,169 @@
+"""Who decodes in an evaluation: the target alone, the drafts alone, every rule with every draft."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.autoregressive import decode_autoregressive
+from stride_jax.checkpoints import Checkpoint
+from stride_jax.config import DecodeConfig
+from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.coupling import RuleParams, find_rule
+from stride_jax.draft_alone import decode_draft
+from stride_jax.pacing import PaceParams
+from stride_jax.pairs import Pair, ProcessKind, make_pair
+from stride_jax.processes import Process
+from stride_jax.scoring import Decode, Method
+from stride_jax.speculative import decode_speculative
+
+
+def process_kind(config: EvaluateConfig, target: Checkpoint) -> ProcessKind:
+    """The process of an evaluation: as asked, or cached for a model that was trained for it."""
+    if config.process != "auto":
+        return config.process
+    return "cached" if target.model.instance_norm == "causal" else "window"
+
+
+def make_pairs(config: EvaluateConfig, target: Checkpoint, num_vars: int) -> dict[str, Pair]:
+    """Target and draft for every draft of the config, by the draft's name.
+
+    Raises:
+        InputError: see `pairs.make_pair`.
+    """
+    kind, names = process_kind(config, target), (config.draft, *config.other_drafts)
+    size = 1 if config.data.variables == "separate" else num_vars
+    return {name: make_pair(target, name, kind, config.data.context_len, size) for name in names}
+
+
+def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> None:
+    """Raises InputError when a draft cannot propose K patches after such a context."""
+
+    def once(context: jax.Array) -> Any:
+        draft, patch = pair.draft, (pair.target.patch_len, num_vars)
+        memory = draft.prepare(context)
+        noise = jnp.zeros((num_draft, *patch))
+        state = draft.start(memory, num_draft)
+        return draft.propose(memory, state, noise, jnp.ones(patch), num_draft, learned=False)
+
+    jax.eval_shape(once, jax.ShapeDtypeStruct((context_len, num_vars), jnp.float32))
+
+
+def alone(
+    process: Process, spread: float | jax.Array, horizon: int, *, learned: bool = False
+) -> Decode:
+    """Autoregressive decoding of one process; `learned`: with its own std where it has one."""
+
+    def decode(
+        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+    ) -> Any:
+        config = DecodeConfig(horizon, num_paths=paths, learned_scale=learned)
+        return decode_autoregressive(
+            key, context, target=process, sigma=spread, config=config, series_index=index
+        )
+
+    return decode
+
+
+def draft_alone(
+    pair: Pair, spread: float | jax.Array, horizon: int, num_draft: int, *, learned: bool
+) -> Decode:
+    """The draft by itself: as a process where it is one, else K patches at a time."""
+    if pair.alone is not None:
+        return alone(pair.alone, spread, horizon, learned=learned)
+
+    def decode(
+        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+    ) -> Any:
+        config = DecodeConfig(horizon, num_draft, num_paths=paths, learned_scale=learned)
+        return decode_draft(
+            key, context, draft=pair.draft, sigma=spread, config=config, series_index=index
+        )
+
+    return decode
+
+
+def speculative(
+    pair: Pair,
+    sigma: float | jax.Array,
+    config: DecodeConfig,
+    params: RuleParams,
+    pace: PaceParams,
+) -> Decode:
+    """Speculative decoding of one pair."""
+
+    def decode(
+        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+    ) -> Any:
+        return decode_speculative(
+            key,
+            context,
+            target=pair.target,
+            draft=pair.draft,
+            sigma=sigma,
+            config=dataclasses.replace(config, num_paths=paths, trace=trace),
+            params=params,
+            pace=pace,
+            series_index=index,
+        )
+
+    return decode
+
+
+def rule_params(config: EvaluateConfig) -> RuleParams:
+    """The rules' settings of an evaluation."""
+    return RuleParams(
+        bias=config.bias,
+        mse_tolerance=config.mse_tolerance,
+        tolerance=config.tolerance,
+        temperature=config.temperature,
+        emit_proposal=float(config.emit_proposal),
+    )
+
+
+def make_methods(
+    pairs: dict[str, Pair],
+    other: Process | None,
+    kind: ProcessKind,
+    config: EvaluateConfig,
+    horizon: int,
+    sigma: float | jax.Array,
+) -> list[Method]:
+    """The rows of one horizon, each kind (mean paths, sample paths) starting with the target.
+
+    Args:
+        pairs: by the draft's name.
+        other: the target under the other process, for a second baseline; None for none.
+        kind: the pairs' process.
+        config: rules and their settings.
+        horizon: steps.
+        sigma: std of the target's law.
+    """
+    first = next(iter(pairs.values()))
+    elsewhere = "window" if kind == "cached" else "cached"
+    rows = []
+    for sampled in (False, True):
+        spread, learned = (sigma, config.learned_scale) if sampled else (0.0, False)
+        own = alone(first.target, spread, horizon, learned=learned)
+        rows.append(Method("autoregressive", sampled, kind, None, None, None, own))
+        if other is not None:
+            decode = alone(other, spread, horizon, learned=learned)
+            rows.append(Method("autoregressive", sampled, elsewhere, None, None, None, decode))
+        for name, pair in pairs.items():
+            decode = draft_alone(pair, spread, horizon, config.num_draft, learned=learned)
+            rows.append(Method("draft", sampled, kind, name, None, None, decode))
+        for rule in config.rules:
+            if sampled == (find_rule(rule).proposes == "mean"):
+                continue
+            chosen = DecodeConfig(
+                horizon, config.num_draft, rule, pacing=config.pacing, learned_scale=learned
+            )
+            for name, pair in pairs.items():
+                pace = PaceParams(draft_cost=config.draft_cost)
+                decode = speculative(pair, sigma, chosen, rule_params(config), pace)
+                made = Method("speculative", sampled, kind, name, rule, config.num_draft, decode)
+                rows.append(made)
+    return rows
