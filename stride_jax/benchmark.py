@@ -31,20 +31,26 @@ from stride_jax.scoring import Method, Scores, gather, score
 
 
 def time_methods(
-    methods: list[Method], key: jax.Array, context: jax.Array, repeats: int
+    methods: list[Method], key: jax.Array, contexts: list[jax.Array]
 ) -> list[tuple[float, float]]:
     """`time_in_turns` of the decoders, `(median seconds, seconds of the first call)` each.
 
-    How long a speculative decode takes depends on its draws, so every repeat has a key of its own,
-    `fold_in(key, repeat)`.
+    How long a speculative decode takes depends on the series and on its draws, so every repeat has
+    other windows and a key of its own, `fold_in(key, repeat)`, the same for all methods.
+
+    Args:
+        methods: who decodes.
+        key: folded, not consumed.
+        contexts: `[B, L, C]` for the first call and for each repeat.
     """
-    index = jnp.arange(context.shape[0])
-    keys = [jax.block_until_ready(jax.random.fold_in(key, n)) for n in range(repeats + 1)]
+    index = jnp.arange(len(contexts[0]))
+    keys = [jax.block_until_ready(jax.random.fold_in(key, n)) for n in range(len(contexts))]
 
     def once(method: Method, number: int) -> Any:
-        return method.decode(keys[number], context, index, None, False)
+        return method.decode(keys[number], contexts[number], index, None, False)
 
-    return time_in_turns([functools.partial(once, method) for method in methods], repeats)
+    calls = [functools.partial(once, method) for method in methods]
+    return time_in_turns(calls, len(contexts) - 1)
 
 
 def time_in_turns(calls: Sequence[Callable[[int], Any]], repeats: int) -> list[tuple[float, float]]:
@@ -95,11 +101,11 @@ def evaluate(
     spread = float(jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(sigma)))))
     key, rows = jax.random.key(config.seed), []
     for horizon, windows in split.items():
-        context = timing_context(config, values, windows, horizon)
+        contexts = timing_contexts(config, values, windows, horizon)
         reference: dict[tuple[bool, str], np.ndarray] = {}
         chosen = make_methods(pairs, other, kind, config, horizon, sigma)
         progress(f"horizon {horizon}: timing {len(chosen)} decoders")
-        times = time_methods(chosen, key, context, config.repeats)
+        times = time_methods(chosen, key, contexts)
         for method, took in zip(chosen, times, strict=True):
             label = " ".join(x for x in (method.name, method.rule, method.draft) if x)
             progress(f"horizon {horizon}: {label}, {windows.count} windows")
@@ -112,6 +118,7 @@ def evaluate(
     return {
         "table": "evaluation",
         "rows": rows,
+        "timed": f"median of {config.repeats} repeats, each on other windows",
         "sigma": spread,
         "seasonal_naive": {
             str(horizon): naive_scores(config, values, windows, horizon)
@@ -169,12 +176,15 @@ def _row(
     }
 
 
-def timing_context(
+def timing_contexts(
     config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
-) -> jax.Array:
-    """Contexts spread over the test windows, `[timing_batch, L, C]`."""
-    spaced = np.linspace(0, windows.count - 1, config.timing_batch).astype(int)
-    return gather(values, jnp.asarray(spaced), windows)[:, :-horizon]
+) -> list[jax.Array]:
+    """Contexts spread over the test windows, `[timing_batch, L, C]` a timed call."""
+    size = config.timing_batch, config.repeats + 1
+    spaced = np.linspace(0, windows.count - 1, size[0] * size[1]).astype(int)
+    # [B * calls] -> [B, calls] -> [calls, B]: the windows of a call lie far apart
+    numbers = jnp.asarray(spaced.reshape(size).T)
+    return [gather(values, row, windows)[:, :-horizon] for row in numbers]
 
 
 def naive_scores(

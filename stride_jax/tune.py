@@ -101,7 +101,7 @@ def calibrate(
         alone, draft = wanted[0]
         picked = [alone, *(speculative for _, _, speculative in wanted[1:])]
         progress(f"{kind}: timing {len(picked)} settings")
-        times = benchmark.time_methods(picked, bench.key, bench.context, config.repeats)
+        times = benchmark.time_methods(picked, bench.key, bench.contexts)
         own = bench.own(alone, draft)
         for method, setting, (seconds, _) in zip(picked, settings, times, strict=True):
             progress(f"{kind} {method.rule or 'target alone'} K = {method.num_draft or 0}")
@@ -129,7 +129,8 @@ class _Bench:
         self.config, self.error = config, "crps" if sampled else "mse"
         self.horizon, self.values = max(config.horizons), jnp.asarray(data.values)
         self.windows = benchmark.test_windows(config, data, self.horizon)
-        self.context = benchmark.timing_context(config, self.values, self.windows, self.horizon)
+        sizes = self.values, self.windows, self.horizon
+        self.contexts = benchmark.timing_contexts(config, *sizes)
         self.key = jax.random.key(config.seed)
 
     def score(self, method: Method, reference: np.ndarray | None) -> tuple[Scores, np.ndarray]:
