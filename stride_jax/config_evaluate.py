@@ -176,3 +176,88 @@ class LatencyConfig:
             values = getattr(self, name)
             bad = [v for v in values if isinstance(v, int) and v < 1]
             require(len(values) > 0 and not bad, f"{name} must be numbers from 1 on, got {values}.")
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """`evaluate.py --config sweep`: one pair under every setting of its rules.
+
+    Each rule is measured with every value of what it depends on: sigma for rules that sample, bias
+    and mse_tolerance for resample, tolerance for mean and shared_noise, K for all. Only rule and K
+    compile anew.
+
+    Attributes:
+        base: data, pair, process, windows, batches and repeats; its longest horizon, its sigma
+            where `sigmas` is empty. Its rules, K and tolerances are not looked at.
+        rules: see coupling.RULES.
+        num_drafts: K.
+        sigmas: stds of the target's law in standardised units; empty for the calibrated one.
+        biases: of resample.
+        mse_tolerances: of resample.
+        tolerances: of mean and shared_noise, in sigmas.
+        out: directory of the results.
+    """
+
+    base: EvaluateConfig = field(default_factory=EvaluateConfig)
+    rules: tuple[str, ...] = ("maximal", "block", "resample", "mean", "shared_noise")
+    num_drafts: tuple[int, ...] = (1, 3, 5, 10)
+    sigmas: tuple[float, ...] = ()
+    biases: tuple[float, ...] = (1.0,)
+    mse_tolerances: tuple[float, ...] = (0.0,)
+    tolerances: tuple[float, ...] = (0.1,)
+    out: str = "results/sweep"
+
+    def __post_init__(self) -> None:
+        for name in ("rules", "num_drafts", "biases", "mse_tolerances", "tolerances"):
+            require(len(getattr(self, name)) > 0, f"{name} must have at least one value.")
+        least = {"num_drafts": 1, "biases": 1, "mse_tolerances": 0, "tolerances": 0}
+        for name, bound in least.items():
+            bad = [v for v in getattr(self, name) if not bound <= v < math.inf]
+            require(not bad, f"{name} must be finite and at least {bound}, got {bad}.")
+        bad = [s for s in self.sigmas if not 0 < s < math.inf]
+        require(not bad, f"sigmas must be finite and > 0, got {bad}.")
+
+
+@dataclass(frozen=True)
+class FidelityConfig:
+    """`evaluate.py --config fidelity`: the law of speculative sample paths against the target's.
+
+    Attributes:
+        base: data, pair, process and sigma of the trained case; its longest horizon.
+        rules: those that sample.
+        contexts: test contexts of the trained case.
+        num_paths: sample paths a context.
+        path_chunk: paths decoded at once; None for all.
+        num_draft: K.
+        tolerance: of shared_noise, in sigmas.
+        bias: of resample and as_released.
+        synthetic_patches: horizon of the synthetic cases, in patches.
+        permutations: of the tests; the smallest p-value is 1 over one more.
+        out: directory of the results.
+    """
+
+    base: EvaluateConfig = field(default_factory=EvaluateConfig)
+    rules: tuple[str, ...] = (
+        "maximal",
+        "block",
+        "residual",
+        "resample",
+        "shared_noise",
+    )
+    contexts: int = 4
+    num_paths: int = 500
+    path_chunk: int | None = None
+    num_draft: int = 3
+    tolerance: float = 0.1
+    bias: float = 1.0
+    synthetic_patches: int = 12
+    permutations: int = 999
+    out: str = "results/fidelity"
+
+    def __post_init__(self) -> None:
+        for name in ("contexts", "num_draft", "synthetic_patches", "permutations"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} must be at least 1, got {value}.")
+        require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
+        require(0 <= self.tolerance < math.inf, f"tolerance must be >= 0, got {self.tolerance}.")
+        require(1 <= self.bias < math.inf, f"bias must be at least 1, got {self.bias}.")

@@ -5,6 +5,8 @@ All work on one window and average over its steps and variables; the caller aver
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -35,3 +37,37 @@ def crps(paths: jax.Array, truth: jax.Array) -> jax.Array:
     spread = jnp.tensordot(weight, jnp.sort(paths, axis=0), axes=1)  # [S] x [S, H, C] -> [H, C]
     error = jnp.mean(jnp.abs(paths - truth[None]), axis=0)
     return jnp.mean(error - spread / (count * (count - 1)))
+
+
+def least_paths(level: float) -> int:
+    """The fewest sample paths whose extremes span an interval of this coverage: 9 for .8.
+
+    A new draw falls outside the range of S others with probability 2 / (S + 1).
+    """
+    return math.ceil(2 / (1 - level) - 1 - 1e-9)
+
+
+def coverage(paths: jax.Array, truth: jax.Array, level: float = 0.8) -> jax.Array:
+    """Share of the truth inside the central interval of sample paths, unbiased for any number.
+
+    Of S paths and a truth of the same law, the truth is below the k-th smallest path with
+    probability k / (S + 1). Where (S + 1) times the tail's probability is no whole number, the two
+    paths around that place share the count, so the expected coverage of the right law is `level`.
+
+    Args:
+        paths: `[S, H, C]`, S at least `least_paths(level)`.
+        truth: `[H, C]`.
+        level: of the interval, in (0, 1).
+    """
+    ordered = jnp.sort(paths, axis=0)
+    place = (paths.shape[0] + 1) * (1 - level) / 2  # a path's number, from 1
+    low = max(1, math.floor(place + 1e-9))
+    share = max(place - low, 0.0)
+
+    def missed(ends: jax.Array, sign: int) -> jax.Array:
+        first, second = (sign * (truth - end) < 0 for end in ends)
+        return (1 - share) * first + share * second
+
+    below = missed(ordered[low - 1 : low + 1], 1)
+    above = missed(ordered[::-1][low - 1 : low + 1], -1)
+    return 1 - jnp.mean(below + above)

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from pandas import to_datetime
+from pandas.api.types import is_numeric_dtype
 
 from stride_jax.decoding import ACCEPTED, BONUS, KIND_NAMES, RECOVERED
 from stride_jax.errors import InputError
@@ -46,7 +48,12 @@ class Picture(NamedTuple):
     unit: str
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of so many inches that needs no screen.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -63,7 +70,7 @@ def save_forecast(path: Path, picture: Picture) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    figure = _figure(11, 7)
+    figure = new_figure(11, 7)
     above, below = figure.subplots(2, 1, sharex=True, sharey=True)
     for axes in (above, below):
         past = np.arange(-len(picture.context), 0)
@@ -118,7 +125,7 @@ def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     Raises:
         InputError: matplotlib is not installed.
     """
-    figure = _figure(11, 6)
+    figure = new_figure(11, 6)
     above, below = figure.subplots(2, 1, sharex=True)
     for accepted, colour, label in ((True, "tab:green", "kept"), (False, "tab:red", "not kept")):
         chosen = [row for row in rows if row["accepted"] == accepted]
@@ -134,4 +141,36 @@ def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     above.set_title(f"{title}: every proposal of every round", fontsize=10)
     for axes in (above, below):
         axes.legend(loc="upper right", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def save_intervals(path: Path, history: Any, found: Any, columns: tuple[str, str, str]) -> None:
+    """Draws the forecasts of a long frame: the mean and, where there are quantiles, their bands.
+
+    Args:
+        path: PNG to write.
+        history: long frame of what is known.
+        found: what `frames.forecast_df` made of it.
+        columns: id, time and value.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    id_col, time_col, target_col = columns
+    names = list(dict.fromkeys(found[id_col]))[:6]
+    figure = new_figure(11, 1 + 2.2 * len(names))
+    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
+        own, known = found[found[id_col] == name], history[history[id_col] == name]
+        if not is_numeric_dtype(own[time_col]):  # the history's may still be text
+            known = known.assign(**{time_col: to_datetime(known[time_col])})
+        known = known.sort_values(time_col).tail(3 * len(own))
+        bands = [c for c in own.columns if c.startswith("stride-q-")]
+        axes.plot(known[time_col], known[target_col], color="0.3", linewidth=1, label="history")
+        for low, high in zip(bands[: len(bands) // 2], bands[::-1], strict=False):
+            label = f"{low.rpartition('-')[2]} to {high.rpartition('-')[2]} %"
+            steps = own[time_col], own[low], own[high]
+            axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+        axes.plot(own[time_col], own["stride"], color="tab:blue", linewidth=1.3, label="mean")
+        axes.set_title(str(name), fontsize=10)
+        axes.legend(loc="upper left", fontsize=8, ncols=4)
     figure.savefig(path, dpi=110)

@@ -1,7 +1,8 @@
 """Result files in and out: JSON, CSV, tables in Markdown files, the picture.
 
-`python -m stride_jax.report README.md docs/results/*.md` rewrites the tables between the marks
-`<!-- table: PATH.json -->` and `<!-- end -->` from the result files; `--check` only compares.
+`python -m stride_jax.report README.md docs/results` rewrites the tables between the marks
+`<!-- table: PATH.json -->` and `<!-- end -->` from the result files, and draws the pictures of the
+sweeps they name; `--check` only compares the tables. A directory stands for its Markdown files.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError, nearest
 from stride_jax.methods import make_methods, make_pairs, process_kind
 from stride_jax.plots import Picture, save_forecast, save_trace
+from stride_jax.sweep_plots import save_heat, save_pareto
 from stride_jax.tables import make_table, plain_table
 
 MARK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -172,17 +174,42 @@ def render(markdown: Path) -> str:
     return MARK.sub(replace, markdown.read_text())
 
 
+def pictures(markdown: Path) -> list[Path]:
+    """Draws `pareto.png` and `heat.png` beside every sweep that a Markdown file names.
+
+    `heat.png` only where two settings vary together.
+
+    Returns:
+        Their directories.
+    """
+    drawn = []
+    for _, name, _ in MARK.findall(markdown.read_text()):
+        source = markdown.parent / name
+        content = json.loads(source.read_text())
+        if content.get("table") == "sweep":
+            save_pareto(source.parent / "pareto.png", content)
+            save_heat(source.parent / "heat.png", content)
+            drawn.append(source.parent)
+    return drawn
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command `python -m stride_jax.report`; with `--check` 1 if a table is stale."""
     parser = argparse.ArgumentParser(prog="python -m stride_jax.report")
-    parser.add_argument("files", type=Path, nargs="+", help="Markdown files with marked tables")
+    parser.add_argument("files", type=Path, nargs="+", help="Markdown files, or directories")
     parser.add_argument("--check", action="store_true", help="write nothing, fail when stale")
     args = parser.parse_args(argv)
-    stale = [path for path in args.files if render(path) != path.read_text()]
+    nested = [sorted(p.rglob("*.md")) if p.is_dir() else [p] for p in args.files]
+    files = [path for group in nested for path in group]
+    stale = [path for path in files if render(path) != path.read_text()]
     for path in stale:
         print(f"{path}: {'stale' if args.check else 'updated'}")
         if not args.check:
             path.write_text(render(path))
+    if not args.check:
+        for path in files:
+            for directory in pictures(path):
+                print(f"{directory}: pictures drawn")
     return 1 if args.check and stale else 0
 
 

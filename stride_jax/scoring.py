@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 from stride_jax import gaussian, metrics
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.data.windows import Windows, padded_batches
-from stride_jax.decoding import DecodeInfo
+from stride_jax.decoding import ACCEPTED, RECOVERED, DecodeInfo
 
 Decode = Callable[[jax.Array, jax.Array, jax.Array, int | None, bool], tuple[jax.Array, DecodeInfo]]
 """`(key, context [B, L, C], series_index [B], num_paths, trace) -> (forecast, info)`."""
@@ -41,7 +41,8 @@ class Method(NamedTuple):
     decode: Decode
 
 
-Scores = dict[str, float | None]
+Scores = dict[str, Any]
+"""Numbers by name; None where a method has no such number."""
 
 
 def score(
@@ -72,36 +73,88 @@ def score(
     Returns:
         `(scores, forecasts [windows, S, H, C])`.
     """
-    totals: dict[str, float] = {}
-    paths = config.num_paths if method.sampled else 1
-    speculative = method.name == "speculative"
-    forecasts = []
+    tally = Tally(method, config.num_paths if method.sampled else 1)
     for index, weight in zip(*padded_batches(windows.count, config.batch_size), strict=True):
         series = gather(values, index, windows)
         context, truth = series[:, :-horizon], series[:, -horizon:]
-        forecast, info = method.decode(key, context, index, paths, speculative)
-        sums = {**_sums(forecast, truth, weight), **_counts(info, weight)}
-        real = np.asarray(weight) > 0
-        forecasts.append(np.asarray(forecast)[real])
-        for name, value in sums.items():
-            totals[name] = totals.get(name, 0.0) + float(value)
-    made = np.concatenate(forecasts)
-    count, decoded = windows.count, windows.count * paths
-    distance = None if reference is None else float(np.mean(np.square(made - reference)))
-    scores: Scores = {
-        "mse": totals["mse"] / count,
-        "mae": totals["mae"] / count,
-        "mse_of_mean": totals["mse_of_mean"] / count if method.sampled else None,
-        "crps": totals["crps"] / count if method.sampled else None,
-        "distance": distance,
-        "acceptance": totals["accepted"] / totals["proposed"] if speculative else None,
-        "expected_acceptance": totals["expected"] / totals["proposed"] if speculative else None,
-        "patches_per_round": totals["patches"] / totals["rounds"] if speculative else None,
-        "target_passes": 0.0 if method.name == "draft" else totals["target_passes"] / decoded,
-        "drafted": totals["drafted"] / decoded if speculative else None,
-        "overflow": totals["overflow"] if speculative else None,
+        traced = method.name == "speculative"
+        forecast, info = method.decode(key, context, index, tally.paths, traced)
+        tally.add(forecast, info, truth, weight)
+    return tally.scores(reference), tally.forecasts()
+
+
+class Tally:
+    """Sums over batches of windows, and what they come to."""
+
+    def __init__(self, method: Method, paths: int) -> None:
+        self.method, self.paths = method, paths
+        self._totals: dict[str, Any] = {}
+        self._made: list[np.ndarray] = []
+
+    def add(
+        self, forecast: jax.Array, info: DecodeInfo, truth: jax.Array, weight: jax.Array
+    ) -> None:
+        """Counts a batch: forecast `[B, S, H, C]`, truth `[B, H, C]`, weight `[B]` 0 or 1."""
+        for name, value in {**_sums(forecast, truth, weight), **_counts(info, weight)}.items():
+            self._totals[name] = self._totals.get(name, 0.0) + np.asarray(value, np.float64)
+        self._made.append(np.asarray(forecast)[np.asarray(weight) > 0])
+
+    def forecasts(self) -> np.ndarray:
+        """All forecasts, `[windows, S, H, C]`."""
+        return np.concatenate(self._made)
+
+    def scores(self, reference: np.ndarray | None) -> Scores:
+        """What `score` returns of it."""
+        made, totals = self.forecasts(), self._totals
+        count, decoded = len(made), len(made) * self.paths
+        sampled, speculative = self.method.sampled, self.method.name == "speculative"
+        passes = 0.0 if self.method.name == "draft" else float(totals["target_passes"] / decoded)
+        distance = None if reference is None else float(np.mean(np.square(made - reference)))
+        return {
+            "mse": float(totals["mse"] / count),
+            "mae": float(totals["mae"] / count),
+            "mse_of_mean": float(totals["mse_of_mean"] / count) if sampled else None,
+            "crps": float(totals["crps"] / count) if sampled else None,
+            "coverage_80": float(totals["coverage"] / count) if "coverage" in totals else None,
+            "distance": distance,
+            "target_passes": passes,
+            **(_acceptance(totals, decoded) if speculative else dict.fromkeys(SPECULATIVE)),
+        }
+
+
+SPECULATIVE = (
+    "acceptance",
+    "expected_acceptance",
+    "acceptance_by_place",
+    "accept_after_accept",
+    "accept_after_reject",
+    "accept_first",
+    "patches_per_round",
+    "drafted",
+    "overflow",
+)
+"""Numbers that only speculative rows have. Three are acceptance rates by the proposal tested
+before: an accepted one, a rejected one, none (the first of a path)."""
+
+
+def _acceptance(totals: dict[str, Any], decoded: int) -> Scores:
+    """What became of the proposals; rates are None where nothing was tested."""
+
+    def rate(accepted: Any, tested: Any) -> float | None:
+        return float(accepted / tested) if accepted is not None and tested > 0 else None
+
+    proposed, accepted = totals["proposed"], totals["accepted"]
+    links = zip(totals["link_accepted"], totals["link_tested"], strict=True)
+    after = dict(zip(SPECULATIVE[3:6], links, strict=True))
+    return {
+        "acceptance": rate(accepted.sum(), proposed.sum()),
+        "expected_acceptance": rate(totals.get("expected"), proposed.sum()),
+        "acceptance_by_place": [rate(*pair) for pair in zip(accepted, proposed, strict=True)],
+        **{name: rate(*pair) for name, pair in after.items()},
+        "patches_per_round": float(totals["patches"] / totals["rounds"]),
+        "drafted": float(totals["drafted"] / decoded),
+        "overflow": float(totals["overflow"]),
     }
-    return scores, made
 
 
 @functools.partial(jax.jit, static_argnames="windows")
@@ -122,6 +175,8 @@ def _sums(paths: jax.Array, truth: jax.Array, weight: jax.Array) -> dict[str, ja
     }
     if paths.shape[1] > 1:
         by_window["crps"] = jax.vmap(metrics.crps)(paths, truth)
+    if paths.shape[1] >= metrics.least_paths(0.8):
+        by_window["coverage"] = jax.vmap(metrics.coverage)(paths, truth)
     return {name: jnp.sum(weight * value) for name, value in by_window.items()}
 
 
@@ -132,14 +187,35 @@ def _counts(info: DecodeInfo, weight: jax.Array) -> dict[str, jax.Array]:
 
     def total(x: jax.Array) -> jax.Array:
         shape = (*real.shape, *([1] * (x.ndim - 2)))
-        return jnp.sum(jnp.where(real.reshape(shape), x, 0))
+        return jnp.sum(jnp.where(real.reshape(shape), x, 0), axis=(0, 1))
 
     names = ("accepted", "proposed", "rounds", "target_passes", "drafted", "overflow")
     counts = {name: total(getattr(info, name)) for name in names}
-    counts["patches"] = total(jnp.ones_like(info.kind))
+    counts["patches"] = jnp.sum(total(jnp.ones_like(info.kind)))
     if info.trace is not None:
-        counts["expected"] = total(_expected(info))
-    return counts
+        counts["expected"] = jnp.sum(total(_expected(info)))
+    tested, accepted = _links(info)
+    return {**counts, "link_tested": total(tested), "link_accepted": total(accepted)}
+
+
+def _links(info: DecodeInfo) -> tuple[jax.Array, jax.Array]:
+    """Tested and accepted proposals by what became of the one tested before.
+
+    The kinds of the emitted patches tell all: an accepted patch is a proposal that was accepted, a
+    recovered one stands for one that was rejected, a bonus was not tested and follows acceptances.
+
+    Returns:
+        Two arrays `[B, S, 3]`: after an accepted one, after a rejected one, the first of a path.
+    """
+    accepted = info.kind == ACCEPTED  # [B, S, N]
+    rejected = info.kind == RECOVERED
+
+    def links(now: jax.Array) -> jax.Array:
+        later, before = now[..., 1:], rejected[..., :-1]
+        sums = [jnp.sum(later & ~before, axis=-1), jnp.sum(later & before, axis=-1)]
+        return jnp.stack([*sums, now[..., 0].astype(sums[0].dtype)], axis=-1)
+
+    return links(accepted | rejected), links(accepted)
 
 
 def _expected(info: DecodeInfo) -> jax.Array:

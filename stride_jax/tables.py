@@ -8,10 +8,12 @@ from typing import Any
 
 from stride_jax import theory
 from stride_jax.coupling import RULES
+from stride_jax.markdown import aligned, machine
+from stride_jax.sweep_tables import sweep_table
 
 
 def _number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: "" if row[name] is None else format(row[name], form)
+    return lambda row: "" if row.get(name) is None else format(row[name], form)
 
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -22,6 +24,7 @@ COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "MSE": _number("mse", ".4f"),
     "MAE": _number("mae", ".4f"),
     "CRPS": _number("crps", ".4f"),
+    "in 80 % band": _number("coverage_80", ".1%"),
     "from target": _number("distance", ".4f"),
     "acceptance": _number("acceptance", ".1%"),
     "2 Phi(-delta/2)": _number("expected_acceptance", ".1%"),
@@ -66,12 +69,13 @@ def table(results: dict[str, Any]) -> str:
     naive = ", ".join(
         f"{scores['mse']:.4f} at {horizon}" for horizon, scores in results["seasonal_naive"].items()
     )
+    timed = results.get("timed", f"median of {config['repeats']} draws")
     lines = [
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
         f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; {tolerance}"
         + (f"repeating the last {config['season']} steps has MSE {naive}. " if naive else "")
-        + f"Milliseconds for a batch of {first['batch']}, median of {config['repeats']} draws, on "
-        f"{_machine(results)}. Speedup is over the target alone under the same process, and over "
+        + f"Milliseconds for a batch of {first['batch']}, {timed}, on "
+        f"{machine(results)}. Speedup is over the target alone under the same process, and over "
         "the fastest of the target's autoregressive rows. From target: mean squared distance from "
         "the target's own forecast (of the same noise). 2 Phi(-delta/2): what the closed form "
         "expects to be accepted, averaged over the tested proposals. Predicted patches a round and "
@@ -128,17 +132,6 @@ def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
     return aligned([columns, *([COLUMNS[c](row) for c in columns] for row in rows)])
 
 
-def aligned(cells: list[list[str]]) -> list[str]:
-    """Lines of a Markdown table; the first row is its header."""
-    width = [max(len(line[i]) for line in cells) for i in range(len(cells[0]))]
-    text = [
-        "| " + " | ".join(c.ljust(w) for c, w in zip(line, width, strict=True)) + " |"
-        for line in cells
-    ]
-    rule = "|" + "|".join("-" * (w + 2) for w in width) + "|"
-    return [text[0], rule, *text[1:]]
-
-
 def plain_table(content: dict[str, Any]) -> str:
     """Any other result file: its rows, one column a field, and where they were measured."""
     rows, versions = content["rows"], content["versions"]
@@ -149,16 +142,8 @@ def plain_table(content: dict[str, Any]) -> str:
 
     lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
     lines += ["| " + " | ".join(show(row[n]) for n in names) + " |" for row in rows]
-    lines += ["", f"On {_machine(content)}; Python {versions['python']}."]
+    lines += ["", f"On {machine(content)}; Python {versions['python']}."]
     return "\n".join(lines) + "\n"
-
-
-def _machine(content: dict[str, Any]) -> str:
-    hardware = content["hardware"]
-    return (
-        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
-        f"jax {content['versions']['jax']}"
-    )
 
 
 def latency_table(results: dict[str, Any]) -> str:
@@ -170,7 +155,7 @@ def latency_table(results: dict[str, Any]) -> str:
     lines = [
         f"Width {config['d_model']}, draft {config['draft_factor']} x, patches of "
         f"{config['patch_len']} steps, context {config['context_patches']} patches, new weights; "
-        f"median of {config['repeats']}, on {_machine(results)}. Columns K: speedup over the "
+        f"median of {config['repeats']}, on {machine(results)}. Columns K: speedup over the "
         "autoregressive decode of the same process when every proposal is accepted; best: the "
         "largest of them over the faster process's autoregressive decode, and over the window "
         "process's; measured: speedup and acceptance under `maximal` with K = "
@@ -207,5 +192,5 @@ def _latency_cells(rows: list[dict[str, Any]], lengths: list[int]) -> list[str]:
 
 def make_table(content: dict[str, Any]) -> str:
     """The table of any result file."""
-    kinds = {"evaluation": table, "latency": latency_table}
+    kinds = {"evaluation": table, "latency": latency_table, "sweep": sweep_table}
     return kinds.get(content.get("table", ""), plain_table)(content)

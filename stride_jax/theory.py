@@ -44,3 +44,66 @@ def round_speedup(
 ) -> float:
     """`speedup` for a known number of patches a round, such as that of a finite horizon."""
     return patches / (draft_cost * num_draft + verify_cost)
+
+
+def round_gives(after_accept: float, start: float, num_draft: int) -> list[float]:
+    """Probabilities that a round accepts 0, 1, ..., K proposals.
+
+    Args:
+        after_accept: probability that a proposal is accepted after an accepted one.
+        start: the same for the first of the round.
+        num_draft: K, at least 1.
+    """
+    reach, gives = 1.0, []
+    for place in range(num_draft):
+        accept = start if place == 0 else after_accept
+        gives.append(reach * (1 - accept))
+        reach *= accept
+    return [*gives, reach]
+
+
+def markov_rounds(
+    after_accept: float, after_reject: float, first: float, num_draft: int, num_patches: int
+) -> list[float]:
+    """Law of the number of rounds until `num_patches` are there: P(0), P(1), ..., P(N).
+
+    Accept and reject follow a two-state Markov chain over the tested proposals: the first proposal
+    of a round depends on how the round before ended (all K accepted, or one rejected). With all
+    three probabilities equal acceptances are independent, and the mean is `rounds`.
+
+    Args:
+        after_accept: P(accept) after an accepted proposal.
+        after_reject: P(accept) after a rejected one.
+        first: P(accept) of the first proposal of all.
+        num_draft: K, at least 1.
+        num_patches: N.
+    """
+    starts = {"accept": after_accept, "reject": after_reject}
+    now = {(num_patches, "first"): 1.0}
+    law = [1.0 if num_patches < 1 else 0.0]
+    for _ in range(num_patches):
+        done, then = 0.0, dict[tuple[int, str], float]()
+        for (missing, last), weight in now.items():
+            gives = round_gives(after_accept, starts.get(last, first), num_draft)
+            for accepted, chance in enumerate(gives):
+                left = missing - accepted - 1
+                if left <= 0:
+                    done += weight * chance
+                    continue
+                place = (left, "accept" if accepted == num_draft else "reject")
+                then[place] = then.get(place, 0.0) + weight * chance
+        law.append(done)
+        now = then
+    return law
+
+
+def longest_rounds(law: list[float], batch: int) -> float:
+    """Expected rounds until the last of `batch` independent series has its patches.
+
+    `sum_r P(max > r) = sum_r (1 - F(r)^batch)`.
+    """
+    below, total = 0.0, 0.0
+    for chance in law[:-1]:
+        below += chance
+        total += 1 - below**batch
+    return total

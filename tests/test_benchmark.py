@@ -34,8 +34,9 @@ FIELDS = {
     "method", "kind", "data", "context", "horizon", "windows", "batch", "process", "draft", "rule",
     "sigma", "num_draft", "num_paths", "mse", "mae", "mse_of_mean", "crps", "distance",
     "acceptance", "expected_acceptance", "patches_per_round", "target_passes", "drafted",
-    "overflow", "seconds", "compile_seconds", "speedup", "speedup_over", "speedup_over_fastest",
-    "fastest",
+    "coverage_80", "acceptance_by_place", "accept_after_accept", "accept_after_reject",
+    "accept_first", "overflow", "seconds", "compile_seconds", "speedup", "speedup_over",
+    "speedup_over_fastest", "fastest",
 }  # fmt: skip
 Rows = dict[str, list[dict[str, object]]]
 

@@ -133,3 +133,93 @@ def test_expected_rounds_of_a_horizon_match_a_simulation(num_draft, num_patches)
         found.append(rounds)
     expected = theory.rounds(0.6, num_draft, num_patches)
     assert abs(np.mean(found) - expected) < 5 * np.std(found) / np.sqrt(len(found)) + 1e-9
+
+
+# ---------------------------------------------------------------- coverage
+
+
+def slow_coverage(paths: np.ndarray, truth: np.ndarray, level: float) -> float:
+    """Entry by entry; between two paths each has its share of the count."""
+    missed = []
+    place = round((len(paths) + 1) * (1 - level) / 2, 9)  # a path's number, from 1
+    low, share = int(place), place - int(place)
+    for entry in np.ndindex(truth.shape):
+        ordered, y = sorted(float(path[entry]) for path in paths), float(truth[entry])
+        for number, weight in ((low, 1 - share), (low + 1, share)):
+            missed.append(weight * (y < ordered[number - 1]) + weight * (y > ordered[-number]))
+    return 1 - sum(missed) / truth.size
+
+
+@PROPERTY
+@given(
+    level=st.sampled_from([0.3, 0.5, 0.8, 0.9]), extra=st.integers(0, 9), seed=st.integers(0, 99)
+)
+def test_coverage_slow(level, extra, seed):
+    """The band would be another one than documented, and the share beside it mean nothing."""
+    count = metrics.least_paths(level) + extra
+    paths, truth = draw(count, 30, 2, seed=seed), draw(30, 2, seed=seed + 100)
+    found = float(metrics.coverage(paths, truth, level))
+    assert found == pytest.approx(slow_coverage(paths, truth, level), abs=1e-5)
+    if level == 0.8:
+        assert float(metrics.coverage(paths, truth)) == pytest.approx(found)
+
+
+@pytest.mark.parametrize(("count", "level"), [(9, 0.8), (19, 0.8), (49, 0.8), (19, 0.9), (7, 0.5)])
+def test_coverage_is_that_of_weibull_s_quantiles(count, level):
+    """The share could not be had again from the paths with numpy, where paths bound the band."""
+    paths, truth = draw(count, 200, 2), draw(200, 2, seed=1)
+    ends = (1 - level) / 2, (1 + level) / 2
+    low, high = np.quantile(paths, ends, axis=0, method="weibull")
+    inside = np.mean((truth >= low) & (truth <= high))
+    assert float(metrics.coverage(paths, truth, level)) == pytest.approx(inside, abs=1e-6)
+
+
+def covered(count: int, law: str, cover=metrics.coverage) -> float:
+    """The share of 40,000 truths inside the band of `count` paths of their own law."""
+    sample = np.random.default_rng(count).random((count + 1, 40_000, 1))
+    drawn = getattr(stats, law).ppf(sample).astype(np.float32)
+    return float(cover(drawn[1:], drawn[0]))
+
+
+@pytest.mark.parametrize("count", [9, 10, 14, 19, 50])
+@pytest.mark.parametrize("law", ["norm", "expon"])
+def test_a_truth_from_the_law_of_the_paths_is_covered(count, law):
+    """A model that is right about its spread would look over- or underconfident."""
+    error = 4 * np.sqrt(0.8 * 0.2 / 40_000)
+    assert abs(covered(count, law) - 0.8) < error
+
+    def usual(paths, truth):  # numpy's default quantiles: too narrow for few paths
+        low, high = np.quantile(paths, [0.1, 0.9], axis=0)
+        return np.mean((truth >= low) & (truth <= high))
+
+    assert covered(count, law, usual) < 0.8 - error
+
+
+def test_coverage_of_a_truth_at_the_ends():
+    """A constant forecast that is right would count as missed."""
+    same = np.full((9, 4, 1), 0.1, np.float32)
+    assert float(metrics.coverage(same, same[0])) == 1
+    assert float(metrics.coverage(same, same[0] + 1)) == 0
+    spread = np.arange(9, dtype=np.float32).reshape(9, 1, 1)
+    for truth, inside in ((0, 1), (8, 1), (-0.01, 0), (8.01, 0)):
+        assert float(metrics.coverage(spread, np.full((1, 1), truth, np.float32))) == inside
+
+
+def test_coverage_does_not_depend_on_the_order_of_paths_or_the_units():
+    """Which path came first, or degrees for kelvin, would change a calibration."""
+    paths, truth = draw(19, 50, 2), draw(50, 2, seed=1)
+    plain = float(metrics.coverage(paths, truth))
+    assert 0.5 < plain < 1
+    assert float(metrics.coverage(paths[::-1], truth)) == plain
+    # 19 paths: the ends are paths themselves, so any increasing map keeps the verdict
+    assert float(metrics.coverage(np.exp(paths), np.exp(truth))) == plain
+
+
+def test_the_fewest_paths_of_a_band():
+    """A band would be promised that not even the extremes of the paths span, or be withheld."""
+    for percent in range(1, 100):
+        least = metrics.least_paths(percent / 100)
+        # S paths span (S - 1) / (S + 1), in whole numbers
+        assert 100 * (least - 1) >= percent * (least + 1)
+        assert 100 * (least - 2) < percent * least
+    assert metrics.least_paths(0.8) == 9

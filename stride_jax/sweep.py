@@ -1,0 +1,325 @@
+"""One pair under every setting of its rules: errors, times, and what theory expects of the times.
+
+sigma, bias and tolerances are traced, so that a sweep compiles once for each rule and K.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax import benchmark, theory
+from stride_jax.checkpoints import Checkpoint
+from stride_jax.config import DecodeConfig
+from stride_jax.config_evaluate import EvaluateConfig, SweepConfig
+from stride_jax.config_json import to_dict
+from stride_jax.coupling import Outcome, Round, Rule, RuleParams, find_rule
+from stride_jax.data.splits import ForecastData
+from stride_jax.data.windows import padded_batches
+from stride_jax.decoding import num_patches
+from stride_jax.errors import InputError
+from stride_jax.methods import (
+    alone,
+    check_draft,
+    draft_alone,
+    make_pairs,
+    process_kind,
+    speculative,
+)
+from stride_jax.pacing import PaceParams
+from stride_jax.scoring import Decode, Method, Scores, Tally, gather
+
+
+class Setting(NamedTuple):
+    """One row to be; what a rule does not depend on is None.
+
+    Attributes:
+        rule: its name.
+        num_draft: K.
+        sigma: std of the target's law; of the gap's unit for rules of means.
+        bias: see `RuleParams`.
+        mse_tolerance: see `RuleParams`.
+        tolerance: see `RuleParams`.
+    """
+
+    rule: str
+    num_draft: int
+    sigma: float
+    bias: float | None = None
+    mse_tolerance: float | None = None
+    tolerance: float | None = None
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the rule draws sample paths."""
+        return find_rule(self.rule).proposes != "mean"
+
+    @property
+    def params(self) -> RuleParams:
+        """For the decoder."""
+        own = {
+            name: value
+            for name in ("bias", "mse_tolerance", "tolerance")
+            if (value := getattr(self, name)) is not None
+        }
+        return RuleParams(**own)
+
+
+def settings(config: SweepConfig, sigma: float) -> Iterator[list[Setting]]:
+    """The settings of each rule and K; `sigma` where the config has none."""
+    for rule, num_draft in itertools.product(config.rules, config.num_drafts):
+        sigmas = config.sigmas or (sigma,)
+        ratios = rule in ("resample", "as_released")
+        gaps = rule in ("mean", "shared_noise")
+        grid = itertools.product(
+            sigmas,
+            config.biases if ratios else (None,),
+            config.mse_tolerances if ratios else (None,),
+            config.tolerances if gaps else (None,),
+        )
+        yield [Setting(rule, num_draft, *values) for values in grid]
+
+
+def never(rule: str) -> Rule:
+    """The rule with its work done and nothing accepted, for the cost of a round."""
+    found = find_rule(rule)
+
+    def decide(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+        outcome = found.decide(key, current, params)
+        return outcome._replace(num_accepted=jnp.zeros((), jnp.int32))
+
+    return dataclasses.replace(found, decide=decide)
+
+
+def sweep(
+    config: SweepConfig,
+    data: ForecastData,
+    target: Checkpoint,
+    progress: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Decodes the test windows under every setting.
+
+    Every decode of a rule and K takes turns on the same batches of windows as the autoregressive
+    decode it is compared with; seconds are the mean of a batch.
+
+    Args:
+        config: what to run.
+        data: see `data.splits.prepare`.
+        target: the trained target; the draft is found by its name.
+        progress: called with a line on what is being done.
+
+    Returns:
+        A dictionary with rows (a list), hardware, versions and config.
+
+    Raises:
+        InputError: an unknown rule, a K that the draft cannot propose, a horizon of one patch.
+    """
+    for rule in config.rules:
+        find_rule(rule)
+    machine = benchmark.environment()
+    bench = _Bench(config.base, data, target)
+    for num_draft in config.num_drafts:
+        check_draft(bench.pair, config.base.data.context_len, bench.num_vars, num_draft)
+    rows: list[dict[str, Any]] = []
+    for group in settings(config, bench.sigma):
+        progress(f"{group[0].rule} K = {group[0].num_draft}: {len(group)} settings")
+        for row in bench.rows(group):
+            if row["method"] == "speculative" or _new(row, rows):
+                rows.append(row)
+        jax.clear_caches()  # each rule and K is a program of its own
+    return {"table": "sweep", "rows": rows, **machine, "config": to_dict(config)}
+
+
+def _new(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
+    """Whether a row of one model alone is not there yet."""
+    names = ("method", "kind", "sigma")
+    return not any(all(row[n] == other[n] for n in names) for other in rows)
+
+
+class Clocked:
+    """A decode, and the seconds of its batches."""
+
+    def __init__(self, decode: Decode) -> None:
+        self.decode = decode
+        self._taken: list[float] = []
+
+    def __call__(self, key: jax.Array, context: jax.Array, index: jax.Array, paths: int) -> Any:
+        """Decodes a batch, awaited."""
+        start = time.perf_counter()
+        out = jax.block_until_ready(self.decode(key, context, index, paths, False))
+        self._taken.append(time.perf_counter() - start)
+        return out
+
+    @property
+    def seconds(self) -> float:
+        """The mean batch; the first call, which compiles, does not count."""
+        return float(np.mean(self._taken[1:]))
+
+
+class Scored(Clocked):
+    """A row to be: its batches are also counted."""
+
+    def __init__(self, method: Method, paths: int) -> None:
+        super().__init__(method.decode)
+        self.method, self.tally = method, Tally(method, paths)
+
+
+class _Bench:
+    """One pair and its windows."""
+
+    def __init__(self, base: EvaluateConfig, data: ForecastData, target: Checkpoint) -> None:
+        self.base = dataclasses.replace(base, rules=(), other_drafts=())
+        self.pair = make_pairs(self.base, target, len(data.names))[base.draft]
+        self.kind = process_kind(base, target)
+        self.num_vars = 1 if base.data.variables == "separate" else len(data.names)
+        self.horizon, self.values = max(base.horizons), jnp.asarray(data.values)
+        self.count = num_patches(self.horizon, self.pair.target.patch_len)
+        if self.count < 2:
+            raise InputError(
+                f"a sweep needs a horizon of two patches or more, got {self.horizon} steps."
+            )
+        self.windows = benchmark.test_windows(base, data, self.horizon)
+        found = benchmark.sigma_of(base, data, self.pair.target)
+        self.sigma = float(jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(found)))))
+        self.key = jax.random.key(base.seed)
+
+    def rows(self, group: list[Setting]) -> Iterator[dict[str, Any]]:
+        """The rows of one rule and K: the models alone with each sigma, then its settings."""
+        sampled, num_draft = group[0].sampled, group[0].num_draft
+        sigmas = list(dict.fromkeys(s.sigma if sampled else 0.0 for s in group))
+        own = {s: self._alone("autoregressive", sampled, s) for s in sigmas}
+        drafts = {s: self._alone("draft", sampled, s) for s in sigmas}
+        tried = [self._speculative(setting) for setting in group]
+        last = sigmas[-1]
+        one = Clocked(alone(self.pair.target, last, self.pair.target.patch_len))
+        forced = Clocked(self._decode(group[0], never(group[0].rule)))
+        self._play([*own.values(), *drafts.values(), *tried, one, forced], sampled)
+        costs = Costs.of(self.count, own[last].seconds, one, drafts[last], forced)
+        for s in sigmas:
+            for clocked in (own[s], drafts[s]):
+                yield self._row(clocked, None, s, own[s], drafts[s])
+        for setting, clocked in zip(group, tried, strict=True):
+            s = setting.sigma if sampled else 0.0
+            row = self._row(clocked, setting, s, own[s], drafts[s])
+            yield {**row, **costs.predictions(row, num_draft, self.base.batch_size)}
+
+    def _alone(self, name: str, sampled: bool, sigma: float) -> Scored:
+        if name == "draft":
+            decode = draft_alone(self.pair, sigma, self.horizon, 1, learned=False)
+        else:
+            decode = alone(self.pair.target, sigma, self.horizon)
+        method = Method(name, sampled, self.kind, None, None, None, decode)
+        return Scored(method, self._paths(sampled))
+
+    def _paths(self, sampled: bool) -> int:
+        return self.base.num_paths if sampled else 1
+
+    def _decode(self, setting: Setting, rule: str | Rule) -> Decode:
+        config = DecodeConfig(self.horizon, setting.num_draft, rule)
+        return speculative(self.pair, setting.sigma, config, setting.params, PaceParams())
+
+    def _speculative(self, setting: Setting) -> Scored:
+        decode = self._decode(setting, setting.rule)
+        names = "speculative", setting.sampled, self.kind, self.base.draft
+        method = Method(*names, setting.rule, setting.num_draft, decode)
+        return Scored(method, self._paths(setting.sampled))
+
+    def _play(self, decoders: list[Clocked], sampled: bool) -> None:
+        """Every decoder on every batch of windows, in turns."""
+        paths = self._paths(sampled)
+        batches = list(zip(*padded_batches(self.windows.count, self.base.batch_size), strict=True))
+        for number, (index, weight) in enumerate([batches[0], *batches]):
+            series = gather(self.values, index, self.windows)
+            context, truth = series[:, : -self.horizon], series[:, -self.horizon :]
+            for decoder in decoders:
+                forecast, info = decoder(self.key, context, index, paths)
+                if number > 0 and isinstance(decoder, Scored):  # the first one compiles
+                    decoder.tally.add(forecast, info, truth, weight)
+
+    def _row(
+        self, found: Scored, setting: Setting | None, sigma: float, own: Scored, draft: Scored
+    ) -> dict[str, Any]:
+        method, reference = found.method, own.tally.forecasts()
+        scores = found.tally.scores(reference)
+        error = "crps" if method.sampled else "mse"
+        drafts = draft.tally.scores(reference)["distance"]
+        chosen = dict.fromkeys(Setting._fields) if setting is None else setting._asdict()
+        return {
+            "method": method.name,
+            "kind": "sampled" if method.sampled else "point",
+            "process": self.kind,
+            "draft": self.base.draft if method.name != "autoregressive" else None,
+            "horizon": self.horizon,
+            "windows": self.windows.count,
+            "batch": self.base.batch_size,
+            "num_paths": found.tally.paths,
+            **chosen,
+            "sigma": sigma,
+            **scores,
+            "relative_error": scores[error] / own.tally.scores(None)[error] - 1,
+            "distance_over_drafts": scores["distance"] / drafts if drafts else None,
+            "seconds": found.seconds,
+            "speedup": own.seconds / found.seconds,
+        }
+
+
+class Costs(NamedTuple):
+    """Seconds of a batch; rounds are the same for all settings of a rule and K.
+
+    Attributes:
+        patches: N.
+        whole: the autoregressive decode.
+        prepare: what a decode takes before its first pass.
+        one: a pass of the target.
+        draft: a pass of the draft.
+        round: K draft steps, the verification and the rule.
+    """
+
+    patches: int
+    whole: float
+    prepare: float
+    one: float
+    draft: float
+    round: float
+
+    @classmethod
+    def of(cls, count: int, whole: float, first: Clocked, draft: Clocked, forced: Clocked) -> Costs:
+        """From decodes of N patches and of one, of the draft, and of a rule that never accepts."""
+        one = (whole - first.seconds) / (count - 1)
+        prepare = max(0.0, first.seconds - one)
+        return cls(
+            count, whole, prepare, one, draft.seconds / count, (forced.seconds - prepare) / count
+        )
+
+    def predictions(self, row: Scores, num_draft: int, batch: int) -> dict[str, Any]:
+        """Speedups that theory expects from the acceptances of a row.
+
+        `paper`: its formula, with a verification as dear as one pass. `independent`: with the
+        measured cost of a round, a finite horizon, and the slowest of a batch. `markov`: the same
+        with acceptances that depend on the one before.
+        """
+        a = row["acceptance"]
+        links = [row[f"accept_{x}"] for x in ("after_accept", "after_reject", "first")]
+        known = [a if link is None else link for link in links]
+        lanes = batch * int(row["num_paths"])
+
+        def ratio(chances: list[float]) -> float:
+            accept, reject, first = chances
+            law = theory.markov_rounds(accept, reject, first, num_draft, self.patches)
+            rounds = theory.longest_rounds(law, lanes)
+            return self.whole / (self.prepare + rounds * self.round)
+
+        return {
+            "round_seconds": self.round,
+            "pass_seconds": self.one,
+            "predicted_paper": theory.speedup(a, num_draft, self.draft / self.one),
+            "predicted_independent": ratio([a, a, a]),
+            "predicted_markov": ratio(known),
+        }

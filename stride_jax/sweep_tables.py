@@ -1,0 +1,97 @@
+"""The table of a sweep: the settings that no other one beats, and how well theory expects them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from stride_jax.markdown import aligned, machine
+
+PREDICTIONS = {
+    "paper": "predicted_paper",
+    "independent": "predicted_independent",
+    "Markov": "predicted_markov",
+}
+"""Names of the predictions in a table, and their fields."""
+
+
+def _cell(name: str, form: str) -> Callable[[dict[str, Any]], str]:
+    return lambda row: "" if row.get(name) is None else format(row[name], form)
+
+
+COLUMNS = {
+    "rule": _cell("rule", ""),
+    "K": _cell("num_draft", "d"),
+    "sigma": _cell("sigma", ".3g"),
+    "bias": _cell("bias", "g"),
+    "MSE tolerance": _cell("mse_tolerance", "g"),
+    "tolerance": _cell("tolerance", "g"),
+    "MSE": _cell("mse", ".4f"),
+    "CRPS": _cell("crps", ".4f"),
+    "error": _cell("relative_error", "+.2%"),
+    "distance": _cell("distance_over_drafts", ".3f"),
+    "acceptance": _cell("acceptance", ".1%"),
+    "target passes": _cell("target_passes", ".2f"),
+    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
+    "speedup": _cell("speedup", ".2f"),
+    **{name: _cell(field, ".2f") for name, field in PREDICTIONS.items()},
+}
+NOT_COUPLED = ("maximal", "block", "residual", "resample", "as_released")
+"""Rules whose paths have other noise than the target's: their distance from it means nothing."""
+
+
+def front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that no other row beats in both error and speedup, fastest last."""
+    best, kept = np.inf, []
+    for row in sorted(rows, key=lambda r: (-r["speedup"], r["relative_error"])):
+        if row["relative_error"] < best:
+            best = row["relative_error"]
+            kept.append(row)
+    return kept[::-1]
+
+
+def misses(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
+    """Median and largest relative miss of each prediction of the speedup."""
+    found = {}
+    for name, field in PREDICTIONS.items():
+        off = [abs(row[field] / row["speedup"] - 1) for row in rows]
+        found[name] = (float(np.median(off)), float(max(off)))
+    return found
+
+
+def sweep_table(results: dict[str, Any]) -> str:
+    """The Pareto front of each rule (all rows of a small sweep), and the misses of theory."""
+    rows = [row for row in results["rows"] if row["method"] == "speculative"]
+    config = results["config"]["base"]
+    small = len(rows) <= 40
+    shown: list[dict[str, Any]] = [r for r in results["rows"] if r["method"] != "speculative"][:2]
+    shown = [{**row, "rule": f"({row['method']})"} for row in shown]
+    for rule in dict.fromkeys(row["rule"] for row in rows):
+        own = [row for row in rows if row["rule"] == rule]
+        shown += own if small else front(own)
+    shown = [
+        {**row, "distance_over_drafts": None} if row["rule"] in NOT_COUPLED else row
+        for row in shown
+    ]
+    used = [name for name, cell in COLUMNS.items() if any(cell(row) for row in shown)]
+    off = [
+        f"{name} {middle:.1%} (at most {most:.1%})" for name, (middle, most) in misses(rows).items()
+    ]
+    what = "all of them" if small else "those that no other setting of the rule beats in both"
+    first = rows[0]
+    lines = [
+        f"{config['data']['source']}, context {config['data']['context_len']}, "
+        f"{config['data']['variables']} variables, horizon {first['horizon']}, {first['windows']} "
+        f"windows (one in {config['stride']}), {len(rows)} settings: {what}. Batch "
+        f"{first['batch']}, mean of the batches, on {machine(results)}. Error: MSE of mean paths, "
+        "CRPS of sample paths, over the target's own with the same sigma; distance: mean squared "
+        "distance from the target's own forecast over the draft's; speedup over the "
+        "autoregressive decode of the same process.",
+        "",
+        f"Predicted speedups miss the measured ones by, in the median: {', '.join(off)}.",
+        "",
+        *aligned([used, *([COLUMNS[name](row) for name in used] for row in shown)]),
+    ]
+    return "\n".join(lines) + "\n"
