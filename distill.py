@@ -11,6 +11,7 @@ from stride_jax.config import DistillConfig
 from stride_jax.convert import find_model
 from stride_jax.data.splits import load_data
 from stride_jax.distillation import distill
+from stride_jax.sharding import connect
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -18,6 +19,8 @@ CONFIGS = Path(__file__).parent / "configs"
 def main(argv: Sequence[str]) -> None:
     """Flags to config, config to the library."""
     config = cli.parse(argv, CONFIGS, DistillConfig(), prog="distill.py")
+    if config.run.distributed:
+        connect()
     init = find_model(config.init_from) if config.init_from else None
     distill(config, load_data(config.data), find_model(config.target), init)
 

@@ -10,7 +10,8 @@ from stride_jax import cli
 from stride_jax.config import TrainConfig
 from stride_jax.convert import find_model
 from stride_jax.data.splits import load_data
-from stride_jax.training import train
+from stride_jax.sharding import connect
+from stride_jax.trainer import train
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -18,6 +19,8 @@ CONFIGS = Path(__file__).parent / "configs"
 def main(argv: Sequence[str]) -> None:
     """Flags to config, config to the library."""
     config = cli.parse(argv, CONFIGS, TrainConfig(), prog="train.py")
+    if config.run.distributed:
+        connect()
     init = find_model(config.init_from) if config.init_from else None
     train(config, load_data(config.data), init)
 

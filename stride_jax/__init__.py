@@ -23,6 +23,9 @@ if TYPE_CHECKING:
         seasonal_draft,
     )
     from stride_jax.errors import InputError
+    from stride_jax.export import export_decoder, load_decoder
+    from stride_jax.forecasting import Forecast, forecast
+    from stride_jax.frames import backtest, forecast_df
     from stride_jax.models import TimerXL, init_params, make_predict
     from stride_jax.pacing import PaceParams
     from stride_jax.pairs import Pair, make_pair, make_target
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "DecodeConfig": "config",
     "DecodeInfo": "decoding",
+    "Forecast": "forecasting",
     "InputError": "errors",
     "PaceParams": "pacing",
     "Pair": "pairs",
@@ -41,12 +45,17 @@ _HOMES = {
     "Series": "types",
     "TimerXL": "models",
     "TimerXLConfig": "config",
+    "backtest": "frames",
     "cached_process": "processes",
     "decode_autoregressive": "autoregressive",
     "decode_speculative": "speculative",
+    "export_decoder": "export",
     "find_model": "convert",
+    "forecast": "forecasting",
+    "forecast_df": "frames",
     "init_params": "models",
     "last_value_draft": "drafts",
+    "load_decoder": "export",
     "load_model": "convert",
     "load_pytorch": "convert",
     "make_pair": "pairs",
@@ -62,6 +71,7 @@ _HOMES = {
 __all__ = [
     "DecodeConfig",
     "DecodeInfo",
+    "Forecast",
     "InputError",
     "PaceParams",
     "Pair",
@@ -70,12 +80,17 @@ __all__ = [
     "Series",
     "TimerXL",
     "TimerXLConfig",
+    "backtest",
     "cached_process",
     "decode_autoregressive",
     "decode_speculative",
+    "export_decoder",
     "find_model",
+    "forecast",
+    "forecast_df",
     "init_params",
     "last_value_draft",
+    "load_decoder",
     "load_model",
     "load_pytorch",
     "make_pair",

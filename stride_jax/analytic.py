@@ -94,8 +94,8 @@ class Linear:
         mean = (weight @ window.reshape(-1) + bias).reshape(self.patch_len, window.shape[1])
         return PatchLaw(mean, jnp.full_like(mean, logvar))
 
-    def prefill(self, params: Any, patches: jax.Array) -> jax.Array:
-        """The context's patches as they are."""
+    def prefill(self, params: Any, patches: jax.Array, skip: jax.Array | None) -> jax.Array:
+        """The context's patches as they are; padding is 0 already, and seen as such."""
         return patches
 
     def slots(self, params: Any, prompt: jax.Array, count: int) -> jax.Array:

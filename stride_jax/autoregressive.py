@@ -13,9 +13,10 @@ from stride_jax.config import DecodeConfig
 from stride_jax.decoding import (
     AUTOREGRESSIVE,
     DecodeInfo,
+    Inputs,
     check_inputs,
     decode_batch,
-    layout,
+    num_patches,
     over_lanes,
     patch_noise,
     path_keys,
@@ -35,6 +36,7 @@ def decode_autoregressive(
     sigma: float | jax.Array,
     config: DecodeConfig,
     series_index: jax.Array | None = None,
+    lengths: jax.Array | None = None,
 ) -> tuple[jax.Array, DecodeInfo]:
     """Rolls a process patch by patch: x_{n+1} ~ N(mean of the target after x_1..x_n, sigma^2).
 
@@ -42,11 +44,13 @@ def decode_autoregressive(
         key: PRNG key (typed, or raw key data); folded with the series index.
         context: `[L, C]` or `[B, L, C]`; taken as float32.
         target: the process.
-        sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`. 0 gives the
-            mean path. Traced.
+        sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
+            front of the last. 0 gives the mean path. Traced.
         config: horizon, num_paths, batch_size, path_chunk, learned_scale; the rest is not used.
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a chunk of a
             batch is the same as in the whole.
+        lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
+            before is padding and does not matter. Cached process only.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
@@ -55,69 +59,57 @@ def decode_autoregressive(
     Raises:
         InputError: see `decoding.check_inputs`.
     """
-    check_inputs(context, sigma, series_index, target.patch_len, sampling=False)
+    patch_len = target.patch_len
+    check_inputs(context, sigma, series_index, patch_len, sampling=False, lengths=lengths)
     context = jnp.asarray(context, jnp.float32)
-    return _decode(key, context, target, sigma, series_index, config=config)
+    sigma = jnp.asarray(sigma, jnp.float32)
+    return _decode(Inputs(key, context, sigma, series_index, lengths), target, config=config)
 
 
 @functools.partial(jax.jit, static_argnames="config")
 def _decode(
-    key: jax.Array,
-    context: jax.Array,
-    target: Process,
-    sigma: jax.Array,
-    series_index: jax.Array | None,
-    *,
-    config: DecodeConfig,
+    inputs: Inputs, target: Process, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
-    count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
-
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        memory, scale = memory
         laws, state = target.verify(memory, state, noise[:0])  # no proposals
         law = jax.tree.map(lambda x: x[0], laws)
         patch = law.mean + law_sigma(law, scale, config.learned_scale) * noise[0]
         state = target.commit(state, patch[None], jnp.ones((), jnp.int32))
         return patch[None], state
 
-    return unroll(key, context, target, step, 1, count, scale, series_index, config)
+    return unroll(inputs, target, step, 1, config)
 
 
 Step = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
-"""`(memory, state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
+"""`((memory, sigma [P, C]), state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
 
 
 def unroll(
-    key: jax.Array,
-    context: jax.Array,
+    inputs: Inputs,
     source: Process | Draft,
     step: Step,
     size: int,
-    count: int,
-    scale: jax.Array,
-    series_index: jax.Array | None,
     config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
     """Takes `size` patches at a time from a process or a draft, until there are N; all are kept.
 
     Args:
-        key: see `decoding.decode_batch`.
-        context: `[L, C]` or `[B, L, C]`.
+        inputs: series and key.
         source: prepares contexts and starts paths.
         step: makes the next patches of a path and keeps them.
         size: K, patches a step.
-        count: N.
-        scale: `[P, C]`, for the shape of a patch.
-        series_index: see `decoding.decode_batch`.
         config: horizon and chunks.
 
     Returns:
         `(forecast, info)`; one target pass a step.
     """
-    rounds = -(-count // size)
+    count = num_patches(config.horizon, source.patch_len)
+    rounds, shape = -(-count // size), (source.patch_len, inputs.context.shape[-1])
 
     def play(memory: Any, path: Path, number: jax.Array) -> tuple[Path, jax.Array]:
         key, state = path
-        noise = patch_noise(key, number * size, size, scale.shape)
+        noise = patch_noise(key, number * size, size, shape)
         patches, state = step(memory, state, noise)
         return (key, state), patches
 
@@ -125,7 +117,7 @@ def unroll(
         lanes = keys.shape
 
         def first(memory: Any, key: jax.Array) -> Path:
-            return path_keys(key).noise, source.start(memory, rounds * size)
+            return path_keys(key).noise, source.start(memory[0], rounds * size)
 
         start = over_lanes(first, lanes)(memory, keys)
         body = over_lanes(play, lanes)
@@ -140,9 +132,9 @@ def unroll(
             drafted=jnp.zeros(lanes, jnp.int32),
             overflow=jnp.zeros(lanes, jnp.int32),
             kind=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
-            proposal=jnp.full((*lanes, count, *scale.shape), jnp.nan),
+            proposal=jnp.full((*lanes, count, *shape), jnp.nan),
         )
         # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
-        return patches.reshape(*lanes, -1, scale.shape[1])[:, :, : config.horizon], info
+        return patches.reshape(*lanes, -1, shape[1])[:, :, : config.horizon], info
 
-    return decode_batch(source.prepare, run, key, context, series_index, config)
+    return decode_batch(source.prepare, run, inputs, source.patch_len, config)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import jax
 import numpy as np
@@ -131,7 +131,13 @@ class RunStore:
     """
 
     def __init__(self, directory: Path) -> None:
+        """Takes the directory for this process alone, until `close` or its end.
+
+        Raises:
+            InputError: another process is writing there.
+        """
         self.directory = directory.absolute()
+        self._lock = _locked(self.directory) if jax.process_index() == 0 else None
         keep_one = ocp.training.preservation_policies.LatestN(1)
         self._last, self._best = (
             ocp.training.Checkpointer(
@@ -149,10 +155,19 @@ class RunStore:
         self._save(self._best, step, {"params": checkpoint.params}, describe(checkpoint))
 
     def _save(self, store: Any, step: int, tree: Any, config: Mapping[str, Any]) -> None:
-        store.wait()  # one save at a time: the next one must not disturb what is being written
-        if any(found.step == step for found in store.checkpoints):
-            return  # resumed from an older step; what stands there is the same to the bit
-        store.save_async(step, tree, force=True, custom_metadata=dict(config))
+        try:
+            store.wait()  # one save at a time: the next one must not disturb what is being written
+            if any(found.step == step for found in store.checkpoints):
+                return  # resumed from an older step; what stands there is the same to the bit
+            store.save_async(step, tree, force=True, custom_metadata=dict(config))
+        except OSError as error:
+            raise self._unwritten(error) from error
+
+    def _unwritten(self, error: OSError) -> InputError:
+        return InputError(
+            f"a checkpoint could not be written to {self.directory}: {error}; the one before it "
+            "stands. Make room and go on with --resume."
+        )
 
     def last_config(self) -> dict[str, Any] | None:
         """The config stored with the last checkpoint; None when there is none."""
@@ -171,9 +186,37 @@ class RunStore:
             raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
 
     def close(self) -> None:
-        """Waits until everything is on disk."""
-        self._last.close()
-        self._best.close()
+        """Waits until everything is on disk.
+
+        Raises:
+            InputError: it could not be written.
+        """
+        try:
+            self._last.close()
+            self._best.close()
+        except OSError as error:
+            raise self._unwritten(error) from error
+        finally:
+            if self._lock is not None:
+                self._lock.close()
+
+
+def _locked(directory: Path) -> IO[str]:
+    """An open file whose lock goes with the process, however it ends."""
+    directory.mkdir(parents=True, exist_ok=True)
+    file = (directory / "lock").open("w")
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # not on Windows, where nothing else is lost than this check
+        pass
+    except OSError as error:
+        file.close()
+        raise InputError(
+            f"another run is writing to {directory}; wait for it or give another --run.out."
+        ) from error
+    return file
 
 
 def host_copy(tree: Any) -> Any:

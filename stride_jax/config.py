@@ -50,6 +50,8 @@ class TimerXLConfig:
             all before it.
         output_patches: patches forecast in one pass from each position; more than 1 makes a
             multi-patch draft.
+        remat: compute a block's activations again in the backward pass instead of keeping them;
+            saves memory in training, changes no value.
     """
 
     patch_len: int = 96
@@ -67,6 +69,7 @@ class TimerXLConfig:
     covariate_mask: Literal["original", "causal"] = "original"
     max_patches: int | None = None
     output_patches: int = 1
+    remat: bool = False
 
     def __post_init__(self) -> None:
         sizes = ("patch_len", "d_model", "num_heads", "d_ff", "num_layers", "output_patches")
@@ -129,6 +132,7 @@ class DataConfig:
             and 70/10/20 percent (ratio) for the rest.
         variables: joint windows hold all variables; separate ones hold one variable each.
         context_len: L, time steps the model sees; a multiple of the patch length.
+        validation_stride: steps between two validation windows of a training; 1 takes every one.
     """
 
     source: str = "beijing_weather"
@@ -137,9 +141,12 @@ class DataConfig:
     split: Literal["auto", "ett_hour", "ett_minute", "ratio"] = "auto"
     variables: Literal["joint", "separate"] = "joint"
     context_len: int = 672
+    validation_stride: int = 1
 
     def __post_init__(self) -> None:
-        require(self.context_len >= 1, f"context_len must be at least 1, got {self.context_len}.")
+        for name in ("context_len", "validation_stride"):
+            value = getattr(self, name)
+            require(value >= 1, f"{name} must be at least 1, got {value}.")
 
 
 @dataclass(frozen=True)
@@ -157,6 +164,8 @@ class OptimConfig:
         patience: stop after so many epochs without a better validation error.
         steps_per_epoch: end an epoch early after so many steps; None for all windows.
         grad_clip: global norm limit of the gradient; None for no limit.
+        accumulate: parts that a batch is taken in, one after the other, to save memory; the
+            gradient is their mean.
     """
 
     learning_rate: float = 1e-4
@@ -167,12 +176,18 @@ class OptimConfig:
     patience: int = 3
     steps_per_epoch: int | None = None
     grad_clip: float | None = None
+    accumulate: int = 1
 
     def __post_init__(self) -> None:
         require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}.")
-        for name in ("batch_size", "epochs", "patience", "t_max", "steps_per_epoch"):
+        sizes = ("batch_size", "epochs", "patience", "t_max", "steps_per_epoch", "accumulate")
+        for name in sizes:
             value = getattr(self, name)
             require(value is None or value >= 1, f"{name} must be at least 1, got {value}.")
+        require(
+            self.batch_size % self.accumulate == 0,
+            f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}.",
+        )
         require(
             self.grad_clip is None or self.grad_clip > 0,
             f"grad_clip must be > 0 or None, got {self.grad_clip}.",
@@ -189,6 +204,7 @@ class RunConfig:
         seed: of the one key everything random is derived from.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints; one is also written after each epoch.
+        distributed: join the other processes of a run on several hosts, see `sharding.connect`.
     """
 
     out: str = "runs/train"
@@ -196,6 +212,7 @@ class RunConfig:
     seed: int = 2021
     log_every: int = 20
     save_every: int = 500
+    distributed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("log_every", "save_every"):
@@ -259,6 +276,8 @@ class DistillConfig:
         teacher_dropout: run the target with its dropout on.
         variance_reg: weight of relu(-logvar - 5), which keeps the variance from collapsing.
         mse_weight: weight of the error against the truth in kl_mse.
+        augment: share of windows replaced by mixtures, stretches, gains and trends of them, which
+            the target labels as well as real ones.
         on_policy: share of contexts that end with the draft's own proposals, as in decoding.
         num_draft: K, the most proposals such a context holds.
         output_patches: patches a new draft forecasts in one pass; more than 1 makes a multi-patch
@@ -280,6 +299,7 @@ class DistillConfig:
     teacher_dropout: bool = False
     variance_reg: float = 0.01
     mse_weight: float = 1.0
+    augment: float = 0.0
     on_policy: float = 0.5
     num_draft: int = 3
     output_patches: int = 1
@@ -289,7 +309,13 @@ class DistillConfig:
     run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/draft"))
 
     def __post_init__(self) -> None:
-        require(0 <= self.on_policy <= 1, f"on_policy must be in [0, 1], got {self.on_policy}.")
+        for name in ("on_policy", "augment"):
+            value = getattr(self, name)
+            require(0 <= value <= 1, f"{name} must be in [0, 1], got {value}.")
+        require(
+            self.augment == 0 or self.objective != "kl_mse",
+            "kl_mse scores against the truth, which a made-up series does not have; set augment 0.",
+        )
         require(self.num_draft >= 1, f"num_draft must be at least 1, got {self.num_draft}.")
         require(
             self.output_patches >= 1,

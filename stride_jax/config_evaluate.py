@@ -182,18 +182,18 @@ class LatencyConfig:
 class SweepConfig:
     """`evaluate.py --config sweep`: one pair under every setting of its rules.
 
-    Each rule is measured with every value of what it depends on: sigma for rules that sample, bias
-    and mse_tolerance for resample, tolerance for mean and shared_noise, K for all. Only rule and K
-    compile anew.
+    Each rule is measured with every value of what it depends on: K and sigma for all (rules of
+    means take sigma as the unit of the gap), bias and mse_tolerance for resample and as_released,
+    tolerance for mean and shared_noise. Only rule and K compile anew.
 
     Attributes:
-        base: data, pair, process, windows, batches and repeats; its longest horizon, its sigma
-            where `sigmas` is empty. Its rules, K and tolerances are not looked at.
+        base: data, pair, process, windows and batch_size; its longest horizon, its sigma where
+            `sigmas` is empty. The rest of it is not looked at.
         rules: see coupling.RULES.
         num_drafts: K.
         sigmas: stds of the target's law in standardised units; empty for the calibrated one.
-        biases: of resample.
-        mse_tolerances: of resample.
+        biases: of resample and as_released.
+        mse_tolerances: of resample and as_released.
         tolerances: of mean and shared_noise, in sigmas.
         out: directory of the results.
     """

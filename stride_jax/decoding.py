@@ -94,10 +94,28 @@ def num_patches(horizon: int, patch_len: int) -> int:
     return -(-horizon // patch_len)
 
 
-def layout(horizon: int, patch_len: int, num_vars: int, sigma: Any) -> tuple[int, jax.Array]:
-    """N, and sigma as float32 of the shape of a patch, `[P, C]`."""
-    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (patch_len, num_vars))
-    return num_patches(horizon, patch_len), scale
+class Inputs(NamedTuple):
+    """What is decoded.
+
+    Attributes:
+        key: folded, not consumed; a typed key or its raw key data.
+        context: `[L, C]` or `[B, L, C]`, float32.
+        sigma: scalar, `[C]`, `[P, C]`, or with a B in front of the last, one for each series.
+        series_index: scalar or `[B]` int, default 0..B-1.
+        lengths: scalar or `[B]` int, steps of each history at the end of its context; the steps
+            before them are padding. None for all L.
+    """
+
+    key: jax.Array
+    context: jax.Array
+    sigma: jax.Array
+    series_index: jax.Array | None
+    lengths: jax.Array | None
+
+    def scale(self, patch_len: int) -> jax.Array:
+        """Sigma as float32 for each series, `[P, C]` or `[B, P, C]` as the context has a B."""
+        shape = (*self.context.shape[:-2], patch_len, self.context.shape[-1])
+        return jnp.broadcast_to(jnp.asarray(self.sigma, jnp.float32), shape)
 
 
 def check_scalar(name: str, value: Any, *, at_least: float) -> None:
@@ -106,19 +124,27 @@ def check_scalar(name: str, value: Any, *, at_least: float) -> None:
         raise InputError(f"{name} must be a scalar, got shape {np.shape(value)}.")
     if isinstance(value, jax.core.Tracer):
         return
-    if not (np.isfinite(value) and value >= at_least):
+    number = np.asarray(value).dtype.kind in "biuf"
+    if not (number and np.isfinite(value) and value >= at_least):
         raise InputError(f"{name} must be finite and at least {at_least}, got {value}.")
 
 
 def check_inputs(
-    context: Any, sigma: Any, series_index: Any, patch_len: int, *, sampling: bool
+    context: Any,
+    sigma: Any,
+    series_index: Any,
+    patch_len: int,
+    *,
+    sampling: bool,
+    lengths: Any = None,
 ) -> None:
     """Checks shapes always, and values where they are concrete (not inside a caller's jit).
 
     Raises:
         InputError: context not `[L, C]` or `[B, L, C]`, shorter than a patch, or not finite; sigma
             of a shape that does not broadcast to `[P, C]`, negative, not finite, or 0 where a rule
-            samples; a series index that is not one number a series.
+            samples; a series index that is not one number a series; lengths that are not one whole
+            number of patches a series, at most L.
     """
     shape = np.shape(context)
     if len(shape) not in (2, 3) or 0 in shape:
@@ -132,27 +158,54 @@ def check_inputs(
         )
     if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
         raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
+    _check_lengths(lengths, shape, patch_len)
     if not isinstance(context, jax.core.Tracer):
         bad = ~np.isfinite(np.asarray(context, np.float32))
+        if lengths is not None and not isinstance(lengths, jax.core.Tracer):
+            # what is before the history is padding
+            first = shape[-2] - np.asarray(lengths, np.int64)[..., None]
+            bad &= (np.arange(shape[-2]) >= first)[..., None]
         if bad.any():
             where = tuple(int(i) for i in np.argwhere(bad)[0])
             raise InputError(
                 f"context has {int(bad.sum())} values that are NaN or infinite, the first at "
                 f"{where}; fill or drop them before forecasting."
             )
-    _check_sigma(sigma, (patch_len, shape[-1]), sampling)
+    _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
+
+
+def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None:
+    if lengths is None:
+        return
+    whole = np.issubdtype(_dtype(lengths), np.integer)
+    if np.shape(lengths) != shape[:-2] or not whole:
+        raise InputError(
+            f"lengths must be one whole number a series, shape {shape[:-2]}, got "
+            f"{_dtype(lengths)} of shape {np.shape(lengths)}."
+        )
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    values = np.atleast_1d(np.asarray(lengths))
+    bad = (values < patch_len) | (values > shape[-2]) | (values % patch_len != 0)
+    if bad.any():
+        raise InputError(
+            f"lengths must be whole patches of {patch_len} steps, at most the {shape[-2]} of the "
+            f"context, got {values[bad][0]}."
+        )
 
 
 def _dtype(value: Any) -> np.dtype[Any]:
     return np.dtype(value.dtype) if hasattr(value, "dtype") else np.asarray(value).dtype
 
 
-def _check_sigma(sigma: Any, patch: tuple[int, int], sampling: bool) -> None:
+def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
+    """`shape` is that of a patch of every series, `[P, C]` or `[B, P, C]`."""
     sizes = np.shape(sigma)[::-1]
-    if len(sizes) > 2 or any(n not in (1, p) for n, p in zip(sizes, patch[::-1], strict=False)):
+    wrong = any(n not in (1, p) for n, p in zip(sizes, shape[::-1], strict=False))
+    if len(sizes) > len(shape) or wrong:
         raise InputError(
-            f"sigma must be a scalar, [C] or [P, C] for patches of {patch}, got shape "
-            f"{np.shape(sigma)}."
+            f"sigma must be a scalar, [C], [P, C] or, for each series, [B, P, C]; patches are "
+            f"{shape}, got shape {np.shape(sigma)}."
         )
     if isinstance(sigma, jax.core.Tracer):
         return
@@ -194,11 +247,10 @@ def _mapped(fn: Callable[..., Any], size: int, *, shared: bool) -> Callable[...,
 
 
 def decode_batch(
-    prepare: Callable[[jax.Array], Any],
+    prepare: Callable[[jax.Array, jax.Array | None], Any],
     run: Run,
-    key: jax.Array,
-    context: jax.Array,
-    series_index: jax.Array | None,
+    inputs: Inputs,
+    patch_len: int,
     config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
     """Decodes every path of every series, in chunks that bound the memory.
@@ -208,33 +260,36 @@ def decode_batch(
     decoded beside it, up to float rounding of the batched model.
 
     Args:
-        prepare: `context [L, C] -> memory`, called once a series.
-        run: decodes all paths of one chunk.
-        key: folded, not consumed; a typed key or its raw key data.
-        context: `[L, C]` or `[B, L, C]`.
-        series_index: scalar or `[B]` int, default 0..B-1.
+        prepare: `(context [L, C], length) -> memory`, called once a series.
+        run: decodes all paths of one chunk; its memory is `(memory, sigma [P, C])` of each series.
+        inputs: series and key.
+        patch_len: P.
         config: num_paths, batch_size, path_chunk.
     """
+    key, context, _, series_index, lengths = inputs
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
     alone = context.ndim == 2
     contexts = context[None] if alone else context
+    scales = inputs.scale(patch_len).reshape(len(contexts), patch_len, -1)  # [B, P, C]
     index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
     index = index.reshape(len(contexts))
+    if lengths is not None:
+        lengths = jnp.asarray(lengths, jnp.int32).reshape(len(contexts))
     paths = jnp.arange(config.num_paths or 1)
 
     def keys_of(i: jax.Array, path: jax.Array) -> jax.Array:
         own = jax.random.fold_in(key, i)
         return own if config.num_paths is None else jax.random.fold_in(own, path)
 
-    def decode_series(part: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, DecodeInfo]:
-        contexts, index = part
-        single = len(contexts) == 1  # not mapped: see `over_lanes`
-        memory = (
-            jax.tree.map(lambda x: x[None], prepare(contexts[0]))
-            if single
-            else jax.vmap(prepare)(contexts)
-        )
+    def decode_series(part: Any) -> tuple[jax.Array, DecodeInfo]:
+        contexts, index, lengths, scales = part
+        if len(contexts) == 1:  # not mapped: see `over_lanes`
+            alone = prepare(contexts[0], None if lengths is None else lengths[0])
+            memory = jax.tree.map(lambda x: jnp.asarray(x)[None], alone)
+        else:
+            memory = jax.vmap(prepare)(contexts, lengths)
+        memory = memory, scales
 
         def decode_paths(chunk: jax.Array) -> Any:
             keys = jax.vmap(lambda i: jax.vmap(lambda p: keys_of(i, p))(chunk))(index)
@@ -244,7 +299,7 @@ def decode_batch(
         out = in_chunks(decode_paths, paths, config.path_chunk)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
 
-    out = in_chunks(decode_series, (contexts, index), config.batch_size)
+    out = in_chunks(decode_series, (contexts, index, lengths, scales), config.batch_size)
     if config.num_paths is None:
         out = jax.tree.map(lambda x: x[:, 0], out)
     return jax.tree.map(lambda x: x[0], out) if alone else out

@@ -9,13 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax import losses
+from stride_jax.augmentation import augment
 from stride_jax.checkpoints import Checkpoint, check_trained_context
 from stride_jax.config import DistillConfig, TimerXLConfig, check_context
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, TimerXL, init_params, make_predict
-from stride_jax.training import Metrics, Task, Trainer, training_windows
+from stride_jax.trainer import Trainer
+from stride_jax.training import Metrics, Task, training_windows
 
 
 def draft_config(config: DistillConfig, target: TimerXLConfig) -> TimerXLConfig:
@@ -151,6 +153,8 @@ def distillation_task(
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         policy_key, teacher_key, dropout_key, noise_key = jax.random.split(key, 4)
+        if config.augment > 0:
+            windows = augment(jax.random.fold_in(key, 4), windows, config.augment)
         x, truth = windows[:, :length], windows[:, patch_len:]
         if config.on_policy > 0:
             x = on_policy_contexts(policy_key, windows, draft, params, config, short)

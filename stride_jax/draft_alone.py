@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from stride_jax.autoregressive import unroll
 from stride_jax.config import DecodeConfig
-from stride_jax.decoding import DecodeInfo, check_inputs, layout
+from stride_jax.decoding import DecodeInfo, Inputs, check_inputs, num_patches
 from stride_jax.drafts import Draft
 from stride_jax.errors import InputError
 
@@ -45,28 +45,21 @@ def decode_draft(
         raise InputError("num_draft must be at least 1 where the draft decodes alone.")
     check_inputs(context, sigma, series_index, draft.patch_len, sampling=False)
     context = jnp.asarray(context, jnp.float32)
-    return _decode(key, context, draft, sigma, series_index, config=config)
+    sigma = jnp.asarray(sigma, jnp.float32)
+    return _decode(Inputs(key, context, sigma, series_index, None), draft, config=config)
 
 
 @functools.partial(jax.jit, static_argnames="config")
-def _decode(
-    key: jax.Array,
-    context: jax.Array,
-    draft: Draft,
-    sigma: jax.Array,
-    series_index: jax.Array | None,
-    *,
-    config: DecodeConfig,
-) -> tuple[jax.Array, DecodeInfo]:
-    count, scale = layout(config.horizon, draft.patch_len, context.shape[-1], sigma)
-    size = min(config.num_draft, count)
+def _decode(inputs: Inputs, draft: Draft, *, config: DecodeConfig) -> tuple[jax.Array, DecodeInfo]:
+    size = min(config.num_draft, num_patches(config.horizon, draft.patch_len))
 
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        memory, scale = memory
         made, state = draft.propose(memory, state, noise, scale, size, learned=config.learned_scale)
         # `commit` takes K + 1 patches; the last one is not kept.
         grown = jnp.concatenate([made.patches, made.patches[-1:]])
         return made.patches, draft.commit(state, grown, jnp.asarray(size, jnp.int32))
 
-    forecast, info = unroll(key, context, draft, step, size, count, scale, series_index, config)
+    forecast, info = unroll(inputs, draft, step, size, config)
     nothing = jnp.zeros_like(info.target_passes)
     return forecast, info._replace(target_passes=nothing, drafted=info.rounds * size)

@@ -38,8 +38,12 @@ class Draft(Protocol):
     def patch_len(self) -> int:
         """P, steps in a patch."""
 
-    def prepare(self, context: jax.Array) -> Any:
-        """Memory of a context `[L, C]`, shared by all its sample paths."""
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
+        """Memory of a context `[L, C]`, shared by all its sample paths.
+
+        `length`: see `processes.Process`; a draft may take padding for values, as what it proposes
+        is verified.
+        """
 
     def start(self, memory: Any, room: int) -> Any:
         """The state of a path before its first patch."""
@@ -92,9 +96,9 @@ class AutoregressiveDraft:
         """P."""
         return int(self.process.patch_len)
 
-    def prepare(self, context: jax.Array) -> Any:
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """See `Draft`."""
-        return self.process.prepare(context)
+        return self.process.prepare(context, length)
 
     def start(self, memory: Any, room: int) -> Any:
         """See `Draft`."""
@@ -154,19 +158,22 @@ class ContinuationDraft:
     patch_len: int = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(default=None, metadata={"static": True})
 
-    def prepare(self, context: jax.Array) -> jax.Array:
-        """The last L steps.
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
+        """The last L steps; padding becomes the first value of the history.
 
         Raises:
             InputError: the context is shorter.
         """
-        length = self.context_len or context.shape[0]
-        if context.shape[0] < length:
+        size = self.context_len or context.shape[0]
+        if context.shape[0] < size:
             raise InputError(
-                f"the context has {context.shape[0]} steps, this draft needs {length}; give a "
+                f"the context has {context.shape[0]} steps, this draft needs {size}; give a "
                 "longer history."
             )
-        return context[context.shape[0] - length :]
+        if length is not None:
+            first = context.shape[0] - length
+            context = context[jnp.maximum(jnp.arange(context.shape[0]), first)]
+        return context[context.shape[0] - size :]
 
     def start(self, memory: jax.Array, room: int) -> jax.Array:
         """See `Draft`."""

@@ -28,49 +28,61 @@ class Moments(NamedTuple):
     m2: jax.Array
 
 
-def window_stats(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+def window_stats(x: jax.Array, real: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
     """Mean and population std of each variable over the time axis, in float32.
 
     Args:
         x: `[..., L, C]`.
+        real: `[L]` bool, the steps that count; None for all.
 
     Returns:
         `(mean, std)`, each `[..., 1, C]` float32, with `std = sqrt(var + 1e-5)`.
     """
     x = x.astype(jnp.float32)
-    mean = jnp.mean(x, axis=-2, keepdims=True)
-    var = jnp.mean(jnp.square(x - mean), axis=-2, keepdims=True)
+    where = None if real is None else jnp.broadcast_to(real[:, None], x.shape)
+    mean = jnp.mean(x, axis=-2, keepdims=True, where=where)
+    var = jnp.mean(jnp.square(x - mean), axis=-2, keepdims=True, where=where)
     return mean, jnp.sqrt(var + EPS)
 
 
-def patch_moments(patches: jax.Array) -> Moments:
-    """Statistics of each patch alone: `[..., P, C]` -> total `[...]`, mean and m2 `[..., C]`."""
+def patch_moments(patches: jax.Array, real: jax.Array | None = None) -> Moments:
+    """Statistics of each patch alone: `[..., P, C]` -> total `[...]`, mean and m2 `[..., C]`.
+
+    Patches that are not `real` (`[...]` bool) are padding, of which nothing is seen.
+    """
     patches = patches.astype(jnp.float32)
     mean = jnp.mean(patches, axis=-2)
     m2 = jnp.sum(jnp.square(patches - mean[..., None, :]), axis=-2)
-    return Moments(jnp.full(mean.shape[:-1], patches.shape[-2], jnp.float32), mean, m2)
+    total = jnp.full(mean.shape[:-1], patches.shape[-2], jnp.float32)
+    own = Moments(total, mean, m2)
+    if real is None:
+        return own
+    return jax.tree.map(lambda x: jnp.where(real[(...,) + (None,) * (x.ndim - 1)], x, 0), own)
 
 
 def merge(first: Moments, second: Moments) -> Moments:
     """Statistics of two stretches together (Chan, Golub and LeVeque 1979; Welford for blocks)."""
     total = first.total + second.total
-    share = (second.total / total)[..., None]
+    share = (second.total / jnp.maximum(total, 1))[..., None]  # nothing and nothing is nothing
     step = second.mean - first.mean
     m2 = first.m2 + second.m2 + jnp.square(step) * first.total[..., None] * share
     return Moments(total, first.mean + step * share, m2)
 
 
-def running_moments(patches: jax.Array, before: Moments | None = None) -> Moments:
+def running_moments(
+    patches: jax.Array, before: Moments | None = None, real: jax.Array | None = None
+) -> Moments:
     """Statistics of everything up to and including each patch.
 
     Args:
         patches: `[..., N, P, C]`.
         before: statistics of what came before, total `[...]`; None for nothing.
+        real: `[N]` bool, patches that count; None for all.
 
     Returns:
         total `[..., N]`, mean and m2 `[..., N, C]`.
     """
-    own = patch_moments(patches)
+    own = patch_moments(patches, real)
     axis = own.total.ndim - 1
     if before is not None:
         start = jax.tree.map(lambda x: jnp.expand_dims(x, axis), before)
@@ -83,7 +95,7 @@ def running_moments(patches: jax.Array, before: Moments | None = None) -> Moment
 
 def std(moments: Moments) -> jax.Array:
     """`sqrt(m2 / count + 1e-5)`, the shape of the mean."""
-    return jnp.sqrt(moments.m2 / moments.total[..., None] + EPS)
+    return jnp.sqrt(moments.m2 / jnp.maximum(moments.total, 1)[..., None] + EPS)
 
 
 def center_context(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,11 +19,12 @@ from stride_jax.config import DecodeConfig
 from stride_jax.coupling import Round, RuleParams, find_rule
 from stride_jax.decoding import (
     DecodeInfo,
+    Inputs,
     PathKeys,
     check_inputs,
     check_scalar,
     decode_batch,
-    layout,
+    num_patches,
     over_lanes,
     patch_noise,
     path_keys,
@@ -41,14 +42,12 @@ class Model(NamedTuple):
     Attributes:
         target: the process.
         draft: what proposes.
-        sigma: `[P, C]`.
         params: of the rule.
         pace: of the pacing.
     """
 
     target: Any
     draft: Any
-    sigma: jax.Array
     params: RuleParams
     pace: PaceParams
 
@@ -86,6 +85,7 @@ def decode_speculative(
     params: RuleParams | None = None,
     pace: PaceParams | None = None,
     series_index: jax.Array | None = None,
+    lengths: jax.Array | None = None,
 ) -> tuple[jax.Array, DecodeInfo]:
     """Sample paths of the target process, proposed by the draft.
 
@@ -99,12 +99,15 @@ def decode_speculative(
         target: the process whose law the forecast follows.
         draft: what proposes: another process (patch by patch), or see `drafts`. It draws with the
             same sigma, unless `config.learned_scale` and the rule has free scales.
-        sigma: std of a patch, > 0, in the units of the context; scalar, `[C]` or `[P, C]`. Rules
-            that propose means take it as the unit of the gap. Traced.
+        sigma: std of a patch, > 0, in the units of the context; scalar, `[C]` or `[P, C]`, or with
+            a B in front of the last. Rules that propose means take it as the unit of the gap.
+            Traced.
         config: horizon, K, rule, paths and chunks; static.
         params: settings of the rule; traced.
         pace: settings of the pacing; traced.
         series_index: `[B]` global numbers of the series, default 0..B-1.
+        lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
+            before is padding and does not matter. Cached process only.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
@@ -131,15 +134,22 @@ def decode_speculative(
             f"rule {config.rule!r} needs one sigma for target and draft; with learned_scale use "
             "'residual'."
         )
-    check_inputs(context, sigma, series_index, target.patch_len, sampling=True)
+    patch_len = target.patch_len
+    check_inputs(context, sigma, series_index, patch_len, sampling=True, lengths=lengths)
     context = jnp.asarray(context, jnp.float32)
     if config.num_draft == 0:
         spread = jnp.zeros_like(jnp.asarray(sigma)) if rule.proposes == "mean" else sigma
         return decode_autoregressive(
-            key, context, target=target, sigma=spread, config=config, series_index=series_index
+            key,
+            context,
+            target=target,
+            sigma=spread,
+            config=config,
+            series_index=series_index,
+            lengths=lengths,
         )
-    args = (key, context, target, draft, sigma, params, pace, series_index)
-    return _decode(*args, config=config)
+    inputs = Inputs(key, context, jnp.asarray(sigma, jnp.float32), series_index, lengths)
+    return _decode(inputs, target, draft, params, pace, config=config)
 
 
 def _check_params(params: RuleParams) -> None:
@@ -159,22 +169,19 @@ def _check_pace(pace: PaceParams) -> None:
 
 @functools.partial(jax.jit, static_argnames="config")
 def _decode(
-    key: jax.Array,
-    context: jax.Array,
+    inputs: Inputs,
     target: Process,
     draft: Draft,
-    sigma: jax.Array,
     params: RuleParams,
     pace: PaceParams,
-    series_index: jax.Array | None,
     *,
     config: DecodeConfig,
 ) -> tuple[jax.Array, DecodeInfo]:
-    count, scale = layout(config.horizon, target.patch_len, context.shape[-1], sigma)
-    model = Model(target, draft, scale, params, pace)
+    count, num_vars = num_patches(config.horizon, target.patch_len), inputs.context.shape[-1]
+    model = Model(target, draft, params, pace)
 
-    def prepare(context: jax.Array) -> tuple[Any, Any]:
-        return target.prepare(context), draft.prepare(context)
+    def prepare(context: jax.Array, length: jax.Array | None) -> tuple[Any, Any]:
+        return target.prepare(context, length), draft.prepare(context, length)
 
     def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         start = functools.partial(initial_state, model=model, config=config, count=count)
@@ -190,10 +197,10 @@ def _decode(
 
         state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
         # [B, S, N, P, C] -> [B, S, N * P, C]
-        forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, scale.shape[1])
+        forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
         return forecast[:, :, : config.horizon], trimmed(state.info, count)
 
-    return decode_batch(prepare, run, key, context, series_index, config)
+    return decode_batch(prepare, run, inputs, target.patch_len, config)
 
 
 def initial_state(
@@ -201,9 +208,10 @@ def initial_state(
 ) -> LoopState:
     """The carry before the first round of a path; `key` passes into it."""
     num_draft, zero = config.num_draft, jnp.zeros((), jnp.int32)
+    memory, sigma = memory
     room = count + num_draft + 1
-    shape = (room, *model.sigma.shape)
-    info = empty_info(num_draft, room, model.sigma.shape, trace=config.trace)
+    shape = (room, *sigma.shape)
+    info = empty_info(num_draft, room, sigma.shape, trace=config.trace)
     return LoopState(
         keys=path_keys(key),
         filled=zero,
@@ -227,16 +235,16 @@ def decode_round(
     """One round of one path: propose, verify, decide, commit.
 
     Args:
-        memory: of the target and of the draft.
+        memory: `(of the target, of the draft)`, and sigma `[P, C]`.
         state: the carry.
         longest: proposals that are drafted; those past the path's own length do not count.
         model: who decodes.
         config: static choices.
         count: N; a path that has N patches comes back as it was, but for its key.
     """
-    rule = find_rule(config.rule)
+    rule, (memory, sigma) = find_rule(config.rule), memory
     next_key, draft_key, rule_key = jax.random.split(state.keys.rounds, 3)
-    fresh = patch_noise(state.keys.noise, state.filled, config.num_draft + 1, model.sigma.shape)
+    fresh = patch_noise(state.keys.noise, state.filled, config.num_draft + 1, sigma.shape)
     noise = fresh[:-1]
     if rule.proposes == "sample":
         noise = jax.random.normal(draft_key, noise.shape, jnp.float32)
@@ -244,7 +252,7 @@ def decode_round(
         noise = jnp.zeros_like(noise)
     learned = config.learned_scale and rule.scales == "free"
     made, drafted = model.draft.propose(
-        memory[1], state.draft, noise, model.sigma, longest, learned=learned
+        memory[1], state.draft, noise, sigma, longest, learned=learned
     )
     laws, seen = model.target.verify(memory[0], state.target, made.patches)
     current = Round(
@@ -253,7 +261,7 @@ def decode_round(
         draft_mean=made.mean,
         draft_sigma=made.sigma,
         target_mean=laws.mean,
-        target_sigma=law_sigma(laws, model.sigma, config.learned_scale),
+        target_sigma=law_sigma(laws, sigma, config.learned_scale),
         draft_logvar=made.logvar,
         fresh=fresh,
         length=state.pace.length,
@@ -270,7 +278,7 @@ def decode_round(
     active = emitted > 0
     chances = None
     if config.pacing == "gain" and made.logvar is not None:
-        chances = own_chances(made.logvar, model.sigma)
+        chances = own_chances(made.logvar, sigma)
     pace = next_pace(
         config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft, chances
     )

@@ -194,8 +194,8 @@ class _Bench:
         """The rows of one rule and K: the models alone with each sigma, then its settings."""
         sampled, num_draft = group[0].sampled, group[0].num_draft
         sigmas = list(dict.fromkeys(s.sigma if sampled else 0.0 for s in group))
-        own = {s: self._alone("autoregressive", sampled, s) for s in sigmas}
-        drafts = {s: self._alone("draft", sampled, s) for s in sigmas}
+        own = {s: self._alone("autoregressive", sampled, s, num_draft) for s in sigmas}
+        drafts = {s: self._alone("draft", sampled, s, num_draft) for s in sigmas}
         tried = [self._speculative(setting) for setting in group]
         last = sigmas[-1]
         one = Clocked(alone(self.pair.target, last, self.pair.target.patch_len))
@@ -210,9 +210,9 @@ class _Bench:
             row = self._row(clocked, setting, s, own[s], drafts[s])
             yield {**row, **costs.predictions(row, num_draft, self.base.batch_size)}
 
-    def _alone(self, name: str, sampled: bool, sigma: float) -> Scored:
+    def _alone(self, name: str, sampled: bool, sigma: float, num_draft: int) -> Scored:
         if name == "draft":
-            decode = draft_alone(self.pair, sigma, self.horizon, 1, learned=False)
+            decode = draft_alone(self.pair, sigma, self.horizon, num_draft, learned=False)
         else:
             decode = alone(self.pair.target, sigma, self.horizon)
         method = Method(name, sampled, self.kind, None, None, None, decode)
@@ -249,6 +249,7 @@ class _Bench:
         method, reference = found.method, own.tally.forecasts()
         scores = found.tally.scores(reference)
         error = "crps" if method.sampled else "mse"
+        exact = setting is not None and find_rule(setting.rule).exact  # what is measured is chance
         drafts = draft.tally.scores(reference)["distance"]
         chosen = dict.fromkeys(Setting._fields) if setting is None else setting._asdict()
         return {
@@ -261,9 +262,9 @@ class _Bench:
             "batch": self.base.batch_size,
             "num_paths": found.tally.paths,
             **chosen,
-            "sigma": sigma,
+            "sigma": sigma if setting is None else setting.sigma,
             **scores,
-            "relative_error": scores[error] / own.tally.scores(None)[error] - 1,
+            "relative_error": 0.0 if exact else scores[error] / own.tally.scores(None)[error] - 1,
             "distance_over_drafts": scores["distance"] / drafts if drafts else None,
             "seconds": found.seconds,
             "speedup": own.seconds / found.seconds,
@@ -292,10 +293,16 @@ class Costs(NamedTuple):
     @classmethod
     def of(cls, count: int, whole: float, first: Clocked, draft: Clocked, forced: Clocked) -> Costs:
         """From decodes of N patches and of one, of the draft, and of a rule that never accepts."""
-        one = (whole - first.seconds) / (count - 1)
+        tiny = 1e-9  # a coarse clock may see no time pass
+        one = max(tiny, (whole - first.seconds) / (count - 1))
         prepare = max(0.0, first.seconds - one)
         return cls(
-            count, whole, prepare, one, draft.seconds / count, (forced.seconds - prepare) / count
+            count,
+            whole,
+            prepare,
+            one,
+            draft.seconds / count,
+            max(tiny, (forced.seconds - prepare) / count),
         )
 
     def predictions(self, row: Scores, num_draft: int, batch: int) -> dict[str, Any]:

@@ -66,8 +66,11 @@ def sweep_table(results: dict[str, Any]) -> str:
     rows = [row for row in results["rows"] if row["method"] == "speculative"]
     config = results["config"]["base"]
     small = len(rows) <= 40
-    shown: list[dict[str, Any]] = [r for r in results["rows"] if r["method"] != "speculative"][:2]
-    shown = [{**row, "rule": f"({row['method']})"} for row in shown]
+    shown: list[dict[str, Any]] = []
+    for row in results["rows"]:
+        name = f"({row['method']}, {row['kind']})"  # the first sigma of each
+        if row["method"] != "speculative" and name not in [other["rule"] for other in shown]:
+            shown.append({**row, "rule": name})
     for rule in dict.fromkeys(row["rule"] for row in rows):
         own = [row for row in rows if row["rule"] == rule]
         shown += own if small else front(own)
@@ -86,9 +89,9 @@ def sweep_table(results: dict[str, Any]) -> str:
         f"{config['data']['variables']} variables, horizon {first['horizon']}, {first['windows']} "
         f"windows (one in {config['stride']}), {len(rows)} settings: {what}. Batch "
         f"{first['batch']}, mean of the batches, on {machine(results)}. Error: MSE of mean paths, "
-        "CRPS of sample paths, over the target's own with the same sigma; distance: mean squared "
-        "distance from the target's own forecast over the draft's; speedup over the "
-        "autoregressive decode of the same process.",
+        "CRPS of sample paths, over the target's own with the same sigma (0 for exact rules, "
+        "where what is measured is chance); distance: mean squared distance from the target's own "
+        "forecast over the draft's; speedup over the autoregressive decode of the same process.",
         "",
         f"Predicted speedups miss the measured ones by, in the median: {', '.join(off)}.",
         "",

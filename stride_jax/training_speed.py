@@ -24,7 +24,8 @@ from stride_jax.data.splits import prepare
 from stride_jax.data.windows import epoch_order
 from stride_jax.models.timer_xl import init_params
 from stride_jax.report import write_rows
-from stride_jax.training import Trainer, next_patch_task
+from stride_jax.trainer import Trainer
+from stride_jax.training import next_patch_task
 from stride_jax.types import Series
 
 

@@ -122,6 +122,7 @@ def test_every_window_counts_once_and_scores_are_right(data: ForecastData, varia
     np.testing.assert_allclose(made[:, 0], paths, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_scores_do_not_depend_on_the_batch_size(data: ForecastData) -> None:
     """Sample paths that change with the batch size make results impossible to compare."""
     pair = make_pair(TARGET, DRAFT, "window", 32, 2)
@@ -363,6 +364,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plots.Picture]:
     return pictures
 
 
+@pytest.mark.slow
 def test_the_picture_is_drawn_of_the_chosen_variable(
     tmp_path: Path, data: ForecastData, draft_path: str, drawn: list[plots.Picture]
 ) -> None:

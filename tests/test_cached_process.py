@@ -211,7 +211,14 @@ def test_counts_hold_every_number_of_acceptances():
     assert COUNTS.index(K + 1) < len(COUNTS) - 1
 
 
-@pytest.mark.parametrize("name", CASES)
+DEPTHS = [
+    pytest.param(name, marks=pytest.mark.slow) if name.startswith("8 layers") else name
+    for name in CASES
+]
+"""Deep models compile slowly."""
+
+
+@pytest.mark.parametrize("name", DEPTHS)
 def test_target_laws_are_those_of_a_full_pass(name):
     """Decoding from caches would be another forecast than the model's own."""
     config, num_vars, norm = case(name)
@@ -219,7 +226,7 @@ def test_target_laws_are_those_of_a_full_pass(name):
     assert max(errors) < 1e-4, errors
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", DEPTHS)
 def test_draft_laws_are_those_of_a_full_pass(name):
     """A stale cache would cost acceptances without any other test noticing."""
     config, num_vars, norm = case(name)
@@ -623,7 +630,7 @@ class MovingAverage:
 
         return jax.lax.scan(body, before, patches)[1]
 
-    def prefill(self, params, patches):
+    def prefill(self, params, patches, skip):
         zero = jnp.zeros(patches.shape[1:])
         return self._run(params, zero, patches)[-1] if len(patches) else zero
 

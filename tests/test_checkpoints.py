@@ -183,6 +183,7 @@ for i, file in enumerate(sorted(p for p in whole.rglob("*") if p.is_file())):
 """
 
 
+@pytest.mark.slow
 def test_a_truncated_file_is_an_input_error(tmp_path):
     """A half-copied checkpoint would be taken for whole, or end in a traceback.
 

@@ -24,7 +24,12 @@ from stride_jax.config import (
     TimerXLConfig,
     TrainConfig,
 )
-from stride_jax.config_evaluate import EvaluateConfig, LatencyConfig
+from stride_jax.config_evaluate import (
+    EvaluateConfig,
+    FidelityConfig,
+    LatencyConfig,
+    SweepConfig,
+)
 from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
@@ -40,13 +45,15 @@ CLASSES = [
 SAMPLES = [
     TimerXLConfig(4, 16, 2, 8, 3, "gelu", "gaussian", None, True, 5, 0.25, "bfloat16"),
     DataConfig("a.csv", ("x", "y"), "interpolate", "ratio", "separate", 48),
-    OptimConfig(3e-3, "type1", 4, 16, 2, 9, 100, 1.5),
-    RunConfig("out", True, 1, 2, 3),
+    OptimConfig(3e-3, "type1", 4, 16, 2, 9, 100, 1.5, 8),
+    RunConfig("out", True, 1, 2, 3, True),
     TrainConfig(DataConfig(context_len=48), TimerXLConfig(patch_len=24), 0.5, "somewhere"),
     DistillConfig(draft_context_len=336, objective="kl_mse", head="gaussian", sigma=0.3),
     DecodeConfig(96, 2, "resample"),
     EvaluateConfig(horizons=(24, 96), rules=("maximal",), sigma=0.4, bias=1.5),
     LatencyConfig(layers=(2,), processes=("window",)),
+    SweepConfig(EvaluateConfig(horizons=(24,)), ("block",), (1, 4), (0.3,), (2.0,), (0.5,), (0.2,)),
+    FidelityConfig(EvaluateConfig(horizons=(24,)), ("block",), 2, 30, 10, 4, 0.2, 1.5),
 ]
 
 
@@ -65,6 +72,7 @@ def scaling_rows() -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_scaled_reproduces_the_original_row_by_row():
     """A draft would have another size than the one the paper's factor means."""
     rows = scaling_rows()
@@ -398,7 +406,7 @@ def test_a_file_without_get_config_is_refused(tmp_path):
 def test_every_shipped_config_loads(path):
     """A command in the README would fail before it starts."""
     found = cli.load_config(path.stem, CONFIGS, object)
-    assert type(found) in (TrainConfig, DistillConfig, EvaluateConfig, LatencyConfig)
+    assert type(found) in set(CLASSES)
     assert from_dict(type(found), json.loads(json.dumps(to_dict(found)))) == found
 
 

@@ -84,7 +84,7 @@ def test_a_series_does_not_depend_on_its_batch(key, decode):
     assert_same(decode(key, BATCH, series_index=jnp.arange(5)), whole)
 
 
-@pytest.mark.parametrize("model", [pytest.param("window", marks=pytest.mark.slow), "cached"])
+@pytest.mark.parametrize("model", ["window", pytest.param("cached", marks=pytest.mark.slow)])
 @DECODERS
 def test_chunks_do_not_change_a_forecast(key, decode, model):
     """Bounding the memory would change the results, or shuffle series and paths."""
@@ -101,6 +101,7 @@ def test_chunks_do_not_change_a_forecast(key, decode, model):
             break
 
 
+@pytest.mark.slow
 @DECODERS
 def test_paths_of_a_batch_do_not_depend_on_their_number(key, decode):
     """Asking for more paths would change those that were there."""
@@ -112,6 +113,7 @@ def test_paths_of_a_batch_do_not_depend_on_their_number(key, decode):
         assert not np.allclose(a, b)
 
 
+@pytest.mark.slow
 @DECODERS
 def test_keys_of_a_path(key, decode):
     """Nobody could repeat one path of one series alone."""

@@ -107,7 +107,8 @@ def growing(window):
 
 
 @pytest.mark.parametrize(
-    "rule", ["maximal", "block", pytest.param("residual", marks=pytest.mark.slow)]
+    "rule",
+    ["block", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("maximal", "residual"))],
 )
 def test_drafts_that_are_not_finite_leave_the_forecast_finite(key, rule):
     """One causal pass sees all proposals: a NaN would spread to the laws of those before it."""
@@ -223,6 +224,7 @@ def test_inside_the_callers_jit(key, decode):
     assert_same(run(key, CONTEXT, SIGMA, params), expected)
 
 
+@pytest.mark.slow
 @DECODERS
 def test_inside_the_callers_vmap(key, decode):
     """Nobody could sweep sigma, or decode many contexts, in one call."""
@@ -283,6 +285,7 @@ def test_a_half_precision_forecaster_gets_full_precision_noise(decode, key):
     assert len(np.unique(np.asarray(forecast))) > 1900
 
 
+@pytest.mark.slow
 def test_both_decoders_run_in_x64():
     """Users who enable 64-bit numbers elsewhere must still be able to decode."""
     code = (

@@ -9,7 +9,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PAGES = ["docs/decoding.md"]
+PAGES = [
+    "docs/decoding.md",
+    "docs/accelerators.md",
+    pytest.param("docs/index.md", marks=pytest.mark.slow),
+]
 """The README has its own test, in test_public."""
 
 
@@ -26,3 +30,12 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
             cwd=tmp_path,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
+
+
+@pytest.mark.slow
+def test_the_example_of_a_model_of_your_own_runs() -> None:
+    """Who brings a model starts from it."""
+    script = ROOT / "examples" / "own_model.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
+    assert both < alone == 12  # target passes a path

@@ -149,7 +149,9 @@ def test_a_continuation_draft_moves_its_window(kept):
     np.testing.assert_array_equal(found, series[len(series) - 12 :])
 
 
-@pytest.mark.parametrize("model", ["window", "cached", "timer_xl"])
+@pytest.mark.parametrize(
+    "model", ["window", "cached", pytest.param("timer_xl", marks=pytest.mark.slow)]
+)
 def test_autoregressive_draft_equals_a_python_loop(model):
     """A proposal would be drawn given another history than the proposals before it."""
     process = {"window": DRAFT, "cached": fading(0.1), "timer_xl": timer_xl()}[model]

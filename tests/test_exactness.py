@@ -30,7 +30,17 @@ def test_exact_rules_follow_the_target_s_law(rule: str, kind: str, shape: str) -
     assert result["delta_95"] < 2
 
 
-@pytest.mark.parametrize("name", exactness.WRONG)
+QUICK = ("resample", "planted: maximal without mirroring")
+"""The other wrong rules are slow."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK else pytest.param(name, marks=pytest.mark.slow)
+        for name in exactness.WRONG
+    ],
+)
 def test_wrong_rules_fail_the_same_test(name: str) -> None:
     """A test that lets these through proves nothing about the right rules."""
     rule, scale = exactness.WRONG[name]

@@ -83,6 +83,7 @@ def apply(model: TimerXLConfig, params: object, x: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(TimerXL(model).apply)({"params": params}, jnp.asarray(x)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("short", [None, 12])
 def test_the_loss_is_the_distance_of_all_pairs(
     tmp_path: Path, data: ForecastData, short: int | None

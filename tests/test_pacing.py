@@ -122,7 +122,7 @@ class Counting:
 
     patch_len = 3
 
-    def prepare(self, context):
+    def prepare(self, context, length=None):
         return jnp.zeros(())
 
     def start(self, memory, room):

@@ -88,6 +88,7 @@ def test_layer_skip_is_the_target_s_own_first_layers(kind: str) -> None:
     assert pair.alone is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["window", "cached"])
 def test_a_shorter_context_keeps_the_trained_positions(kind: str) -> None:
     """A model that numbers its tokens by the input's length would see offsets it never learned."""

@@ -51,7 +51,12 @@ def check_rows(info, num_draft: int, rule: str) -> int:
 
 @pytest.mark.parametrize(
     ("rule", "pacing"),
-    [("maximal", None), ("block", "gain"), ("resample", "threshold"), ("mean", None)],
+    [
+        ("maximal", None),
+        pytest.param("block", "gain", marks=pytest.mark.slow),
+        ("resample", "threshold"),
+        ("mean", None),
+    ],
 )
 def test_the_trace_agrees_with_the_counts_and_changes_nothing(key, rule, pacing):
     """A picture of the rounds would show another decode than the one that was made."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stride_jax import checkpoints, distillation, losses, training
+from stride_jax import checkpoints, distillation, losses, trainer, training
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import (
     DataConfig,
@@ -26,6 +26,7 @@ from stride_jax.config import (
 )
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData, prepare
+from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.types import Series
@@ -104,7 +105,7 @@ def test_validation_is_on_the_last_patch_of_every_window(tmp_path: Path) -> None
 def test_training_learns_logs_and_keeps_the_best(tmp_path: Path) -> None:
     """The loss must fall, the log must hold what is promised, the best checkpoint must load."""
     data = series_of()
-    last = training.train(train_config(tmp_path, epochs=4), data)
+    last = trainer.train(train_config(tmp_path, epochs=4), data)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     steps = [r for r in records if "loss" in r]
     names = {"step", "epoch", "loss", "grad_norm", "learning_rate", "steps_per_second"}
@@ -122,7 +123,7 @@ def test_training_learns_logs_and_keeps_the_best(tmp_path: Path) -> None:
 def test_early_stopping_waits_for_patience(tmp_path: Path) -> None:
     """A wrong count stops too early or never; a rate of 1e-12 never gets better after epoch 0."""
     data = series_of()
-    training.train(train_config(tmp_path, epochs=9, patience=2, learning_rate=1e-30), data)
+    trainer.train(train_config(tmp_path, epochs=9, patience=2, learning_rate=1e-30), data)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [r["best"] for r in records if "val_mse" in r] == [True, False, False]
 
@@ -132,11 +133,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_training import series_of, train_config
-from stride_jax import training
+from stride_jax import trainer
 import dataclasses
 config = train_config(Path({out!r}), epochs=3)
 config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume={resume}))
-training.train(config, series_of())
+trainer.train(config, series_of())
 """
 
 
@@ -147,9 +148,10 @@ def run_training(out: Path, resume: bool) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, env=env)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> None:
     """A resumed run that drifts from the uninterrupted one is not reproducible."""
-    whole = training.train(train_config(tmp_path / "whole", epochs=3), series_of())
+    whole = trainer.train(train_config(tmp_path / "whole", epochs=3), series_of())
     process = run_training(tmp_path / "killed", resume=False)
     log = tmp_path / "killed" / "log.jsonl"
     stop_at = int(np.random.default_rng(time.time_ns()).integers(7, 40))
@@ -177,7 +179,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
         assert names[0] == names[1], f"{part} after being killed at step {stop_at}"
     config = train_config(tmp_path / "killed", epochs=3)
     config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=True))
-    again = training.train(config, series_of())  # nothing left to do: the last state
+    again = trainer.train(config, series_of())  # nothing left to do: the last state
     assert equal(again.params, whole.params), f"killed at step {stop_at}"
 
 
@@ -185,48 +187,48 @@ def test_resume_in_the_middle_of_an_epoch_is_bitwise(tmp_path: Path) -> None:
     """The order of the windows and the dropout must follow from the step alone."""
     data = series_of()
     config = train_config(tmp_path / "a", epochs=2)
-    whole = training.train(config, data)
+    whole = trainer.train(config, data)
     other = train_config(tmp_path / "b", epochs=2)
     task = training.next_patch_task(other, data)
     start = init_params(jax.random.key(other.run.seed), MODEL)
-    trainer = training.Trainer(task, other.optim, other.run, start, data.values, to_dict(other))
-    order = training.epoch_order(trainer.order_key, 0, task.train.count)
+    driver = trainer.Trainer(task, other.optim, other.run, start, data.values, to_dict(other))
+    order = epoch_order(driver.order_key, 0, task.train.count)
     for _ in range(7):
-        trainer.state, _ = trainer.step_fn(trainer.state, trainer.values, order, trainer.step_key)
-    trainer.store.save_last(7, checkpoints.host_copy(trainer.state), to_dict(other))
-    trainer.store.close()
+        driver.state, _ = driver.step_fn(driver.state, driver.values, order, driver.step_key)
+    driver.store.save_last(7, checkpoints.host_copy(driver.state), to_dict(other))
+    driver.store.close()
     resumed = dataclasses.replace(other, run=dataclasses.replace(other.run, resume=True))
-    assert equal(training.train(resumed, data).params, whole.params)
+    assert equal(trainer.train(resumed, data).params, whole.params)
 
 
 def test_a_run_is_not_overwritten_and_not_mixed_with_another(tmp_path: Path) -> None:
     """Two recipes in one directory, or a silent restart, lose work."""
     data, config = series_of(), train_config(tmp_path, epochs=1)
     with pytest.raises(InputError, match="nothing to resume"):
-        training.train(
+        trainer.train(
             dataclasses.replace(config, run=dataclasses.replace(config.run, resume=True)), data
         )
-    training.train(config, data)
+    trainer.train(config, data)
     with pytest.raises(InputError, match="already holds a run"):
-        training.train(config, data)
+        trainer.train(config, data)
     changed = dataclasses.replace(
         config,
         optim=dataclasses.replace(config.optim, learning_rate=0.5),
         run=dataclasses.replace(config.run, resume=True),
     )
     with pytest.raises(InputError, match=r"another optim.*0\.01"):
-        training.train(changed, data)
+        trainer.train(changed, data)
 
 
 def test_bad_starts_are_refused(tmp_path: Path) -> None:
     """A batch larger than the split, or a start from another model, must not train silently."""
     data = series_of()
     with pytest.raises(InputError, match="batch_size 4096 exceeds"):
-        training.train(train_config(tmp_path, batch_size=4096), data)
+        trainer.train(train_config(tmp_path, batch_size=4096), data)
     other = dataclasses.replace(MODEL, d_model=32)
     init = Checkpoint(other, init_params(jax.random.key(0), other), 32)
     with pytest.raises(InputError, match="init_from holds"):
-        training.train(train_config(tmp_path / "b"), data, init)
+        trainer.train(train_config(tmp_path / "b"), data, init)
 
 
 def test_fine_tuning_starts_from_the_checkpoint(tmp_path: Path) -> None:
@@ -234,14 +236,14 @@ def test_fine_tuning_starts_from_the_checkpoint(tmp_path: Path) -> None:
     data = series_of()
     params = init_params(jax.random.key(99), MODEL)
     tiny = train_config(tmp_path, epochs=1, learning_rate=1e-30)
-    tuned = training.train(tiny, data, Checkpoint(MODEL, params, 32)).params
+    tuned = trainer.train(tiny, data, Checkpoint(MODEL, params, 32)).params
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-20), tuned, params)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path: Path) -> None:
     """Training on NaN for hours helps nobody."""
     with pytest.raises(InputError, match=r"Lower optim\.learning_rate"):
-        training.train(train_config(tmp_path, epochs=9, learning_rate=1e30), series_of())
+        trainer.train(train_config(tmp_path, epochs=9, learning_rate=1e30), series_of())
     for path in (tmp_path / "last").glob("[0-9]*/state"):  # nothing diverged was saved
         assert int(path.parent.name) < 5
 
@@ -251,9 +253,9 @@ def test_the_step_compiles_once(tmp_path: Path) -> None:
     data, config = series_of(), train_config(tmp_path)
     task = training.next_patch_task(config, data)
     start = init_params(jax.random.key(0), MODEL)
-    trainer = training.Trainer(task, config.optim, config.run, start, data.values, to_dict(config))
-    trainer.fit()
-    assert trainer.step_fn._cache_size() == 1
+    driver = trainer.Trainer(task, config.optim, config.run, start, data.values, to_dict(config))
+    driver.fit()
+    assert driver.step_fn._cache_size() == 1
 
 
 TARGET = Checkpoint(MODEL, init_params(jax.random.key(5), MODEL), 32)
@@ -271,7 +273,12 @@ def distill_config(out: Path, **fields: object) -> DistillConfig:
 
 
 @pytest.mark.parametrize(
-    ("head", "objective"), [("mean", "mean"), ("gaussian", "nll"), ("gaussian", "kl_mse")]
+    ("head", "objective"),
+    [
+        ("mean", "mean"),
+        pytest.param("gaussian", "nll", marks=pytest.mark.slow),
+        pytest.param("gaussian", "kl_mse", marks=pytest.mark.slow),
+    ],
 )
 @pytest.mark.parametrize("short", [None, pytest.param(16, marks=pytest.mark.slow)])
 def test_every_objective_brings_the_draft_closer(
@@ -344,6 +351,7 @@ def test_kl_objective_is_the_divergence_plus_the_error(tmp_path: Path) -> None:
     np.testing.assert_allclose(metrics["gap"], np.sqrt(np.mean((mean - teacher) ** 2)), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_teacher_dropout_changes_the_teacher(tmp_path: Path) -> None:
     """The flag must reach the target's forward pass."""
     data = series_of()

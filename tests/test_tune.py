@@ -221,6 +221,7 @@ def two_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tune, "TOLERANCES", (1e6,))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_lengths")
 def test_a_real_calibration_is_written_down(tmp_path: Path, data: ForecastData) -> None:
     """The command with a budget would fail, or leave nothing that says why K is what it is."""
@@ -244,6 +245,7 @@ def test_a_real_calibration_is_written_down(tmp_path: Path, data: ForecastData) 
     assert verdict in said[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_lengths")
 def test_a_multi_patch_draft_is_calibrated_too(
     tmp_path: Path, data: ForecastData, monkeypatch: pytest.MonkeyPatch

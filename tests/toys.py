@@ -87,7 +87,7 @@ class Fading:
 
     decay: float = 0.6
 
-    def prefill(self, params, patches):
+    def prefill(self, params, patches, skip):
         """The faded sum of the context, `[P, C]`."""
         sums = self._sums(jnp.zeros(patches.shape[1:]), patches)
         return sums[-1] if len(patches) else jnp.zeros(patches.shape[1:])

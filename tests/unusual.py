@@ -18,5 +18,6 @@ UNUSUAL = TimerXLConfig(
     output_patches=2,
     dropout=0.3,
     dtype="bfloat16",
+    remat=True,
 )
 """Every field differs from its default, so a lost one shows."""

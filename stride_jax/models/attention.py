@@ -105,12 +105,32 @@ def full_layout(
     )
 
 
+def padded(layout: Layout, num_vars: int, skip: Array | None) -> Layout:
+    """The layout of a whole input whose first `skip` patches nobody sees but they themselves.
+
+    They see themselves so that their softmax is over something.
+    """
+    if skip is None:
+        return layout
+    tokens = layout.same.shape[1]
+    patch = np.tile(np.arange(tokens // num_vars), num_vars)  # [C * N]
+    own = layout.queries[:, None] == np.arange(tokens)[None, :]
+    return layout._replace(visible=(layout.visible & (patch >= skip)[None]) | own)
+
+
 def cached_layout(
-    config: TimerXLConfig, num_vars: int, prompt: int, slots: int, count: int, start: Array
+    config: TimerXLConfig,
+    num_vars: int,
+    prompt: int,
+    slots: int,
+    count: int,
+    start: Array,
+    skip: Array | None = None,
 ) -> Layout:
     """`count` new patches from slot `start` on see the prompt, the slots before and each other.
 
-    Keys come in the order prompt, slots; each `[C, N]` flattened.
+    Keys come in the order prompt, slots; each `[C, N]` flattened. Of the whole sequence the first
+    `skip` patches are seen by nobody but themselves.
     """
     variable = np.arange(num_vars)
     time = prompt + start + np.arange(count)  # [k] patch numbers in the whole sequence
@@ -123,10 +143,13 @@ def cached_layout(
     visible = seen[None, :] <= asked
     if config.max_patches is not None:
         visible &= seen[None, :] > asked - config.max_patches
+    same = asking[:, None] == owner[None, :]
+    if skip is not None:
+        visible &= (seen >= skip)[None] | (same & (seen[None, :] == asked))
     return Layout(
         queries=np.arange(num_vars * count),
         positions=position.reshape(-1),  # [C, k] -> [C * k]
-        same=(asking[:, None] == owner[None, :]).astype(int),
+        same=same.astype(int),
         visible=visible & variable_mask(num_vars, config.covariate)[asking][:, owner],
     )
 

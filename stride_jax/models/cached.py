@@ -4,17 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from stride_jax.config import TimerXLConfig
 from stride_jax.errors import InputError
-from stride_jax.models.attention import Cached, KeyValues, cached_layout, full_layout
+from stride_jax.models.attention import Cached, KeyValues, cached_layout, full_layout, padded
 from stride_jax.models.timer_xl import Params, TimerXL
 from stride_jax.types import PatchLaw
 
 Cache = list[KeyValues]
+
+
+class Prompt(NamedTuple):
+    """What a context leaves behind.
+
+    Attributes:
+        cache: keys and values of its patches, a layer.
+        skip: int32, patches of padding at the start of the sequence, or None.
+    """
+
+    cache: Cache
+    skip: jax.Array | None
 
 
 @dataclass(frozen=True)
@@ -27,7 +40,7 @@ class CachedTimerXL:
 
     config: TimerXLConfig
 
-    def prefill(self, params: Params, patches: jax.Array) -> Cache:
+    def prefill(self, params: Params, patches: jax.Array, skip: jax.Array | None) -> Prompt:
         """Keys and values of the context's patches `[N, P, C]`."""
         count, _, num_vars = patches.shape
         if num_vars > 1 and self.config.variable_stride is None:
@@ -37,17 +50,17 @@ class CachedTimerXL:
                 "(see `cacheable`)."
             )
         if count == 0:
-            return self._empty(num_vars, 0)
-        layout = full_layout(self.config, num_vars, count)
+            return Prompt(self._empty(num_vars, 0), skip)
+        layout = padded(full_layout(self.config, num_vars, count), num_vars, skip)
         method = TimerXL.features
         _, kept = TimerXL(self.config).apply(
             {"params": params}, patches[None], layout, method=method
         )
-        return kept
+        return Prompt(kept, skip)
 
-    def slots(self, params: Params, prompt: Cache, count: int) -> Cache:
+    def slots(self, params: Params, prompt: Prompt, count: int) -> Cache:
         """Zeros for `count` patches."""
-        return self._empty(prompt[0].keys.shape[2], count)
+        return self._empty(prompt.cache[0].keys.shape[2], count)
 
     def _empty(self, num_vars: int, count: int) -> Cache:
         config = self.config
@@ -56,13 +69,13 @@ class CachedTimerXL:
         return [KeyValues(zeros, zeros) for _ in range(config.num_layers)]
 
     def extend(
-        self, params: Params, prompt: Cache, slots: Cache, patches: jax.Array, start: jax.Array
+        self, params: Params, prompt: Prompt, slots: Cache, patches: jax.Array, start: jax.Array
     ) -> tuple[PatchLaw, Cache]:
         """One causal pass over `[k, P, C]`; the law's features are `[k, C, D]`."""
         num_vars, room = patches.shape[2], slots[0].keys.shape[3]
-        sizes = (num_vars, prompt[0].keys.shape[3], room, patches.shape[0])
-        layout = cached_layout(self.config, *sizes, start)
-        caches = [Cached(p, s, start) for p, s in zip(prompt, slots, strict=True)]
+        sizes = (num_vars, prompt.cache[0].keys.shape[3], room, patches.shape[0])
+        layout = cached_layout(self.config, *sizes, start, prompt.skip)
+        caches = [Cached(p, s, start) for p, s in zip(prompt.cache, slots, strict=True)]
         model = TimerXL(self.config).bind({"params": params})
         features, kept = model.features(patches[None], layout, caches=caches)
         law = jax.tree.map(lambda x: x[0], model.law(features, num_vars))

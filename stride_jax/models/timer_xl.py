@@ -161,7 +161,13 @@ class TimerXL(nn.Module):
         for i, block in enumerate(self.block):
             asked = last if last is not None and i == len(self.block) - 1 else layout
             cached = None if caches is None else caches[i]
-            y, own = block(y, num_vars, asked, deterministic, cached)
+
+            def run(
+                block: Block, y: jax.Array, asked: Layout = asked, cached: Cached | None = cached
+            ) -> tuple[jax.Array, KeyValues]:
+                return block(y, num_vars, asked, deterministic, cached)
+
+            y, own = (nn.remat(run) if self.config.remat else run)(block, y)
             kept.append(own)
         return self.norm(y), kept
 

@@ -38,8 +38,17 @@ class Process(Protocol):
     def patch_len(self) -> int:
         """P, steps in a patch."""
 
-    def prepare(self, context: jax.Array) -> Any:
-        """Memory of a context `[L, C]`; everything that has to be done once."""
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
+        """Memory of a context `[L, C]`; everything that has to be done once.
+
+        Args:
+            context: the history at its end.
+            length: int32, steps of the history, a whole number of patches; those before are padding
+                that must not change anything. None for all L.
+
+        Raises:
+            InputError: a length is given to a process that has no mask for padding.
+        """
 
     def start(self, memory: Any, room: int) -> Any:
         """The state of a path before its first patch, with room for `room` patches."""

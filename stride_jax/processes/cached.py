@@ -28,8 +28,16 @@ LARGEST = 1e12
 class CachedModel(Protocol):
     """What a forecaster supplies; hashable, its functions pure, all patches normalised."""
 
-    def prefill(self, params: Any, patches: jax.Array) -> Any:
-        """What the context's patches `[N, P, C]` leave behind (N may be 0); never changed."""
+    def prefill(self, params: Any, patches: jax.Array, skip: jax.Array | None) -> Any:
+        """What the context's patches `[N, P, C]` leave behind; never changed.
+
+        Args:
+            params: the model's parameters.
+            patches: N may be 0.
+            skip: int32, so many patches of the sequence are padding: the first of these, and of
+                those that `extend` brings where it is more than N. No later patch may see them.
+                None for no padding.
+        """
 
     def slots(self, params: Any, prompt: Any, count: int) -> Any:
         """Empty room for what `count` patches after them will leave behind."""
@@ -58,6 +66,8 @@ class Memory(NamedTuple):
         center: `[1, 1, C]`, and
         scale: `[1, 1, C]` of the frozen normalisation (0 and 1 in the causal one).
         moments: running statistics of the prompt's patches.
+        first: int32, the slot of the first patch that is no padding (0 or less where the prompt
+            holds one); None for no padding.
     """
 
     prompt: Any
@@ -66,6 +76,7 @@ class Memory(NamedTuple):
     center: jax.Array
     scale: jax.Array
     moments: Moments
+    first: jax.Array | None
 
 
 class CachedState(NamedTuple):
@@ -111,13 +122,47 @@ class CachedProcess:
     context_len: int | None = dataclasses.field(metadata={"static": True})
     lag: int = dataclasses.field(default=1, metadata={"static": True})
 
-    def prepare(self, context: jax.Array) -> Memory:
-        """Runs the model over the context `[L, C]`.
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
+        """Runs the model over the context `[L, C]`; see `Process`.
 
         Raises:
             InputError: a context shorter than this forecaster needs, or not a whole number of
                 patches.
         """
+        patches = self._patches(context)
+        count, num_vars = len(patches), context.shape[1]
+        skip, first, real = None, None, None
+        if length is not None:
+            skip = jnp.maximum(0, count - length // self.patch_len).astype(jnp.int32)
+            first = skip - (count - self.lag)
+            real = jnp.arange(count) >= skip
+            patches = jnp.where(real[:, None, None], patches, 0)
+        zero = jnp.zeros((1, 1, num_vars), jnp.float32)
+        center, scale, origin = zero, zero + 1, zero
+        moments = Moments(jnp.zeros((), jnp.float32), zero[0, 0], zero[0, 0])
+        prompt, pending = patches[: -self.lag], patches[-self.lag :]
+        if self.norm == "frozen":
+            steps = None if real is None else jnp.repeat(real, self.patch_len)
+            mean, spread = window_stats(patches.reshape(-1, num_vars), steps)  # [N * P, C]
+            center, scale = mean[None], spread[None]
+        if self.norm == "causal":
+            origin = patches[:1, :1]
+            if skip is not None:
+                origin = jax.lax.dynamic_slice_in_dim(patches, skip, 1)[:, :1]
+            running = running_moments(patches - origin, real=real)  # [N, C]
+            if len(prompt):
+                moments = jax.tree.map(lambda x: x[len(prompt) - 1], running)
+            stats = running.mean[: len(prompt), None], std(running)[: len(prompt), None]
+            normal = (prompt - origin - stats[0]) / stats[1]
+        else:
+            normal = (prompt - center) / scale
+        if real is not None:
+            normal = jnp.where(real[: len(prompt), None, None], normal, 0)
+        kept = self.model.prefill(self.params, normal, skip)
+        return Memory(kept, pending, origin, center, scale, moments, first)
+
+    def _patches(self, context: jax.Array) -> jax.Array:
+        """The last patches of a context, `[L, C]` -> `[N, P, C]`."""
         need = self.lag * self.patch_len
         length = max(need, context.shape[0] if self.context_len is None else self.context_len)
         if context.shape[0] < length:
@@ -130,27 +175,8 @@ class CachedProcess:
                 f"the context has {length} steps, not a multiple of patch_len {self.patch_len}; "
                 "cut off its first ones or set context_len."
             )
-        num_vars = context.shape[1]
         # [L, C] -> [N, P, C]
-        patches = context[context.shape[0] - length :].reshape(-1, self.patch_len, num_vars)
-        zero = jnp.zeros((1, 1, num_vars), jnp.float32)
-        center, scale, origin = zero, zero + 1, zero
-        moments = Moments(jnp.zeros((), jnp.float32), zero[0, 0], zero[0, 0])
-        prompt, pending = patches[: -self.lag], patches[-self.lag :]
-        if self.norm == "frozen":
-            mean, spread = window_stats(patches.reshape(-1, num_vars))
-            center, scale = mean[None], spread[None]
-        if self.norm == "causal":
-            origin = patches[:1, :1]
-            running = running_moments(patches - origin)  # [N, C]
-            if len(prompt):
-                moments = jax.tree.map(lambda x: x[len(prompt) - 1], running)
-            stats = running.mean[: len(prompt), None], std(running)[: len(prompt), None]
-            normal = (prompt - origin - stats[0]) / stats[1]
-        else:
-            normal = (prompt - center) / scale
-        kept = self.model.prefill(self.params, normal)
-        return Memory(kept, pending, origin, center, scale, moments)
+        return context[context.shape[0] - length :].reshape(-1, self.patch_len, context.shape[1])
 
     def start(self, memory: Memory, room: int) -> CachedState:
         """Empty slots for `room` patches."""
@@ -171,9 +197,15 @@ class CachedProcess:
         center, scale = memory.center, memory.scale
         if self.norm == "causal":
             before = jax.tree.map(lambda x: x[start], moments)
-            running = running_moments(shifted, before)
+            real = None
+            if memory.first is not None:
+                real = start + jnp.arange(len(patches)) >= memory.first
+            running = running_moments(shifted, before, real)
             moments = jax.tree.map(lambda s, n: write_slots(s, n, start + 1, 0), moments, running)
             center, scale = running.mean[:, None], std(running)[:, None]  # [k, 1, C]
+        if memory.first is not None:  # padding that a draft still has to feed
+            padding = start + jnp.arange(len(patches)) < memory.first
+            shifted = jnp.where(padding[:, None, None], center, shifted)
         # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
         normal = jnp.clip(jnp.nan_to_num((shifted - center) / scale), -LARGEST, LARGEST)
         law, slots = self.model.extend(self.params, memory.prompt, state.slots, normal, start)

@@ -50,12 +50,17 @@ class WindowProcess:
     patch_len: int = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(metadata={"static": True})
 
-    def prepare(self, context: jax.Array) -> jax.Array:
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
         """`[L', C]` -> the window, its last L steps.
 
         Raises:
-            InputError: the context is shorter than L.
+            InputError: the context is shorter than L, or padded.
         """
+        if length is not None:
+            raise InputError(
+                "the window process asks a forecaster that knows no padding; decode contexts of "
+                "different lengths in calls of their own, or use the cached process."
+            )
         if self.context_len is None:
             return context
         if context.shape[0] < self.context_len:

@@ -1,0 +1,39 @@
+"""The target that forecasts series it has never seen.
+
+`python train.py --config zero_shot_target` (an hour on 2 CPU cores), after
+`python tools/make_pretraining.py DIRECTORY runs/pretraining.npy`.
+"""
+
+from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+
+
+def get_config() -> TrainConfig:
+    """8 layers of width 256 on patches of 24 steps, normalised causally."""
+    return TrainConfig(
+        data=DataConfig(
+            source="runs/pretraining.npy",
+            context_len=504,
+            variables="separate",
+            validation_stride=97,
+        ),
+        model=TimerXLConfig(
+            patch_len=24,
+            d_model=256,
+            num_heads=4,
+            d_ff=512,
+            num_layers=8,
+            instance_norm="causal",
+            variable_stride=0,
+            dropout=0.1,
+        ),
+        optim=OptimConfig(
+            learning_rate=3e-4,
+            schedule="cosine",
+            batch_size=48,
+            epochs=6,
+            steps_per_epoch=600,
+            patience=6,
+            grad_clip=1.0,
+        ),
+        run=RunConfig(out="runs/zero_shot_target", log_every=100, save_every=100),
+    )

@@ -1,0 +1,228 @@
+"""The command `stride-jax`: forecast a file, download a series, convert or describe a checkpoint.
+
+Exit status 0; 2 for bad input, with its reason as the last line of stderr; 130 after Ctrl-C. What a
+program reads goes to stdout or `--out`, what a person reads to stderr.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from stride_jax.errors import InputError
+
+TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
+"""What forecasts where nothing else is named."""
+
+
+def _forecast_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, help="CSV, .txt, .npy or .npz, also .gz or .xz; wide or long")
+    add("--horizon", type=int, required=True, help="steps to forecast")
+    add("--quantiles", type=float, nargs="*", default=[0.1, 0.5, 0.9], metavar="Q")
+    add("--columns", nargs="*", default=None, help="variables of a wide file; default all")
+    add("--id-col", default="unique_id", help="of a long file")
+    add("--time-col", default="ds", help="of a long file")
+    add("--target-col", default="y", help="of a long file")
+    add("--freq", default=None, help="pandas offset of the clock, such as h; default inferred")
+    add("--target", default=TARGET, help="checkpoint, or a name in the package")
+    said = "what proposes; 'none' for the target alone, as it is for a target of your own"
+    add("--draft", default=None, help=said)
+    add("--num-samples", type=int, default=100, help="sample paths; 0 for the mean path alone")
+    add("--num-draft", type=int, default=5, help="K, patches proposed a round")
+    add("--rule", default=None, help="default: block for sample paths, mean for the mean path")
+    add("--sigma", type=float, default=None, help="std of a step's law; default measured")
+    add("--missing", choices=("interpolate", "error"), default="interpolate")
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
+    add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
+    add("--no-cache", action="store_true", help="do not keep compiled programs on disk")
+
+
+def cache_directory() -> Path:
+    """Where compiled programs are kept: `STRIDE_JAX_CACHE`, or under the user's cache."""
+    root = os.environ.get("STRIDE_JAX_CACHE")
+    if root:
+        return Path(root).expanduser()
+    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(above).expanduser() / "stride_jax" / "xla"
+
+
+def keep_programs(directory: Path) -> None:
+    """Keeps compiled programs on disk, so that the next start does not compile them again."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def read_table(args: argparse.Namespace) -> Any:
+    """The file as a long frame: as it is, or a wide one with a row a variable and time.
+
+    Raises:
+        InputError: see `data.loaders.load_file`, or columns were named of a long file.
+    """
+    import numpy as np
+    import pandas as pd
+
+    from stride_jax.data.loaders import load_file
+
+    names = {args.id_col, args.time_col, args.target_col}
+    if args.file.name.endswith((".csv", ".csv.gz", ".csv.xz")) and args.file.is_file():
+        try:
+            header = set(pd.read_csv(args.file, nrows=0).columns)
+        except (ValueError, OSError):
+            header = set()  # the loader says what is wrong with it
+        if names <= header:
+            if args.columns:
+                raise InputError("--columns is for wide files; this one has ids in a column.")
+            try:
+                return pd.read_csv(args.file)
+            except ValueError as error:
+                raise InputError(f"{args.file} cannot be read: {error}") from error
+    series = load_file(args.file, columns=args.columns, missing=args.missing)
+    times = np.arange(len(series.values)) if series.times is None else series.times
+    parts = [
+        pd.DataFrame({args.id_col: name, args.time_col: times, args.target_col: column})
+        for name, column in zip(series.names, series.values.T, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def run_forecast(args: argparse.Namespace) -> None:
+    """`stride-jax forecast`."""
+    if args.out and args.out.suffix not in (".csv", ".json"):
+        raise InputError(f"--out must end in .csv or .json, got {args.out}.")
+    if args.plot and args.plot.suffix != ".png":
+        raise InputError(f"--plot must end in .png, got {args.plot}.")
+    for path in (args.out, args.plot):
+        if path and not path.parent.is_dir():
+            raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
+    if not args.no_cache:
+        keep_programs(cache_directory())
+    from stride_jax.frames import forecast_df
+
+    _say(f"reading {args.file}")
+    table = read_table(args)
+    count = table[args.id_col].nunique()
+    _say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
+    start = time.perf_counter()
+    draft = args.draft or (DRAFT if args.target == TARGET else "none")
+    freq = int(args.freq) if args.freq and args.freq.isdecimal() else args.freq
+    found = forecast_df(
+        table,
+        args.horizon,
+        target=args.target,
+        draft=None if draft == "none" else draft,
+        id_col=args.id_col,
+        time_col=args.time_col,
+        target_col=args.target_col,
+        freq=freq,
+        quantiles=args.quantiles,
+        key=args.seed,
+        num_samples=args.num_samples,
+        num_draft=args.num_draft,
+        rule=args.rule,
+        sigma=args.sigma,
+        missing=args.missing,
+    )
+    _say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
+    if args.out is None:
+        found.to_csv(sys.stdout, index=False)
+    elif args.out.suffix == ".json":
+        found.to_json(args.out, orient="records", date_format="iso", indent=1)
+    else:
+        found.to_csv(args.out, index=False)
+    if args.plot:
+        from stride_jax.plots import save_intervals
+
+        columns = args.id_col, args.time_col, args.target_col
+        save_intervals(args.plot, table, found, columns)
+        _say(f"picture in {args.plot}")
+
+
+def run_info(args: argparse.Namespace) -> None:
+    """`stride-jax info`: a checkpoint as JSON."""
+    import jax
+
+    from stride_jax.config_json import to_dict
+    from stride_jax.convert import find_model
+
+    checkpoint = find_model(args.checkpoint)
+    sizes = [leaf.size for leaf in jax.tree.leaves(checkpoint.params)]
+    described = {
+        "checkpoint": args.checkpoint,
+        "parameters": int(sum(sizes)),
+        "context_len": checkpoint.context_len,
+        "model": to_dict(checkpoint.model),
+    }
+    print(json.dumps(described, indent=1))
+
+
+def run_download(args: argparse.Namespace) -> None:
+    """`stride-jax download`: prints the path of each series."""
+    from stride_jax.data.download import fetch
+
+    for name in args.names:
+        print(fetch(name, root=args.root))
+
+
+def run_convert(rest: Sequence[str]) -> int:
+    """`stride-jax convert`: see `stride_jax.convert`, which reads the flags itself."""
+    from stride_jax import convert
+
+    return convert.main(list(rest))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """All commands."""
+    version = metadata.version("stride-jax")
+    parser = argparse.ArgumentParser(prog="stride-jax", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"stride-jax {version}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, run: Callable[..., Any], said: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=said, description=said)
+        command.set_defaults(run=run)
+        return command
+
+    _forecast_flags(add("forecast", run_forecast, "forecast every series of a file"))
+    info = add("info", run_info, "describe a checkpoint as JSON")
+    info.add_argument("checkpoint", help="directory, file, or a name in the package")
+    download = add("download", run_download, "fetch public benchmark series, checked by sha256")
+    download.add_argument("names", nargs="+", metavar="NAME")
+    download.add_argument("--root", type=Path, help="data directory (default: STRIDE_JAX_DATA)")
+    add("convert", run_convert, "convert checkpoints from and to the original's format")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; the exit status."""
+    given = sys.argv[1:] if argv is None else list(argv)
+    if given[:1] == ["convert"]:
+        return run_convert(given[1:])
+    args = make_parser().parse_args(given)
+    try:
+        return args.run(args) or 0
+    except InputError as error:
+        _say("error: " + " ".join(str(error).split()))
+        return 2
+    except KeyboardInterrupt:
+        _say("stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

