@@ -140,7 +140,7 @@ def forecast(
     )
     params = RuleParams(tolerance=tolerance)
     parts = [
-        _decode(pair, contexts, spread, rows, spoken, config, params, sampled=num_samples > 0)
+        _decode(pair, contexts, spread, rows, spoken, config, params)
         for rows in _groups(pair.target, contexts.lengths)
     ]
     order = np.argsort(np.concatenate([rows for rows, _, _ in parts]))
@@ -322,8 +322,6 @@ def _decode(
     key: jax.Array,
     config: DecodeConfig,
     params: RuleParams,
-    *,
-    sampled: bool,
 ) -> tuple[np.ndarray, np.ndarray, DecodeInfo]:
     """`(rows, forecasts [b, S, H, C] in units of the context's scale, info)` of some series."""
     cached = isinstance(pair.target, CachedProcess)

@@ -362,6 +362,7 @@ def test_a_mistyped_command_is_status_2(argv: list[str], capsys: Capture) -> Non
 # --- cache ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_programs_are_kept_on_disk(model: str, wide: str, own_cache: Path, capsys: Capture) -> None:
     """Every start would compile for a minute."""
     jax.clear_caches()

@@ -107,7 +107,7 @@ def eager(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
 # ---------------------------------------------------------------- how many it keeps
 
 
-@pytest.mark.parametrize("places", [3, 5, 8])
+@pytest.mark.parametrize("places", [3, 5, pytest.param(8, marks=pytest.mark.slow)])
 def test_patches_a_round_are_those_of_the_theory(places):
     """Block verification would keep fewer or more than it may: no gain, or not exact."""
     for delta in (0.5, 1.0, 2.0):

@@ -346,7 +346,7 @@ def test_maximal_is_exact_at_dimension_10000():
 
 
 @pytest.mark.parametrize("name", EXACT)
-@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("scale", [pytest.param(1e-6, marks=pytest.mark.slow), 1.0, 1e6])
 def test_exact_rules_accept_equal_laws_always(name, scale):
     """A draft equal to the target would be rejected now and then."""
     laws = laws_of((0.0, 0.0))

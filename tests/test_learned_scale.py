@@ -30,7 +30,7 @@ def config(learned: bool) -> DecodeConfig:
     return DecodeConfig(4, 2, "residual", num_paths=PATHS, learned_scale=learned)
 
 
-@pytest.mark.parametrize("draft", ["learned", "mean"])
+@pytest.mark.parametrize("draft", ["learned", pytest.param("mean", marks=pytest.mark.slow)])
 def test_residual_takes_each_models_own_std(key, draft):
     """Samples would have the std of sigma, or of the draft, instead of the target's own."""
     draft = line(0.3, OTHER) if draft == "learned" else line(0.3)  # the latter draws with sigma

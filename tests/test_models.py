@@ -213,6 +213,7 @@ def test_token_positions_slow(num_vars, num_patches, stride):
     np.testing.assert_array_equal(token_positions(num_vars, num_patches, stride), expected)
 
 
+@pytest.mark.slow
 @PROPERTY
 @given(half=st.sampled_from([1, 4]), count=st.sampled_from([1, 5]), start=st.integers(0, 300))
 def test_rotate_slow(half, count, start):

@@ -641,6 +641,7 @@ def test_lengths_reach_every_chunk_and_path():
             np.testing.assert_allclose(found[i, path], expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_series_of_a_batch_is_decoded_as_alone():
     """A forecast would depend on the lengths of the other series in the batch."""
     batch = both(MODELS, VALUES)

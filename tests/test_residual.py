@@ -87,7 +87,7 @@ def test_three_values_of_different_spread_follow_the_target():
             assert law_p_value(noise[:, place], direction) > 1e-4
 
 
-@pytest.mark.parametrize("delta", [0.1, 1.0, 3.0])
+@pytest.mark.parametrize("delta", [pytest.param(0.1, marks=pytest.mark.slow), 1.0, 3.0])
 def test_equal_spreads_accept_like_maximal(delta):
     """With one sigma it would not be the optimal rule that it then is."""
     _, accepted = decoded(residual, laws_of((delta,)), draws=DRAWS)
