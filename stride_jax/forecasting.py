@@ -20,7 +20,7 @@ from stride_jax.decoding import DecodeInfo, check_scalar
 from stride_jax.drafts import Draft, as_draft
 from stride_jax.errors import InputError
 from stride_jax.history import Contexts, Histories, Missing, make_contexts, read_histories
-from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target
+from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target, trained_kind
 from stride_jax.processes import CachedProcess, Process
 from stride_jax.speculative import decode_speculative
 
@@ -28,6 +28,10 @@ PRIOR_SIGMA = 0.5
 """sigma over the std of the context before anything is known of the series."""
 RESIDUALS = 8
 """The last patches of a history whose one-patch errors give its sigma."""
+
+
+Part = tuple[np.ndarray, np.ndarray, DecodeInfo]
+"""Numbers of some series, their forecasts `[b, S, H, C]` and what was counted."""
 
 
 class Forecast(NamedTuple):
@@ -103,12 +107,9 @@ def forecast(
         InputError: anything that cannot be forecast, before anything is compiled.
     """
     levels = _levels(quantiles)
-    for name, value, least in (
-        ("horizon", horizon, 1),
-        ("num_samples", num_samples, 0),
-        ("num_draft", num_draft, 0),
-    ):
-        _check_count(name, value, least)
+    _check_count("horizon", horizon, 1)
+    _check_count("num_samples", num_samples, 0)
+    _check_count("num_draft", num_draft, 0)
     optional = {"context_len": context_len, "batch_size": batch_size, "path_chunk": path_chunk}
     for name, count in optional.items():
         if count is not None:
@@ -143,21 +144,34 @@ def forecast(
         _decode(pair, contexts, spread, rows, spoken, config, params)
         for rows in _groups(pair.target, contexts.lengths)
     ]
+    own = _as_came((spread * contexts.scale)[:, None], found)  # with S and H of 1
+    return _result(parts, contexts, own, found, levels, sampled=num_samples > 0)
+
+
+def _result(
+    parts: list[Part],
+    contexts: Contexts,
+    sigma: np.ndarray,
+    found: Histories,
+    levels: tuple[float, ...],
+    *,
+    sampled: bool,
+) -> Forecast:
+    """Back in the order, units and shapes of the histories."""
     order = np.argsort(np.concatenate([rows for rows, _, _ in parts]))
     made = np.concatenate([paths for _, paths, _ in parts])[order]  # [B, S, H, C]
     info = jax.tree.map(lambda *x: np.concatenate(x)[order], *[info for _, _, info in parts])
     made = _as_came(made * contexts.scale[:, None] + contexts.mean[:, None], found)
-    own = _as_came((spread * contexts.scale)[:, None], found)
     axis = -2 if found.flat else -3  # of the paths
     ranked = None
-    if num_samples and levels:
+    if sampled and levels:
         ranked = np.moveaxis(np.quantile(made, levels, axis=axis), 0, axis)
     return Forecast(
         mean=made.mean(axis=axis),
         quantiles=ranked,
         levels=levels,
-        paths=made if num_samples else None,
-        sigma=np.take(np.take(own, 0, axis=axis), 0, axis=axis + 1),
+        paths=made if sampled else None,
+        sigma=np.squeeze(sigma, axis=(axis, axis + 1)),
         info=info,
     )
 
@@ -217,12 +231,11 @@ def _pair(
         trained = context_len or checkpoint.context_len
         length = _length(series, model.patch_len) if trained is None else trained
         if kind is None:
-            kind = "cached" if model.instance_norm == "causal" else "window"
-        if named:
-            pair = make_pair(checkpoint, draft, kind, length, num_vars)
-            return pair, length, model.instance_norm is not None
-        made = make_target(checkpoint, kind, length, num_vars)
+            kind = trained_kind(model)
         standardise = model.instance_norm is not None
+        if named:
+            return make_pair(checkpoint, draft, kind, length, num_vars), length, standardise
+        made = make_target(checkpoint, kind, length, num_vars)
     elif not hasattr(target, "verify"):
         raise InputError(
             f"target must be a checkpoint, its path or asset name, or a process, got {target!r}."
@@ -263,15 +276,13 @@ def _sigmas(
     size = target.patch_len
     total, known = np.square(PRIOR_SIGMA * contexts.spread), np.ones(len(contexts.lengths))
     fixed = getattr(target, "context_len", None)
-    count: int
     for rows in _groups(target, contexts.lengths):
         values, lengths = contexts.values[rows], contexts.lengths[rows]
         if isinstance(target, CachedProcess):
             one = dataclasses.replace(target, context_len=context_len)
             squares, there = _residuals(one, jnp.asarray(values), jnp.asarray(lengths), RESIDUALS)
         else:
-            count = (int(lengths[0]) - (fixed or size)) // size
-            count = min(RESIDUALS, count)
+            count = min(RESIDUALS, (int(lengths[0]) - (fixed or size)) // size)
             if count < 1:
                 continue
             seen = jnp.asarray(values[:, values.shape[1] - int(lengths[0]) :])
@@ -322,7 +333,7 @@ def _decode(
     key: jax.Array,
     config: DecodeConfig,
     params: RuleParams,
-) -> tuple[np.ndarray, np.ndarray, DecodeInfo]:
+) -> Part:
     """`(rows, forecasts [b, S, H, C] in units of the context's scale, info)` of some series."""
     cached = isinstance(pair.target, CachedProcess)
     length = contexts.values.shape[1] if cached else int(contexts.lengths[rows[0]])

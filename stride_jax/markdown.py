@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+
+def cell(name: str, form: str) -> Callable[[dict[str, Any]], str]:
+    """How a row shows a field: formatted, or empty where the row has none."""
+    return lambda row: "" if row.get(name) is None else format(row[name], form)
 
 
 def aligned(cells: list[list[str]]) -> list[str]:

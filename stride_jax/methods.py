@@ -15,7 +15,7 @@ from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.draft_alone import decode_draft
 from stride_jax.pacing import PaceParams
-from stride_jax.pairs import Pair, ProcessKind, make_pair
+from stride_jax.pairs import Pair, ProcessKind, make_pair, trained_kind
 from stride_jax.processes import Process
 from stride_jax.scoring import Decode, Method
 from stride_jax.speculative import decode_speculative
@@ -25,7 +25,7 @@ def process_kind(config: EvaluateConfig, target: Checkpoint) -> ProcessKind:
     """The process of an evaluation: as asked, or cached for a model that was trained for it."""
     if config.process != "auto":
         return config.process
-    return "cached" if target.model.instance_norm == "causal" else "window"
+    return trained_kind(target.model)
 
 
 def make_pairs(config: EvaluateConfig, target: Checkpoint, num_vars: int) -> dict[str, Pair]:

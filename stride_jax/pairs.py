@@ -53,6 +53,11 @@ def first_layers(config: TimerXLConfig, params: Params, count: int) -> tuple[Tim
     return dataclasses.replace(config, num_layers=count), kept
 
 
+def trained_kind(model: TimerXLConfig) -> ProcessKind:
+    """The process that a model was trained for."""
+    return "cached" if model.instance_norm == "causal" else "window"
+
+
 def norm_of(model: TimerXLConfig) -> Norm:
     """How the cached process normalises a model: as it was trained, a window's by frozen stats."""
     return "frozen" if model.instance_norm == "window" else model.instance_norm

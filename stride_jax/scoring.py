@@ -45,6 +45,27 @@ Scores = dict[str, Any]
 """Numbers by name; None where a method has no such number."""
 
 
+class Own(NamedTuple):
+    """The target alone, which the settings of a pair are compared with.
+
+    Attributes:
+        scores: its scores.
+        forecasts: its forecasts, `[windows, S, H, C]`.
+        draft_distance: the draft's mean squared distance from them.
+    """
+
+    scores: Scores
+    forecasts: np.ndarray
+    draft_distance: float | None
+
+    def share(self, scores: Scores) -> float | None:
+        """The distance of other forecasts over the draft's; None where one of them is unknown."""
+        distance = scores.get("distance")
+        if distance is None or not self.draft_distance:
+            return None
+        return float(distance / self.draft_distance)
+
+
 def score(
     method: Method,
     key: jax.Array,

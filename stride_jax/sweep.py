@@ -34,7 +34,7 @@ from stride_jax.methods import (
     speculative,
 )
 from stride_jax.pacing import PaceParams
-from stride_jax.scoring import Decode, Method, Scores, Tally, gather
+from stride_jax.scoring import Decode, Method, Own, Scores, Tally, gather
 
 
 class Setting(NamedTuple):
@@ -202,12 +202,20 @@ class _Bench:
         forced = Clocked(self._decode(group[0], never(group[0].rule)))
         self._play([*own.values(), *drafts.values(), *tried, one, forced], sampled)
         costs = Costs.of(self.count, own[last].seconds, one, drafts[last], forced)
+        with_sigma = {}
         for s in sigmas:
-            for clocked in (own[s], drafts[s]):
-                yield self._row(clocked, None, s, own[s], drafts[s])
-        for setting, clocked in zip(group, tried, strict=True):
-            s = setting.sigma if sampled else 0.0
-            row = self._row(clocked, setting, s, own[s], drafts[s])
+            forecasts = own[s].tally.forecasts()
+            distance = drafts[s].tally.scores(forecasts)["distance"]
+            with_sigma[s] = Own(own[s].tally.scores(None), forecasts, distance), own[s].seconds
+            for scored in (own[s], drafts[s]):
+                yield self._row(scored, None, s, *with_sigma[s])
+        for setting, scored in zip(group, tried, strict=True):
+            row = self._row(
+                scored,
+                setting,
+                setting.sigma,
+                *with_sigma[setting.sigma if sampled else 0.0],
+            )
             yield {**row, **costs.predictions(row, num_draft, self.base.batch_size)}
 
     def _alone(self, name: str, sampled: bool, sigma: float, num_draft: int) -> Scored:
@@ -244,13 +252,11 @@ class _Bench:
                     decoder.tally.add(forecast, info, truth, weight)
 
     def _row(
-        self, found: Scored, setting: Setting | None, sigma: float, own: Scored, draft: Scored
+        self, found: Scored, setting: Setting | None, sigma: float, own: Own, seconds: float
     ) -> dict[str, Any]:
-        method, reference = found.method, own.tally.forecasts()
-        scores = found.tally.scores(reference)
+        method, scores = found.method, found.tally.scores(own.forecasts)
         error = "crps" if method.sampled else "mse"
         exact = setting is not None and find_rule(setting.rule).exact  # what is measured is chance
-        drafts = draft.tally.scores(reference)["distance"]
         chosen = dict.fromkeys(Setting._fields) if setting is None else setting._asdict()
         return {
             "method": method.name,
@@ -262,12 +268,12 @@ class _Bench:
             "batch": self.base.batch_size,
             "num_paths": found.tally.paths,
             **chosen,
-            "sigma": sigma if setting is None else setting.sigma,
+            "sigma": sigma,
             **scores,
-            "relative_error": 0.0 if exact else scores[error] / own.tally.scores(None)[error] - 1,
-            "distance_over_drafts": scores["distance"] / drafts if drafts else None,
+            "relative_error": 0.0 if exact else scores[error] / own.scores[error] - 1,
+            "distance_over_drafts": own.share(scores),
             "seconds": found.seconds,
-            "speedup": own.seconds / found.seconds,
+            "speedup": seconds / found.seconds,
         }
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from stride_jax.markdown import aligned, machine
+from stride_jax.coupling import NOT_COUPLED
+from stride_jax.markdown import aligned, cell, machine
 
 PREDICTIONS = {
     "paper": "predicted_paper",
@@ -17,29 +17,23 @@ PREDICTIONS = {
 """Names of the predictions in a table, and their fields."""
 
 
-def _cell(name: str, form: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: "" if row.get(name) is None else format(row[name], form)
-
-
 COLUMNS = {
-    "rule": _cell("rule", ""),
-    "K": _cell("num_draft", "d"),
-    "sigma": _cell("sigma", ".3g"),
-    "bias": _cell("bias", "g"),
-    "MSE tolerance": _cell("mse_tolerance", "g"),
-    "tolerance": _cell("tolerance", "g"),
-    "MSE": _cell("mse", ".4f"),
-    "CRPS": _cell("crps", ".4f"),
-    "error": _cell("relative_error", "+.2%"),
-    "distance": _cell("distance_over_drafts", ".3f"),
-    "acceptance": _cell("acceptance", ".1%"),
-    "target passes": _cell("target_passes", ".2f"),
+    "rule": cell("rule", ""),
+    "K": cell("num_draft", "d"),
+    "sigma": cell("sigma", ".3g"),
+    "bias": cell("bias", "g"),
+    "MSE tolerance": cell("mse_tolerance", "g"),
+    "tolerance": cell("tolerance", "g"),
+    "MSE": cell("mse", ".4f"),
+    "CRPS": cell("crps", ".4f"),
+    "error": cell("relative_error", "+.2%"),
+    "distance": cell("distance_over_drafts", ".3f"),
+    "acceptance": cell("acceptance", ".1%"),
+    "target passes": cell("target_passes", ".2f"),
     "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
-    "speedup": _cell("speedup", ".2f"),
-    **{name: _cell(field, ".2f") for name, field in PREDICTIONS.items()},
+    "speedup": cell("speedup", ".2f"),
+    **{name: cell(field, ".2f") for name, field in PREDICTIONS.items()},
 }
-NOT_COUPLED = ("maximal", "block", "residual", "resample", "as_released")
-"""Rules whose paths have other noise than the target's: their distance from it means nothing."""
 
 
 def front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -78,7 +72,7 @@ def sweep_table(results: dict[str, Any]) -> str:
         {**row, "distance_over_drafts": None} if row["rule"] in NOT_COUPLED else row
         for row in shown
     ]
-    used = [name for name, cell in COLUMNS.items() if any(cell(row) for row in shown)]
+    used = [name for name, show in COLUMNS.items() if any(show(row) for row in shown)]
     off = [
         f"{name} {middle:.1%} (at most {most:.1%})" for name, (middle, most) in misses(rows).items()
     ]

@@ -7,37 +7,30 @@ from pathlib import Path
 from typing import Any
 
 from stride_jax import theory
-from stride_jax.coupling import RULES
-from stride_jax.markdown import aligned, machine
+from stride_jax.coupling import NOT_COUPLED, RULES
+from stride_jax.markdown import aligned, cell, machine
 from stride_jax.sweep_tables import sweep_table
 
-
-def _number(name: str, form: str) -> Callable[[dict[str, Any]], str]:
-    return lambda row: "" if row.get(name) is None else format(row[name], form)
-
-
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "horizon": _number("horizon", "d"),
+    "horizon": cell("horizon", "d"),
     "who": lambda row: _who(row),
     "draft": lambda row: _draft(row),
     "guarantee": lambda row: _guarantee(row),
-    "MSE": _number("mse", ".4f"),
-    "MAE": _number("mae", ".4f"),
-    "CRPS": _number("crps", ".4f"),
-    "in 80 % band": _number("coverage_80", ".1%"),
-    "from target": _number("distance", ".4f"),
-    "acceptance": _number("acceptance", ".1%"),
-    "2 Phi(-delta/2)": _number("expected_acceptance", ".1%"),
-    "patches/round": _number("patches_per_round", ".2f"),
-    "predicted": _number("predicted_patches", ".2f"),
-    "target passes": _number("target_passes", ".2f"),
+    "MSE": cell("mse", ".4f"),
+    "MAE": cell("mae", ".4f"),
+    "CRPS": cell("crps", ".4f"),
+    "in 80 % band": cell("coverage_80", ".1%"),
+    "from target": cell("distance", ".4f"),
+    "acceptance": cell("acceptance", ".1%"),
+    "2 Phi(-delta/2)": cell("expected_acceptance", ".1%"),
+    "patches/round": cell("patches_per_round", ".2f"),
+    "predicted": cell("predicted_patches", ".2f"),
+    "target passes": cell("target_passes", ".2f"),
     "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
-    "speedup": _number("speedup", ".2f"),
-    "over fastest": _number("speedup_over_fastest", ".2f"),
-    "paper's formula": _number("predicted_speedup", ".2f"),
+    "speedup": cell("speedup", ".2f"),
+    "over fastest": cell("speedup_over_fastest", ".2f"),
+    "paper's formula": cell("predicted_speedup", ".2f"),
 }
-NOT_COUPLED = ("maximal", "block", "residual", "resample", "as_released")
-"""Rules whose path has other noise than the target's path of the same key."""
 
 
 def _who(row: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ def rounds(acceptance: float, num_draft: int, num_patches: int) -> float:
 
     With m patches missing, `R(m) = 1 + sum_j P(a round gives j) R(m - j)`, `R(m <= 0) = 0`.
     """
-    gives = [acceptance**i * (1 - acceptance) for i in range(num_draft)] + [acceptance**num_draft]
+    gives = round_gives(acceptance, acceptance, num_draft)
     expected: list[float] = [0.0]
     for missing in range(1, num_patches + 1):
         rest = sum(p * expected[max(0, missing - i - 1)] for i, p in enumerate(gives))

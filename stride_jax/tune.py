@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
 from stride_jax.methods import check_draft, make_methods, make_pairs
 from stride_jax.pairs import Pair, ProcessKind
-from stride_jax.scoring import Method, Scores, score
+from stride_jax.scoring import Method, Own, Scores, score
 
 LENGTHS = (1, 2, 3, 5, 8)
 """K that are tried."""
@@ -114,14 +114,6 @@ def calibrate(
     return {"rows": rows, "chosen": best, "pays": best["num_draft"] > 0, "sigma": sigmas}
 
 
-class _Own(NamedTuple):
-    """The target alone under one process, which its settings are compared with."""
-
-    scores: Scores
-    forecasts: np.ndarray
-    draft_distance: float | None
-
-
 class _Bench:
     """One set of windows, to time and score methods on."""
 
@@ -138,27 +130,24 @@ class _Bench:
             method, self.key, self.values, self.windows, self.horizon, self.config, reference
         )
 
-    def own(self, alone: Method, draft: Method) -> _Own:
+    def own(self, alone: Method, draft: Method) -> Own:
         scores, forecasts = self.score(alone, None)
-        return _Own(scores, forecasts, self.score(draft, forecasts)[0]["distance"])
+        return Own(scores, forecasts, self.score(draft, forecasts)[0]["distance"])
 
-    def row(self, method: Method, tolerance: float, seconds: float, own: _Own) -> dict[str, Any]:
+    def row(self, method: Method, tolerance: float, seconds: float, own: Own) -> dict[str, Any]:
         """The row of a setting; an exact rule is not scored, its error is the target's own."""
         scores: Scores = {}
         if method.rule is None:
             scores = own.scores
         elif not RULES[method.rule].exact:
             scores, _ = self.score(method, own.forecasts)
-        distance, share = scores.get("distance"), None
-        if distance is not None and own.draft_distance:
-            share = distance / own.draft_distance
         return {
             "process": method.process,
             "rule": method.rule,
             "num_draft": method.num_draft or 0,
             "tolerance": tolerance if method.rule in ("mean", "shared_noise") else None,
             "error": (scores or own.scores)[self.error],
-            "distance_over_drafts": share,
+            "distance_over_drafts": own.share(scores),
             "target_passes": scores.get("target_passes"),
             "seconds": seconds,
         }

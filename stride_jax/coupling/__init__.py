@@ -49,6 +49,8 @@ RULES: dict[str, Rule] = {
     "as_released": Rule(as_released, "none"),
 }
 """The rules by name."""
+NOT_COUPLED = tuple(name for name, rule in RULES.items() if rule.proposes == "sample")
+"""Rules whose path has other noise than the target's path of the same key."""
 
 
 def find_rule(rule: str | Rule | Decide) -> Rule:

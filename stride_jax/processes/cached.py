@@ -194,18 +194,16 @@ class CachedProcess:
     ) -> tuple[PatchLaw, CachedState]:
         """Feeds `[k, P, C]` from slot `start` on: the law after each, in the series' units."""
         shifted, moments = patches - memory.origin, state.moments
-        center, scale = memory.center, memory.scale
+        center, scale, real = memory.center, memory.scale, None
+        if memory.first is not None:
+            real = start + jnp.arange(len(patches)) >= memory.first
         if self.norm == "causal":
             before = jax.tree.map(lambda x: x[start], moments)
-            real = None
-            if memory.first is not None:
-                real = start + jnp.arange(len(patches)) >= memory.first
             running = running_moments(shifted, before, real)
             moments = jax.tree.map(lambda s, n: write_slots(s, n, start + 1, 0), moments, running)
             center, scale = running.mean[:, None], std(running)[:, None]  # [k, 1, C]
-        if memory.first is not None:  # padding that a draft still has to feed
-            padding = start + jnp.arange(len(patches)) < memory.first
-            shifted = jnp.where(padding[:, None, None], center, shifted)
+        if real is not None:  # a draft still has to feed padding
+            shifted = jnp.where(real[:, None, None], shifted, center)
         # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
         normal = jnp.clip(jnp.nan_to_num((shifted - center) / scale), -LARGEST, LARGEST)
         law, slots = self.model.extend(self.params, memory.prompt, state.slots, normal, start)
