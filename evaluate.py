@@ -2,16 +2,23 @@
 
 Without arguments it uses the embedded series and the pair shipped with the package;
 `--config latency` measures times by size, batch and K instead, `--config sweep` one pair under
-every setting of its rules, `--config fidelity` the laws of sample paths against the target's.
+every setting of its rules, `--config speed` one pair by batch size, `--config fidelity` the laws of
+sample paths against the target's.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stride_jax import cli, fidelity, latency, report, sweep, tables
+from stride_jax import cli, fidelity, latency, report, speed, sweep, tables
 from stride_jax.benchmark import evaluate
-from stride_jax.config_evaluate import EvaluateConfig, FidelityConfig, LatencyConfig, SweepConfig
+from stride_jax.config_evaluate import (
+    EvaluateConfig,
+    FidelityConfig,
+    LatencyConfig,
+    SpeedConfig,
+    SweepConfig,
+)
 from stride_jax.convert import find_model
 from stride_jax.data.splits import load_data
 from stride_jax.methods import make_pairs
@@ -22,7 +29,7 @@ CONFIGS = Path(__file__).parent / "configs"
 def main(argv: Sequence[str]) -> None:
     """Flags to config, config to the library, results to files."""
     default = cli.load_config("beijing", CONFIGS, EvaluateConfig)
-    kinds = LatencyConfig, SweepConfig, FidelityConfig
+    kinds = LatencyConfig, SweepConfig, SpeedConfig, FidelityConfig
     config = cli.parse(argv, CONFIGS, default, prog="evaluate.py", also=kinds)
     report.make_directory(Path(config.out))
     if not isinstance(config, EvaluateConfig):
@@ -41,13 +48,17 @@ def main(argv: Sequence[str]) -> None:
     print(report.save_picture(Path(config.out), config, data, target, results["sigma"]))
 
 
-def measured(config: LatencyConfig | SweepConfig | FidelityConfig) -> dict[str, Any]:
+def measured(
+    config: LatencyConfig | SweepConfig | SpeedConfig | FidelityConfig,
+) -> dict[str, Any]:
     """The results of anything but a plain evaluation."""
     if isinstance(config, LatencyConfig):
         return latency.measure(config, progress=print)
     data, target = load_data(config.base.data), find_model(config.base.target)
     if isinstance(config, SweepConfig):
         return sweep.sweep(config, data, target, progress=print)
+    if isinstance(config, SpeedConfig):
+        return speed.measure(config, data, target, progress=print)
     return fidelity.measure(config, data, target, progress=print)
 
 

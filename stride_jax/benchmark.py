@@ -25,7 +25,7 @@ from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, make_windows
 from stride_jax.errors import InputError
 from stride_jax.methods import check_draft, make_methods, make_pairs, process_kind
-from stride_jax.pairs import ProcessKind, make_target
+from stride_jax.pairs import Pair, ProcessKind, make_target
 from stride_jax.processes import Process
 from stride_jax.scoring import Method, Scores, gather, score
 
@@ -86,15 +86,7 @@ def evaluate(
         A dictionary with rows (a list), sigma, hardware, versions, config and key.
     """
     _check_rules(config)
-    num_vars = len(data.names)
-    pairs, kind = make_pairs(config, target, num_vars), process_kind(config, target)
-    size = 1 if config.data.variables == "separate" else num_vars
-    other = None
-    if config.both_baselines:
-        elsewhere: ProcessKind = "window" if kind == "cached" else "cached"
-        other = make_target(target, elsewhere, config.data.context_len, size)
-    for pair in pairs.values():
-        check_draft(pair, config.data.context_len, size, config.num_draft)
+    pairs, kind, other = contestants(config, data, target)
     split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}
     machine, values = environment(), jnp.asarray(data.values)
     sigma = sigma_of(config, data, next(iter(pairs.values())).target)
@@ -114,7 +106,7 @@ def evaluate(
             reference.setdefault((method.sampled, method.process), made)
             rows.append(_row(config, method, horizon, windows.count, spread, scores, took))
     for row in rows:
-        row.update(_speedup(row, rows))
+        row.update(speedups(row, rows))
     return {
         "table": "evaluation",
         "rows": rows,
@@ -128,6 +120,24 @@ def evaluate(
         "config": to_dict(config),
         "key": config.seed,
     }
+
+
+def contestants(
+    config: EvaluateConfig, data: ForecastData, target: Checkpoint
+) -> tuple[dict[str, Pair], ProcessKind, Process | None]:
+    """The pairs by the draft's name, their process, the target's other one if it is a baseline.
+
+    Raises:
+        InputError: see `make_pairs` and `check_draft`.
+    """
+    pairs, kind = make_pairs(config, target, len(data.names)), process_kind(config, target)
+    size = 1 if config.data.variables == "separate" else len(data.names)
+    for pair in pairs.values():
+        check_draft(pair, config.data.context_len, size, config.num_draft)
+    if not config.both_baselines:
+        return pairs, kind, None
+    elsewhere: ProcessKind = "window" if kind == "cached" else "cached"
+    return pairs, kind, make_target(target, elsewhere, config.data.context_len, size)
 
 
 def _check_rules(config: EvaluateConfig) -> None:
@@ -176,15 +186,20 @@ def _row(
     }
 
 
-def timing_contexts(
-    config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
-) -> list[jax.Array]:
-    """Contexts spread over the test windows, `[timing_batch, L, C]` a timed call."""
+def timing_windows(config: EvaluateConfig, values: jax.Array, windows: Windows) -> list[jax.Array]:
+    """Windows spread over the test split, `[timing_batch, L + H, C]` a timed call."""
     size = config.timing_batch, config.repeats + 1
     spaced = np.linspace(0, windows.count - 1, size[0] * size[1]).astype(int)
     # [B * calls] -> [B, calls] -> [calls, B]: the windows of a call lie far apart
     numbers = jnp.asarray(spaced.reshape(size).T)
-    return [gather(values, row, windows)[:, :-horizon] for row in numbers]
+    return [gather(values, row, windows) for row in numbers]
+
+
+def timing_contexts(
+    config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
+) -> list[jax.Array]:
+    """Their contexts, `[timing_batch, L, C]` a timed call."""
+    return [series[:, :-horizon] for series in timing_windows(config, values, windows)]
 
 
 def naive_scores(
@@ -202,7 +217,7 @@ def naive_scores(
     return {name: total / windows.count for name, total in totals.items()}
 
 
-def _speedup(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
+def speedups(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Over the target's autoregressive decode: that of the same process, and the fastest one.
 
     Both of the same kind, horizon and batch.

@@ -219,6 +219,31 @@ class SweepConfig:
 
 
 @dataclass(frozen=True)
+class SpeedConfig:
+    """`evaluate.py --config speed`: one pair's times, acceptances and memory by batch size.
+
+    Attributes:
+        base: data, pair, process, rules and their settings, sigma; its longest horizon. One path
+            of each series is decoded; the rest of it is not looked at.
+        batches: series decoded at once.
+        repeats: timed calls, each on other test windows; the median counts.
+        out: directory of the results.
+    """
+
+    base: EvaluateConfig = field(default_factory=EvaluateConfig)
+    batches: tuple[int, ...] = (1, 8, 64)
+    repeats: int = 9
+    out: str = "results/speed"
+
+    def __post_init__(self) -> None:
+        require(self.repeats >= 1, f"repeats must be at least 1, got {self.repeats}.")
+        require(
+            len(self.batches) > 0 and min(self.batches) >= 1,
+            f"batches must be at least one, each at least 1, got {self.batches}.",
+        )
+
+
+@dataclass(frozen=True)
 class FidelityConfig:
     """`evaluate.py --config fidelity`: the law of speculative sample paths against the target's.
 

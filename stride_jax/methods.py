@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.checkpoints import Checkpoint
@@ -14,6 +15,7 @@ from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.draft_alone import decode_draft
+from stride_jax.drafts import Draft
 from stride_jax.pacing import PaceParams
 from stride_jax.pairs import Pair, ProcessKind, make_pair, trained_kind
 from stride_jax.processes import Process
@@ -58,14 +60,20 @@ def alone(
     """Autoregressive decoding of one process; `learned`: with its own std where it has one."""
 
     def decode(
-        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+        process: Process,
+        spread: float | jax.Array,
+        key: jax.Array,
+        context: jax.Array,
+        index: jax.Array,
+        paths: int | None,
+        trace: bool,
     ) -> Any:
         config = DecodeConfig(horizon, num_paths=paths, learned_scale=learned)
         return decode_autoregressive(
             key, context, target=process, sigma=spread, config=config, series_index=index
         )
 
-    return decode
+    return Partial(decode, process, spread)
 
 
 def draft_alone(
@@ -76,14 +84,20 @@ def draft_alone(
         return alone(pair.alone, spread, horizon, learned=learned)
 
     def decode(
-        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+        draft: Draft,
+        spread: float | jax.Array,
+        key: jax.Array,
+        context: jax.Array,
+        index: jax.Array,
+        paths: int | None,
+        trace: bool,
     ) -> Any:
         config = DecodeConfig(horizon, num_draft, num_paths=paths, learned_scale=learned)
         return decode_draft(
-            key, context, draft=pair.draft, sigma=spread, config=config, series_index=index
+            key, context, draft=draft, sigma=spread, config=config, series_index=index
         )
 
-    return decode
+    return Partial(decode, pair.draft, spread)
 
 
 def speculative(
@@ -96,13 +110,19 @@ def speculative(
     """Speculative decoding of one pair."""
 
     def decode(
-        key: jax.Array, context: jax.Array, index: jax.Array, paths: int | None, trace: bool
+        traced: tuple[Process, Draft | Process, float | jax.Array, RuleParams, PaceParams],
+        key: jax.Array,
+        context: jax.Array,
+        index: jax.Array,
+        paths: int | None,
+        trace: bool,
     ) -> Any:
+        target, draft, sigma, params, pace = traced
         return decode_speculative(
             key,
             context,
-            target=pair.target,
-            draft=pair.draft,
+            target=target,
+            draft=draft,
             sigma=sigma,
             config=dataclasses.replace(config, num_paths=paths, trace=trace),
             params=params,
@@ -110,7 +130,7 @@ def speculative(
             series_index=index,
         )
 
-    return decode
+    return Partial(decode, (pair.target, pair.draft, sigma, params, pace))
 
 
 def rule_params(config: EvaluateConfig) -> RuleParams:

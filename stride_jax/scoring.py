@@ -16,7 +16,10 @@ from stride_jax.data.windows import Windows, padded_batches
 from stride_jax.decoding import ACCEPTED, RECOVERED, DecodeInfo
 
 Decode = Callable[[jax.Array, jax.Array, jax.Array, int | None, bool], tuple[jax.Array, DecodeInfo]]
-"""`(key, context [B, L, C], series_index [B], num_paths, trace) -> (forecast, info)`."""
+"""`(key, context [B, L, C], series_index [B], num_paths, trace) -> (forecast, info)`.
+
+Those of `methods` are pytrees of what they trace (parameters, sigma, settings), so that a program
+that is compiled around one takes them as inputs."""
 
 
 class Method(NamedTuple):
@@ -135,7 +138,7 @@ class Tally:
             "mse": float(totals["mse"] / count),
             "mae": float(totals["mae"] / count),
             "mse_of_mean": float(totals["mse_of_mean"] / count) if sampled else None,
-            "crps": float(totals["crps"] / count) if sampled else None,
+            "crps": float(totals["crps"] / count) if "crps" in totals else None,
             "coverage_80": float(totals["coverage"] / count) if "coverage" in totals else None,
             "distance": distance,
             "target_passes": passes,

@@ -183,7 +183,55 @@ def _latency_cells(rows: list[dict[str, Any]], lengths: list[int]) -> list[str]:
     return [f"{1000 * rows[0]['seconds']:.2f}", *speeds, best, window, seen, calls]
 
 
+SPEED_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "batch": cell("batch", "d"),
+    "who": lambda row: _who(row),
+    "draft": lambda row: _draft(row),
+    "target passes": cell("target_passes", ".2f"),
+    "patches/round": cell("patches_per_round", ".2f"),
+    "acceptance": cell("acceptance", ".1%"),
+    "by place, %": lambda row: _places(row),
+    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
+    "a series": lambda row: format(1000 * row["seconds"] / row["batch"], ".2f"),
+    "speedup": cell("speedup", ".2f"),
+    "over fastest": cell("speedup_over_fastest", ".2f"),
+    "MiB": lambda row: format(row["memory_bytes"] / 2**20, ".1f"),
+}
+
+
+def _places(row: dict[str, Any]) -> str:
+    rates = row["acceptance_by_place"] or []
+    return " ".join("-" if rate is None else format(100 * rate, ".0f") for rate in rates)
+
+
+def speed_table(results: dict[str, Any]) -> str:
+    """Time, acceptance by place and memory at every batch size, mean paths and sample paths."""
+    config, rows = results["config"], results["rows"]
+    base = config["base"]
+    lines = [
+        f"{base['data']['source']}, context {base['data']['context_len']}, "
+        f"{base['data']['variables']} variables, horizon {rows[0]['horizon']}, one path a series, "
+        f"sigma {results['sigma']:.3f}; tolerance of mean and shared_noise {base['tolerance']} "
+        f"sigma. Median of {config['repeats']} repeats, each on other test windows, on "
+        f"{machine(results)}. Speedup is over the target alone under the same process, and over "
+        "the faster of its processes that are listed, at the same batch. By place: acceptance of "
+        "the first, second, ... proposal of a round, where the ones before it were accepted. MiB: "
+        "inputs, parameters, results and scratch of the compiled decode.",
+    ]
+    for kind, heading in {"point": "Mean paths", "sampled": "Sample paths"}.items():
+        chosen = [row for row in rows if row["kind"] == kind]
+        used = [c for c in SPEED_COLUMNS if any(SPEED_COLUMNS[c](row) for row in chosen)]
+        cells = [used, *([SPEED_COLUMNS[c](row) for c in used] for row in chosen)]
+        lines += ["", f"**{heading}**", "", *aligned(cells)]
+    return "\n".join(lines) + "\n"
+
+
 def make_table(content: dict[str, Any]) -> str:
     """The table of any result file."""
-    kinds = {"evaluation": table, "latency": latency_table, "sweep": sweep_table}
+    kinds = {
+        "evaluation": table,
+        "latency": latency_table,
+        "sweep": sweep_table,
+        "speed": speed_table,
+    }
     return kinds.get(content.get("table", ""), plain_table)(content)

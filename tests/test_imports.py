@@ -56,6 +56,7 @@ LEVELS = {
     "stride_jax.scoring": 6,
     "stride_jax.methods": 6,
     "stride_jax.sweep": 6,
+    "stride_jax.speed": 6,
     "stride_jax.fidelity": 6,
     "stride_jax.history": 1,
     "stride_jax.sharding": 1,
@@ -112,6 +113,7 @@ OWNERS = {
     "time": {
         "stride_jax.app",
         "stride_jax.benchmark",
+        "stride_jax.speed",
         "stride_jax.sweep",
         "stride_jax.trainer",
         "stride_jax.training_speed",
