@@ -122,6 +122,13 @@ def evaluate(
     }
 
 
+def check_paths(config: EvaluateConfig, rule: str) -> None:
+    """Raises InputError for an unknown rule, or one that samples where there are to be no paths."""
+    sampled = find_rule(rule).proposes != "mean"
+    if sampled and config.num_paths == 0:
+        raise InputError(f"rule {rule!r} draws sample paths; set num_paths to 2 or more.")
+
+
 def contestants(
     config: EvaluateConfig, data: ForecastData, target: Checkpoint
 ) -> tuple[dict[str, Pair], ProcessKind, Process | None]:
@@ -144,6 +151,7 @@ def _check_rules(config: EvaluateConfig) -> None:
     """Raises InputError for what the config alone shows to be impossible."""
     for rule in config.rules:
         found = find_rule(rule)
+        check_paths(config, rule)
         if config.learned_scale and found.proposes == "sample" and found.scales == "tied":
             raise InputError(
                 f"learned_scale lets variances differ, which rule {rule!r} does not allow; use "

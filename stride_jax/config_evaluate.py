@@ -45,7 +45,7 @@ class EvaluateConfig:
         budget_for: mean paths or sample paths.
         budget_distance: what is picked must also be so close to the target's own forecast: at
             most this share of the draft's mean squared distance from it. None for any.
-        num_paths: sample paths a window in the sampled rows; at least 2.
+        num_paths: sample paths a window in the sampled rows; at least 2, or 0 for no such rows.
         stride: steps between two scored windows; 1 scores every window.
         batch_size: windows decoded at once when scoring.
         timing_batch: windows decoded at once when timing.
@@ -93,7 +93,10 @@ class EvaluateConfig:
         for name in (*sizes, "calibration_stride"):
             value = getattr(self, name)
             require(value >= 1, f"{name} must be at least 1, got {value}.")
-        require(self.num_paths >= 2, f"num_paths must be at least 2, got {self.num_paths}.")
+        require(
+            self.num_paths >= 2 or self.num_paths == 0,
+            f"num_paths must be at least 2, or 0 for mean paths only, got {self.num_paths}.",
+        )
         require(
             len(self.horizons) > 0 and min(self.horizons) >= 1,
             f"horizons must be at least one, each at least 1, got {self.horizons}.",

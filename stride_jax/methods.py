@@ -154,6 +154,8 @@ def make_methods(
 ) -> list[Method]:
     """The rows of one horizon, each kind (mean paths, sample paths) starting with the target.
 
+    There are no sampled rows with `config.num_paths` 0.
+
     Args:
         pairs: by the draft's name.
         other: the target under the other process, for a second baseline; None for none.
@@ -165,7 +167,7 @@ def make_methods(
     first = next(iter(pairs.values()))
     elsewhere = "window" if kind == "cached" else "cached"
     rows = []
-    for sampled in (False, True):
+    for sampled in (False, True) if config.num_paths else (False,):
         spread, learned = (sigma, config.learned_scale) if sampled else (0.0, False)
         own = alone(first.target, spread, horizon, learned=learned)
         rows.append(Method("autoregressive", sampled, kind, None, None, None, own))

@@ -122,7 +122,7 @@ def sweep(
         InputError: an unknown rule, a K that the draft cannot propose, a horizon of one patch.
     """
     for rule in config.rules:
-        find_rule(rule)
+        benchmark.check_paths(config.base, rule)
     machine = benchmark.environment()
     bench = _Bench(config.base, data, target)
     for num_draft in config.num_drafts:

@@ -82,6 +82,8 @@ def table(results: dict[str, Any]) -> str:
     }
     for kind, heading in headings.items():
         chosen = [row for row in rows if row["kind"] == kind]
+        if not chosen:
+            continue
         used = [c for c in COLUMNS if any(COLUMNS[c](row) for row in chosen)]
         lines += ["", f"**{heading}**", "", *_markdown(used, chosen)]
     return "\n".join(lines) + "\n"

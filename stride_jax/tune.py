@@ -77,10 +77,13 @@ def calibrate(
         rows (one a setting), chosen (its row) and `pays`, whether its K is above 0.
 
     Raises:
-        InputError: a negative budget, no rule of the wanted kind, or too short a validation split.
+        InputError: a negative budget, no rule or paths of the wanted kind, or too short a
+            validation split.
     """
     if not budget >= 0:
         raise InputError(f"budget must be at least 0, got {budget}.")
+    if sampled and config.num_paths == 0:
+        raise InputError("there are no sample paths to choose by; set num_paths to 2 or more.")
     held_out = data._replace(splits=data.splits._replace(test=data.splits.validation))
     bench = _Bench(config, held_out, sampled)
     rows, sigmas = [], {}

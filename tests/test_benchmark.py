@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stride_jax import benchmark, calibrate, convert, plots, report, scoring
+from stride_jax import benchmark, calibrate, convert, plots, report, scoring, tables
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DataConfig, DecodeConfig, TimerXLConfig
 from stride_jax.config_evaluate import EvaluateConfig
@@ -444,3 +444,18 @@ def test_a_draft_that_cannot_work_shows_before_the_work(data: ForecastData) -> N
     with pytest.raises(InputError, match="period 32 needs a longer context"):
         benchmark.evaluate(config, data, TARGET, said.append)
     assert said == []
+
+
+def test_no_paths_means_no_sampled_rows(data: ForecastData) -> None:
+    """A table of mean paths over every window would cost three times as much."""
+    found = benchmark.evaluate(settings(rules=("mean",), num_paths=0), data, TARGET)
+    assert [row["kind"] for row in found["rows"]] == ["point"] * 3
+    text = tables.make_table(found)
+    assert "Point forecasts" in text
+    assert "Sample paths" not in text
+
+
+def test_a_sampling_rule_without_paths_is_refused(data: ForecastData) -> None:
+    """The rule that was asked for would be missing from the table without a word."""
+    with pytest.raises(InputError, match="'maximal' draws sample paths"):
+        benchmark.evaluate(settings(rules=("maximal",), num_paths=0), data, TARGET)

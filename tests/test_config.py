@@ -258,6 +258,7 @@ def test_the_edges_of_good_values_are_accepted():
     DistillConfig(on_policy=1.0)
     DecodeConfig(1, num_draft=0)
     TrainConfig(data=DataConfig(context_len=96))
+    EvaluateConfig(num_paths=0)
     EvaluateConfig(num_paths=2, sigma=None, tolerance=0.0)
 
 

@@ -257,3 +257,10 @@ def test_a_multi_patch_draft_is_calibrated_too(
     config = settings(draft=str(path), rules=("mean",), process="window")
     rows = tune.calibrate(config, data, TARGET, sampled=False, budget=0.0)["rows"]
     assert {row["num_draft"] for row in rows} == {0, 1}
+
+
+def test_sample_paths_to_choose_by_must_be_there(data: ForecastData) -> None:
+    """Calibrating by CRPS without paths would end in an error about unpacking."""
+    config = settings(rules=("maximal",), num_paths=0)
+    with pytest.raises(InputError, match="num_paths"):
+        tune.calibrate(config, data, TARGET, sampled=True, budget=0.0)

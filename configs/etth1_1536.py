@@ -1,0 +1,23 @@
+"""ETTh1, context 1536: the trained pair beside the original's logged numbers, every test window.
+
+`python evaluate.py --config etth1_1536` (about five minutes on 2 CPU cores), after target_1536,
+pretrain_1536 and draft_1536. For ETTh2 add `--data.source ETTh2 --target runs/ETTh2_1536_target
+--draft runs/ETTh2_1536_draft --out results/etth2_1536`.
+"""
+
+from stride_jax.config import DataConfig
+from stride_jax.config_evaluate import EvaluateConfig
+
+
+def get_config() -> EvaluateConfig:
+    """The mean paths of target and draft under the window process, as the original scores them."""
+    return EvaluateConfig(
+        data=DataConfig(source="ETTh1", context_len=1536),
+        target="runs/ETTh1_1536_target",
+        draft="runs/ETTh1_1536_draft",
+        process="window",
+        horizons=(336,),
+        rules=(),
+        num_paths=0,
+        out="results/etth1_1536",
+    )
