@@ -1,0 +1,105 @@
+"""Would a draft be closer to its target if it also saw the target's last hidden state?
+
+`python tools/hidden_draft.py --out docs/results/hidden_draft.json` (about 5 minutes on 2 CPU
+cores), after etth1_672_target and etth1_672_pretrain. The draft's features and the hidden state with which
+the target forecast the last patch (known once that patch is out) go through a small network into
+the draft's head. Off-policy mean matching, as `distill.py --config etth1_672_draft --on_policy 0
+--optim.epochs 2`, its counterpart. Only the first proposal of a round can see a fresh hidden state,
+and only that one is measured.
+"""
+
+import argparse
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax import find_model, losses
+from stride_jax.checkpoints import Checkpoint
+from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig
+from stride_jax.data.splits import load_data
+from stride_jax.data.windows import make_windows, padded_batches
+from stride_jax.models.attention import full_layout
+from stride_jax.models.timer_xl import Params, TimerXL, instance_stats
+from stride_jax.report import write_rows
+from stride_jax.trainer import Trainer
+from stride_jax.training import Metrics, Task, training_windows
+
+DATA = DataConfig(source="ETTh1", context_len=672)
+BATCH = 32
+
+
+def features(config: TimerXLConfig, params: Params, patches: jax.Array, **rest: Any) -> jax.Array:
+    """What the head reads, `[B, C * N, D]`, of normalised patches `[B, N, P, C]`."""
+    layout = full_layout(config, patches.shape[3], patches.shape[1])
+    model = TimerXL(config)
+    return model.apply({"params": params}, patches, layout, method=TimerXL.features, **rest)[0]
+
+
+def both_means(
+    target: Checkpoint, model: TimerXLConfig, params: Params, x: jax.Array, key: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The draft's and the target's next-patch means at every position, `[B, N, P, C]` each."""
+    batch, _, num_vars = x.shape
+    patches = x.reshape(batch, -1, model.patch_len, num_vars)  # [B, L, C] -> [B, N, P, C]
+    center, scale, origin = instance_stats(model, patches)
+    normal = (patches - origin - center) / scale
+    seen = jax.lax.stop_gradient(features(target.model, target.params, normal))
+    # [B, C * N, D] -> [B, C, N, D], one position later, and back
+    by_patch = seen.reshape(batch, num_vars, -1, seen.shape[-1])
+    late = jnp.pad(by_patch, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1].reshape(seen.shape)
+    noisy = {} if key is None else {"deterministic": False, "rngs": {"dropout": key}}
+    own = features(model, params["draft"], normal, **noisy)
+    mixed = jax.nn.relu(jnp.concatenate([own, late], axis=-1) @ params["in"]) @ params["out"]
+
+    def mean(config: TimerXLConfig, own_params: Params, read: jax.Array) -> jax.Array:
+        out = TimerXL(config).apply({"params": own_params}, read, num_vars, method=TimerXL.law)
+        return out.mean * scale + center + origin
+
+    return mean(model, params["draft"], own + mixed), mean(target.model, target.params, seen)
+
+
+def main() -> None:
+    """Trains, and writes the gap on every split."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", default="runs/hidden_draft")
+    args = parser.parse_args()
+    data, target = load_data(DATA), find_model("runs/etth1_672_target")
+    start = find_model("runs/etth1_672_pretrain")
+    model = dataclasses.replace(start.model, dropout=0.1)
+    width, wide = model.d_model, target.model.d_model
+    mixing = jax.random.normal(jax.random.key(1), (width + wide, width)) * (width + wide) ** -0.5
+    params = {"draft": start.params, "in": mixing, "out": jnp.zeros((width, width))}
+    means = functools.partial(both_means, target, model)
+
+    def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
+        return losses.mse(*means(params, windows[:, : DATA.context_len], key)), {}
+
+    def error(params: Params, windows: jax.Array) -> jax.Array:
+        ours, theirs = means(params, windows[:, : DATA.context_len], None)
+        return jnp.mean(jnp.square(ours - theirs)[:, -1], axis=(1, 2))
+
+    windows = training_windows(DATA, data, model.patch_len)
+    task = Task(model, DATA.context_len, *windows, loss, error)
+    optim = OptimConfig(learning_rate=2e-4, schedule="cosine", batch_size=BATCH, epochs=2)
+    trained = Trainer(task, optim, RunConfig(out=args.run), params, data.values, {}).fit()
+    rows, values = [], jnp.asarray(data.values)
+    for split in ("train", "validation", "test"):
+        chosen = make_windows(
+            getattr(data.splits, split), DATA.context_len, 7, separate=False, stride=16
+        )
+        total, score = 0.0, jax.jit(error)
+        for index, weight in zip(*padded_batches(chosen.count, BATCH), strict=True):
+            total += float(weight @ score(trained.params, chosen.gather(values, index)))
+        rows.append(
+            {"draft": "hidden state", "split": split, "RMSE": (total / chosen.count) ** 0.5}
+        )
+    write_rows(args.out, rows)
+
+
+if __name__ == "__main__":
+    main()
