@@ -28,6 +28,7 @@ from stride_jax.config_evaluate import (
     EvaluateConfig,
     FidelityConfig,
     LatencyConfig,
+    SpeedConfig,
     SweepConfig,
 )
 from stride_jax.config_json import from_dict, to_dict
@@ -53,6 +54,7 @@ SAMPLES = [
     EvaluateConfig(horizons=(24, 96), rules=("maximal",), sigma=0.4, bias=1.5),
     LatencyConfig(layers=(2,), processes=("window",)),
     SweepConfig(EvaluateConfig(horizons=(24,)), ("block",), (1, 4), (0.3,), (2.0,), (0.5,), (0.2,)),
+    SpeedConfig(EvaluateConfig(horizons=(24,)), (2, 3), 4),
     FidelityConfig(EvaluateConfig(horizons=(24,)), ("block",), 2, 30, 10, 4, 0.2, 1.5),
 ]
 

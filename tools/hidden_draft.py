@@ -3,9 +3,9 @@
 `python tools/hidden_draft.py --out docs/results/hidden_draft.json` (about 5 minutes on 2 CPU
 cores), after etth1_672_target and etth1_672_pretrain. The draft's features and the hidden state
 with which the target forecast the last patch (known once that patch is out) go through a small
-network into the draft's head. Off-policy mean matching, as `distill.py --config etth1_672_draft --on_policy 0
---optim.epochs 2`, its counterpart. Only the first proposal of a round can see a fresh hidden state,
-and only that one is measured.
+network into the draft's head. Off-policy mean matching for two epochs; its counterpart is
+`distill.py --config etth1_672_draft --on_policy 0 --optim.epochs 2`. Only the first proposal of a
+round can see a fresh hidden state, and only that one is measured.
 """
 
 import argparse
