@@ -141,14 +141,17 @@ def check_inputs(
     """Checks shapes always, and values where they are concrete (not inside a caller's jit).
 
     Raises:
-        InputError: context not `[L, C]` or `[B, L, C]`, shorter than a patch, or not finite; sigma
-            of a shape that does not broadcast to `[P, C]`, negative, not finite, or 0 where a rule
-            samples; a series index that is not one number a series; lengths that are not one whole
+        InputError: context not `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or
+            not finite; sigma of a shape that does not broadcast to `[P, C]`, negative, not finite,
+            or 0 where a rule samples; a series index that is not one number a series; lengths that are not one whole
             number of patches a series, at most L.
     """
     shape = np.shape(context)
     if len(shape) not in (2, 3) or 0 in shape:
         raise InputError(f"context must be [L, C] or [B, L, C] without empty axes, got {shape}.")
+    kind = _dtype(context)
+    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+        raise InputError(f"context must be real numbers, got {kind}.")
     if shape[-2] < patch_len:
         raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
     if series_index is not None and np.shape(series_index) != shape[:-2]:

@@ -53,9 +53,11 @@ def read_frame(
             series: its regular frequency, else its most common step.
 
     Raises:
-        InputError: a missing column, an empty frame, a time that is missing or twice there, values
-            that are not numbers, or a clock that does not fit its frequency.
+        InputError: no frame, a missing column, an empty frame, a time that is missing or twice
+            there, values that are not numbers, or a clock that does not fit its frequency.
     """
+    if not isinstance(df, pd.DataFrame):
+        raise InputError(f"df must be a pandas DataFrame, got {type(df).__name__}.")
     missing = [c for c in (id_col, time_col, target_col) if c not in df.columns]
     if missing:
         raise InputError(
