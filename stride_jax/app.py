@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_jax.errors import InputError
+from stride_jax.programs import cache_directory, keep_programs
 
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
 """What forecasts where nothing else is named."""
@@ -44,24 +44,6 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
     add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
     add("--no-cache", action="store_true", help="do not keep compiled programs on disk")
-
-
-def cache_directory() -> Path:
-    """Where compiled programs are kept: `STRIDE_JAX_CACHE`, or under the user's cache."""
-    root = os.environ.get("STRIDE_JAX_CACHE")
-    if root:
-        return Path(root).expanduser()
-    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(above).expanduser() / "stride_jax" / "xla"
-
-
-def keep_programs(directory: Path) -> None:
-    """Keeps compiled programs on disk, so that the next start does not compile them again."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(directory))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 def read_table(args: argparse.Namespace) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 import tyro
 
 from stride_jax.errors import InputError, nearest
+from stride_jax.programs import cache_directory, keep_programs
 
 T = TypeVar("T")
 
@@ -82,7 +84,13 @@ def parse(
 
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:
-    """Runs a program: InputError becomes one line on stderr and status 2, Ctrl-C status 130."""
+    """Runs a program: InputError becomes one line on stderr and status 2, Ctrl-C status 130.
+
+    With `STRIDE_JAX_CACHE` set, compiled programs are kept there; the compile times in result files
+    are then those of the cache.
+    """
+    if os.environ.get("STRIDE_JAX_CACHE"):
+        keep_programs(cache_directory())
     try:
         main(sys.argv[1:])
     except InputError as error:

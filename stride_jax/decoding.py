@@ -143,8 +143,8 @@ def check_inputs(
     Raises:
         InputError: context not `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or
             not finite; sigma of a shape that does not broadcast to `[P, C]`, negative, not finite,
-            or 0 where a rule samples; a series index that is not one number a series; lengths that are not one whole
-            number of patches a series, at most L.
+            or 0 where a rule samples; a series index that is not one number a series; lengths that
+            are not one whole number of patches a series, at most L.
     """
     shape = np.shape(context)
     if len(shape) not in (2, 3) or 0 in shape:

@@ -389,34 +389,6 @@ def test_nothing_is_kept_where_that_is_not_wanted(
     assert not own_cache.exists()
 
 
-def test_the_cache_lies_where_the_environment_says(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The home directory would be filled although another place was named."""
-    assert app.cache_directory() == tmp_path / "xla"
-    monkeypatch.setenv("STRIDE_JAX_CACHE", "")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
-    assert app.cache_directory() == tmp_path / "xdg" / "stride_jax" / "xla"
-    monkeypatch.delenv("STRIDE_JAX_CACHE")
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    assert app.cache_directory() == tmp_path / ".cache" / "stride_jax" / "xla"
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [("XDG_CACHE_HOME", "", ".cache/stride_jax/xla"), ("STRIDE_JAX_CACHE", "~/kept", "kept")],
-)
-def test_the_cache_never_lies_in_the_directory_of_the_data(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, value: str, expected: str
-) -> None:
-    """An empty variable is as good as none, and ~ is the home: else files litter the data."""
-    monkeypatch.delenv("STRIDE_JAX_CACHE")
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv(name, value)
-    assert app.cache_directory() == tmp_path / expected
-
-
 # --- the other commands --------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 LEVELS = {
     "stride_jax.errors": 0,
     "stride_jax.types": 0,
+    "stride_jax.programs": 0,
     "stride_jax.config": 0,
     "stride_jax.config_json": 0,
     "stride_jax.config_evaluate": 0,

@@ -1,0 +1,24 @@
+"""Compiled programs kept on disk, so that the next start does not compile them again."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def cache_directory() -> Path:
+    """Where compiled programs are kept: `STRIDE_JAX_CACHE`, or under the user's cache."""
+    root = os.environ.get("STRIDE_JAX_CACHE")
+    if root:
+        return Path(root).expanduser()
+    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(above).expanduser() / "stride_jax" / "xla"
+
+
+def keep_programs(directory: Path) -> None:
+    """Keeps compiled programs on disk, so that the next start does not compile them again."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(directory))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
