@@ -14,6 +14,7 @@ from stride_jax import gaussian, metrics
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.data.windows import Windows, padded_batches
 from stride_jax.decoding import ACCEPTED, RECOVERED, DecodeInfo
+from stride_jax.sharding import decoding_mesh, place
 
 Decode = Callable[[jax.Array, jax.Array, jax.Array, int | None, bool], tuple[jax.Array, DecodeInfo]]
 """`(key, context [B, L, C], series_index [B], num_paths, trace) -> (forecast, info)`.
@@ -80,6 +81,8 @@ def score(
 ) -> tuple[Scores, np.ndarray]:
     """MSE, MAE, CRPS and counts over every window; no batch is dropped.
 
+    Each batch is split over the devices of the process, as many as divide it.
+
     A sampled row's MSE and MAE are those of single paths, averaged (what the original's logs
     score); `mse_of_mean` is that of the mean of its paths. With one key for all methods, a path has
     the same noise in each of them.
@@ -98,11 +101,14 @@ def score(
         `(scores, forecasts [windows, S, H, C])`.
     """
     tally = Tally(method, config.num_paths if method.sampled else 1)
+    mesh = decoding_mesh(config.batch_size)
+    decode = place(method.decode, mesh, split=False)
     for index, weight in zip(*padded_batches(windows.count, config.batch_size), strict=True):
         series = gather(values, index, windows)
         context, truth = series[:, :-horizon], series[:, -horizon:]
         traced = method.name == "speculative"
-        forecast, info = method.decode(key, context, index, tally.paths, traced)
+        inputs = place((context, jnp.asarray(index)), mesh, split=True)
+        forecast, info = decode(key, *inputs, tally.paths, traced)
         tally.add(forecast, info, truth, weight)
     return tally.scores(reference), tally.forecasts()
 

@@ -71,3 +71,20 @@ def everywhere(tree: Any, mesh: Mesh) -> Any:
 def split_batch(batch: jax.Array, mesh: Mesh) -> jax.Array:
     """Inside jit: each device takes its share of the leading axis."""
     return jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, PartitionSpec(AXIS)))
+
+
+def decoding_mesh(batch_size: int) -> Mesh | None:
+    """The most devices of this process that a batch splits over; None where that is one."""
+    devices = jax.local_devices()
+    count = max(n for n in range(1, len(devices) + 1) if batch_size % n == 0)
+    if count == 1:
+        return None
+    return jax.make_mesh((count,), (AXIS,), axis_types=(AxisType.Auto,), devices=devices[:count])
+
+
+def place(tree: Any, mesh: Mesh | None, *, split: bool) -> Any:
+    """A tree of arrays on the mesh: each device with its share of the leading axis, or with all."""
+    if mesh is None:
+        return tree
+    spec = PartitionSpec(AXIS) if split else PartitionSpec()
+    return jax.device_put(tree, NamedSharding(mesh, spec))

@@ -1,9 +1,11 @@
 """What `test_sharding` runs in processes with another number of devices.
 
-`python sharded.py steps OUT.npz` takes 20 SGD steps and a batched decode on all devices;
+`python sharded.py steps OUT.npz` takes 20 SGD steps on all devices;
+`python sharded.py score OUT.npz` scores decoders on all devices;
 `python sharded.py train DIRECTORY EPOCHS RESUME` trains, in one process or as one of several.
 """
 
+import dataclasses
 import os
 import sys
 from pathlib import Path
@@ -14,9 +16,15 @@ import numpy as np
 import optax
 
 from stride_jax import sharding, trainer, training
+from stride_jax.benchmark import test_windows
+from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.data.splits import ForecastData, prepare
+from stride_jax.methods import make_methods
 from stride_jax.models.timer_xl import init_params
+from stride_jax.pairs import make_pair
+from stride_jax.scoring import score
 from stride_jax.types import Series
 
 MODEL = TimerXLConfig(patch_len=8, d_model=16, num_heads=2, d_ff=32, dropout=0.1)
@@ -74,8 +82,39 @@ def steps(out: str) -> None:
     np.savez(out, devices=jax.device_count(), **{k: np.asarray(v) for k, v in found.items()})
 
 
+def scored(out: str) -> None:
+    """Forecasts and scores of the target alone and of two rules, on both processes."""
+    data = series()
+    model = dataclasses.replace(MODEL, dropout=0.0, instance_norm="causal", variable_stride=0)
+    names = jax.random.split(jax.random.key(0))
+    target, draft = (Checkpoint(model, init_params(key, model), 32) for key in names)
+    found = {}
+    for kind in ("cached", "window"):
+        chosen = EvaluateConfig(
+            data=DataConfig(source="x.csv", context_len=32),
+            draft="draft",
+            process=kind,
+            rules=("mean", "maximal"),
+            tolerance=0.5,
+            num_paths=2,
+            batch_size=16,
+            stride=3,
+        )
+        pair = make_pair(target, draft, kind, 32, 2)
+        windows = test_windows(chosen, data, 24)
+        for method in make_methods({"draft": pair}, None, kind, chosen, 24, 0.5):
+            values = jnp.asarray(data.values)
+            scores, made = score(method, jax.random.key(1), values, windows, 24, chosen)
+            name = f"{kind} {method.name} {method.rule} {method.sampled}"
+            found |= {name: made, f"{name} scores": [scores["mse"], scores["target_passes"]]}
+    np.savez(out, devices=jax.device_count(), **found)
+
+
 def main(argv: list[str]) -> None:
     """See the module."""
+    if argv[0] == "score":
+        scored(argv[1])
+        return
     if argv[0] == "steps":
         steps(argv[1])
         return

@@ -55,6 +55,32 @@ def test_eight_devices_do_what_one_does(tmp_path: Path) -> None:
         np.testing.assert_allclose(eight[name], one[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow
+def test_eight_devices_forecast_what_one_does(tmp_path: Path) -> None:
+    """An evaluation on eight devices would score other forecasts, or mix up the windows."""
+    paths = {n: tmp_path / f"{n}.npz" for n in (1, 8)}
+    running = [start("score", str(path), devices=n) for n, path in paths.items()]
+    for process in running:
+        finish(process)
+    one, eight = (np.load(path) for path in paths.values())
+    assert (one["devices"], eight["devices"]) == (1, 8)
+    assert len(one.files) == 1 + 2 * 2 * 6  # two arrays, two processes, six rows
+    for name in set(one.files) - {"devices"}:
+        np.testing.assert_allclose(eight[name], one[name], rtol=1e-4, atol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize(("batch", "count"), [(16, 8), (12, 6), (7, 7), (11, 1), (1, 1)])
+def test_a_batch_is_split_over_as_many_devices_as_divide_it(
+    monkeypatch: pytest.MonkeyPatch, batch: int, count: int
+) -> None:
+    """A batch of odd size would be refused, or leave all devices but one idle."""
+    monkeypatch.setattr(jax, "local_devices", lambda: list(range(8)))
+    seen = []
+    monkeypatch.setattr(jax, "make_mesh", lambda shape, *_, devices, **__: seen.append(devices))
+    sharding.decoding_mesh(batch)
+    assert seen == ([] if count == 1 else [list(range(count))])
+
+
 def test_a_batch_that_does_not_split_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jax would say something about shardings after the data is loaded."""
     monkeypatch.setattr(jax, "device_count", lambda: 8)
