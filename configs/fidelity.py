@@ -18,7 +18,7 @@ def get_config() -> FidelityConfig:
             process="cached",
             horizons=(336,),
         ),
-        contexts=2,
+        contexts=1,
         num_paths=400,
         path_chunk=100,
     )

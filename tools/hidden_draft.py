@@ -5,7 +5,8 @@ cores), after etth1_672_target and etth1_672_pretrain. The draft's features and 
 with which the target forecast the last patch (known once that patch is out) go through a small
 network into the draft's head. Off-policy mean matching for one epoch; its counterpart is
 `distill.py --config etth1_672_draft --on_policy 0 --dropout 0 --optim.learning_rate 2e-3
---optim.epochs 1`. Only the first proposal of a round can see a fresh hidden state, and only that one is measured.
+--optim.epochs 1`. Only the first proposal of a round can see a fresh hidden state, and only that
+one is measured.
 """
 
 import argparse
