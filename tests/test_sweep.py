@@ -802,7 +802,7 @@ def test_the_program_takes_its_configs(
     assert tables.make_table(results) in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("name", "batches"), [("sweep", 4), ("speedups", None)])
+@pytest.mark.parametrize(("name", "batches"), [("sweep", 2), ("speedups", None)])
 def test_the_shipped_sweeps_can_run(name: str, batches: int | None) -> None:
     """A command in the docs would fail, or fill up a batch that is timed as a whole one."""
     config = cli.load_config(name, ROOT / "configs", SweepConfig)
