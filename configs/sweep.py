@@ -23,7 +23,7 @@ def get_config() -> SweepConfig:
         base=base,
         rules=("maximal", "block", "resample", "mean", "shared_noise"),
         num_drafts=(1, 3, 5, 10),
-        sigmas=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+        sigmas=(0.3, 0.5, 0.8),
         biases=(1.0, 2.0, 5.0, 10.0),
         mse_tolerances=(0.0, 0.5, 1.0, 2.0),
         tolerances=(0.05, 0.1, 0.2, 0.4),
