@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stride_jax.plots import new_figure
-from stride_jax.sweep_tables import front
+from stride_jax.sweep_tables import chance, front
 
 COLOURS = {
     "maximal": "tab:blue",
@@ -41,6 +41,10 @@ def save_pareto(path: Path, results: dict[str, Any]) -> None:
             axes.plot(*_places(best), color=colour, marker="o", markersize=4, label=rule)
         axes.axvline(1, color="0.5", linewidth=0.8, linestyle=":")
         axes.axhline(0, color="0.5", linewidth=0.8, linestyle=":")
+        spread = chance(results["rows"]) if kind == "sampled" else None
+        if spread is not None:
+            band = [-200 * spread, 200 * spread]
+            axes.axhspan(*band, color="0.9", zorder=0, label="chance (2 x RMS of exact rules)")
         error = "MSE of the mean path" if kind == "point" else "CRPS of sample paths"
         axes.set_ylabel(f"{error}, % above the target's own")
         axes.set_xlabel("speedup over autoregressive decoding")
@@ -117,12 +121,18 @@ def _draw(
     grid = np.full((len(lines), len(columns)), np.nan)
     for row in rows:
         grid[lines.index(row[down]), columns.index(row[across])] = row[field]
-    # Bad errors are dark, as are high speedups and acceptances: read the colour with the number.
-    axes.imshow(grid, aspect="auto", cmap="Blues" if field != "relative_error" else "Reds")
     low, high = np.nanmin(grid), np.nanmax(grid)
+    if field == "relative_error":  # red is worse than the target, blue better, white alike
+        high = max(0.05, np.nanmax(np.abs(grid)))
+        axes.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-high, vmax=high)
+    else:
+        axes.imshow(grid, aspect="auto", cmap="Blues")
     for (i, j), value in np.ndenumerate(grid):
         if np.isfinite(value):
-            dark = high > low and (value - low) / (high - low) > 0.6
+            if field == "relative_error":
+                dark = abs(value) > 0.6 * high
+            else:
+                dark = high > low and (value - low) / (high - low) > 0.6
             colour = "white" if dark else "black"
             axes.text(j, i, form.format(value), ha="center", va="center", color=colour, fontsize=7)
     axes.set_xticks(range(len(columns)), [f"{c:g}" for c in columns], fontsize=8)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stride_jax.coupling import NOT_COUPLED
+from stride_jax.coupling import NOT_COUPLED, RULES
 from stride_jax.markdown import aligned, cell, machine
 
 PREDICTIONS = {
@@ -55,6 +55,15 @@ def misses(rows: list[dict[str, Any]]) -> dict[str, tuple[float, float]]:
     return found
 
 
+def chance(rows: list[dict[str, Any]]) -> float | None:
+    """RMS of the measured relative CRPS of exact rules, whose true one is 0; None without any."""
+    alone = [row for row in rows if (row["method"], row["kind"]) == ("autoregressive", "sampled")]
+    own = {row["sigma"]: row["crps"] for row in alone}
+    exact = [row for row in rows if row["rule"] in RULES and RULES[row["rule"]].exact]
+    off = [row["crps"] / own[row["sigma"]] - 1 for row in exact]
+    return float(np.sqrt(np.mean(np.square(off)))) if off else None
+
+
 def sweep_table(results: dict[str, Any]) -> str:
     """The Pareto front of each rule (all rows of a small sweep), and the misses of theory."""
     rows = [row for row in results["rows"] if row["method"] == "speculative"]
@@ -77,15 +86,17 @@ def sweep_table(results: dict[str, Any]) -> str:
         f"{name} {middle:.1%} (at most {most:.1%})" for name, (middle, most) in misses(rows).items()
     ]
     what = "all of them" if small else "those that no other setting of the rule beats in both"
-    first = rows[0]
+    first, spread = rows[0], chance(results["rows"])
+    noise = "" if spread is None else f", {spread:.1%} RMS here"
     lines = [
         f"{config['data']['source']}, context {config['data']['context_len']}, "
         f"{config['data']['variables']} variables, horizon {first['horizon']}, {first['windows']} "
         f"windows (one in {config['stride']}), {len(rows)} settings: {what}. Batch "
         f"{first['batch']}, mean of the batches, on {machine(results)}. Error: MSE of mean paths, "
         "CRPS of sample paths, over the target's own with the same sigma (0 for exact rules, "
-        "where what is measured is chance); distance: mean squared distance from the target's own "
-        "forecast over the draft's; speedup over the autoregressive decode of the same process.",
+        f"where what is measured is chance{noise}); distance: mean squared distance from the "
+        "target's own forecast over the draft's; speedup over the autoregressive decode of the "
+        "same process.",
         "",
         f"Predicted speedups miss the measured ones by, in the median: {', '.join(off)}.",
         "",

@@ -33,7 +33,7 @@ from stride_jax.methods import make_methods, make_pairs
 from stride_jax.models.timer_xl import init_params
 from stride_jax.scoring import Method
 from stride_jax.sweep import Clocked, Costs, Setting
-from stride_jax.sweep_tables import NOT_COUPLED, PREDICTIONS, front, misses, sweep_table
+from stride_jax.sweep_tables import NOT_COUPLED, PREDICTIONS, chance, front, misses, sweep_table
 from stride_jax.types import Series
 
 ROOT = Path(__file__).parent.parent
@@ -487,6 +487,20 @@ def test_the_front_is_what_no_other_setting_beats(points: list[tuple[float, floa
     assert set(pairs) == pareto(points)
     assert pairs == sorted(set(pairs))  # the fastest last, each once
     assert all(row in rows for row in found)
+
+
+def test_chance_is_what_exact_rules_seem_to_miss_by() -> None:
+    """Noise of two sample paths would be read as a gain or a loss of a rule that is not exact."""
+
+    def row(method: str, rule: str | None, sigma: float, crps: float) -> dict[str, Any]:
+        kind = "point" if rule == "mean" else "sampled"
+        return {"method": method, "rule": rule, "kind": kind, "sigma": sigma, "crps": crps}
+
+    alone = [row("autoregressive", None, 0.3, 1.0), row("autoregressive", None, 0.5, 2.0)]
+    exact = [row("speculative", "maximal", 0.3, 1.03), row("speculative", "block", 0.5, 1.92)]
+    rest = [row("speculative", "resample", 0.3, 9.0), row("speculative", "mean", 0.3, 9.0)]
+    assert chance([*alone, *exact, *rest]) == pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 2))
+    assert chance([*alone, *rest]) is None
 
 
 @PROPERTY
