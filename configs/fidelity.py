@@ -1,6 +1,6 @@
 """The law of speculative sample paths against the target's: trained pair and synthetic laws.
 
-`python evaluate.py --config fidelity` (a quarter of an hour on 2 CPU cores), after
+`python evaluate.py --config fidelity` (about 25 minutes on 2 CPU cores), after
 etth1_672_target, etth1_672_pretrain and etth1_672_draft.
 """
 

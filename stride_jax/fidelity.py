@@ -23,6 +23,7 @@ from stride_jax.config_evaluate import FidelityConfig
 from stride_jax.config_json import to_dict
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.data.splits import ForecastData
+from stride_jax.decoding import num_patches
 from stride_jax.distances import TwoSamples, compare
 from stride_jax.errors import InputError
 from stride_jax.methods import make_pairs
@@ -152,7 +153,7 @@ def _row(
         compare(a, b, permutations=config.permutations, seed=n)
         for n, (a, b) in enumerate(zip(own, made, strict=True))
     ]
-    patches = case.horizon // int(case.target.patch_len)
+    patches = num_patches(case.horizon, int(case.target.patch_len))
     acceptance, bound = None, tv_bound(rule, None, patches, config.bias)
     if rule is not None:
         accepted, tested = (np.sum(x, axis=(1, 2)) for x in (info.accepted, info.proposed))  # [B]
