@@ -263,10 +263,10 @@ def test_the_trained_pair_is_decoded_after_test_contexts(data: ForecastData) -> 
     """The rows named after the series would be of other contexts, horizons or another sigma."""
     config = dataclasses.replace(MILD, contexts=3)
     cases = list(fidelity.trained_cases(config, data, TARGET))
-    assert [case.name for case in cases] == ["x.csv, 8 steps", "x.csv, 80 steps"]
-    assert [case.horizon for case in cases] == [8, 80]
+    assert [case.name for case in cases] == ["x.csv, 7 steps", "x.csv, 70 steps"]
+    assert [case.horizon for case in cases] == [7, 70]
     start, stop = data.splits.test
-    starts = [start, start + (stop - start - 24) // 2, stop - 24]
+    starts = [start, start + (stop - start - 23) // 2, stop - 23]
     expected = np.stack([data.values[row : row + 16] for row in starts])
     for case in cases:
         np.testing.assert_array_equal(case.contexts, expected)
