@@ -1,6 +1,6 @@
 """The shipped pair at batches of 1, 8 and 64: times, acceptance by place, memory.
 
-`python evaluate.py --config speed` (about five minutes on 2 CPU cores).
+`python evaluate.py --config speed` (about six minutes on 2 CPU cores).
 """
 
 from stride_jax.config import DataConfig
