@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from stride_jax.decoding import (
     DecodeInfo,
     Inputs,
     check_inputs,
+    compiled,
     decode_batch,
     num_patches,
     over_lanes,
@@ -66,7 +66,7 @@ def decode_autoregressive(
     return _decode(Inputs(key, context, sigma, series_index, lengths), target, config=config)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiled
 def _decode(
     inputs: Inputs, target: Process, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:

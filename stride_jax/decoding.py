@@ -18,6 +18,26 @@ ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3
 KIND_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
 
 
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """`jax.jit` over the positional arguments; those by keyword are static.
+
+    jaxlib (0.10 to 0.12) compares two registered dataclasses by their fields, not by their class,
+    and only its hash knows the class: once in about a hundred times the program of one class is
+    run for another with the same fields. So the hash is an argument of its own.
+    """
+
+    @functools.partial(jax.jit, static_argnames=("structure", "static"), **options)
+    def program(*args: Any, structure: int, static: tuple[tuple[str, Any], ...]) -> Any:
+        return function(*args, **dict(static))
+
+    @functools.wraps(function)
+    def call(*args: Any, **static: Any) -> Any:
+        structure = hash(jax.tree.structure(args))
+        return program(*args, structure=structure, static=tuple(static.items()))
+
+    return call
+
+
 class Trace(NamedTuple):
     """What the rule saw, round by round; R = N rounds have room.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 
 from stride_jax.autoregressive import unroll
 from stride_jax.config import DecodeConfig
-from stride_jax.decoding import DecodeInfo, Inputs, check_inputs, num_patches
+from stride_jax.decoding import DecodeInfo, Inputs, check_inputs, compiled, num_patches
 from stride_jax.drafts import Draft
 from stride_jax.errors import InputError
 
@@ -49,7 +48,7 @@ def decode_draft(
     return _decode(Inputs(key, context, sigma, series_index, None), draft, config=config)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiled
 def _decode(inputs: Inputs, draft: Draft, *, config: DecodeConfig) -> tuple[jax.Array, DecodeInfo]:
     size = min(config.num_draft, num_patches(config.horizon, draft.patch_len))
 

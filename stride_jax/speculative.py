@@ -23,6 +23,7 @@ from stride_jax.decoding import (
     PathKeys,
     check_inputs,
     check_scalar,
+    compiled,
     decode_batch,
     num_patches,
     over_lanes,
@@ -167,7 +168,7 @@ def _check_pace(pace: PaceParams) -> None:
         check_scalar(name, getattr(pace, name), at_least=0)
 
 
-@functools.partial(jax.jit, static_argnames="config")
+@compiled
 def _decode(
     inputs: Inputs,
     target: Process,

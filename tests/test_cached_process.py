@@ -15,6 +15,7 @@ import pytest
 from test_models import forward, params_of
 
 from stride_jax.config import TimerXLConfig
+from stride_jax.decoding import compiled
 from stride_jax.drafts import AutoregressiveDraft, as_draft
 from stride_jax.errors import InputError
 from stride_jax.models import make_predict
@@ -99,13 +100,13 @@ def random_patches(count: int, num_vars: int, seed: int = 0) -> np.ndarray:
 
 # One compilation a process for all tests; compiling takes longer than running these models.
 FAST = {"xla_backend_optimization_level": 0}
-_open = jax.jit(
+_open = compiled(
     lambda process, context: (memory := process.prepare(context), process.start(memory, ROOM)),
     compiler_options=FAST,
 )
-_verify = jax.jit(lambda process, *args: process.verify(*args), compiler_options=FAST)
-_step = jax.jit(lambda process, *args: process.step(*args), compiler_options=FAST)
-_commit = jax.jit(lambda process, *args: process.commit(*args), compiler_options=FAST)
+_verify = compiled(lambda process, *args: process.verify(*args), compiler_options=FAST)
+_step = compiled(lambda process, *args: process.step(*args), compiler_options=FAST)
+_commit = compiled(lambda process, *args: process.commit(*args), compiler_options=FAST)
 
 
 def opened(process, context: np.ndarray):

@@ -1,5 +1,6 @@
 """Decoders as programs: retracing, jit and vmap around them, export, precision, odd rules."""
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -32,7 +33,7 @@ from toys import (
 
 from stride_jax.config import DecodeConfig
 from stride_jax.coupling import Outcome, RuleParams
-from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED
+from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, compiled
 from stride_jax.pacing import PaceParams
 from stride_jax.processes import window_process
 
@@ -207,6 +208,28 @@ def test_autoregressive_sweeps_do_not_retrace():
         roll(jax.random.key(i), CONTEXT + i, series_index=jnp.int32(i), **options)
         after_first = after_first or len(calls)
     assert len(calls) == after_first > 0
+
+
+def registered_classes(count: int) -> list:
+    """Classes with the same single field."""
+
+    def make():
+        @jax.tree_util.register_dataclass
+        @dataclasses.dataclass(frozen=True)
+        class Same:
+            value: float
+
+        return Same
+
+    return [make() for _ in range(count)]
+
+
+def test_classes_with_the_same_fields_have_programs_of_their_own():
+    """A user's draft would be run in place of another one, once in about a hundred times."""
+    classes = registered_classes(150)  # plain `jax.jit` mixes some of so many up
+    number_of = compiled(lambda thing, x: classes.index(type(thing)) + x)
+    found = [int(number_of(kind(1.0), 0)) for kind in classes]
+    assert found == list(range(len(classes)))
 
 
 @DECODERS

@@ -82,8 +82,17 @@ def pieces(series: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarr
     return np.concatenate(found)
 
 
+def walk(rng: np.random.Generator) -> np.ndarray:
+    """A random walk as of a rate: clustered volatility, heavy tails, little drift."""
+    volatility = np.exp(np.cumsum(rng.normal(size=PIECE)) * rng.uniform(0, 0.05))
+    steps = rng.standard_t(rng.uniform(3, 20), PIECE) * volatility
+    return np.cumsum(steps + rng.normal() * rng.exponential(0.02) * volatility.mean())
+
+
 def synthetic(rng: np.random.Generator) -> np.ndarray:
-    """Seasons of usual lengths with harmonics, a trend, an autoregression, sometimes a walk."""
+    """Seasons of usual lengths with harmonics, a trend, an autoregression; one in five a walk."""
+    if rng.random() < 0.2:
+        return walk(rng)
     time = np.arange(PIECE)
     total = np.zeros(PIECE)
     for season in rng.choice([7, 12, 24, 48, 52, 96, 144, 168, 336, 365], rng.integers(0, 3)):
