@@ -53,7 +53,7 @@ def parse(
     `--resume` is short for `--run.resume True`. The config file may also hold one of the kinds
     `also`; the result is then of that kind.
 
-    An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
+    Says the seed on stderr. An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
     lists every field with its meaning and default.
     """
     resumes = hasattr(default, "run")
@@ -72,7 +72,7 @@ def parse(
     description = f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}."
     if resumes:
         description += " --resume goes on with a stopped run."
-    return tyro.cli(
+    config = tyro.cli(
         type(chosen),
         prog=prog,
         description=description,
@@ -81,6 +81,16 @@ def parse(
         use_underscores=True,
         config=(tyro.conf.FlagConversionOff,),
     )
+    print("seed", _seed(config), file=sys.stderr)
+    return config
+
+
+def _seed(config: Any) -> int:
+    """Of an evaluation, of what it stands on, or of a run."""
+    for holder in (config, getattr(config, "base", None), getattr(config, "run", None)):
+        if hasattr(holder, "seed"):
+            return int(holder.seed)
+    raise AssertionError(f"{type(config).__name__} has no seed")
 
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:

@@ -28,6 +28,8 @@ PRIOR_SIGMA = 0.5
 """sigma over the std of the context before anything is known of the series."""
 RESIDUALS = 8
 """The last patches of a history whose one-patch errors give its sigma."""
+PATHS_AT_ONCE = 2000
+"""Sample paths decoded at once unless told otherwise: memory must not grow with the series."""
 
 
 Part = tuple[np.ndarray, np.ndarray, DecodeInfo]
@@ -100,7 +102,8 @@ def forecast(
             (within `tolerance`).
         tolerance: of the rules mean and shared_noise, in sigmas.
         missing: interpolate gaps, or error; see `history.read_histories`.
-        batch_size: series decoded at once; None for all.
+        batch_size: series decoded at once; None for as many as make 2,000 sample paths, so that
+            memory does not grow with their number.
         path_chunk: paths of a series decoded at once; None for all.
 
     Raises:
@@ -136,7 +139,7 @@ def forecast(
         int(num_draft) if draft is not None else 0,
         chosen,
         num_paths=max(1, int(num_samples)),
-        batch_size=batch_size,
+        batch_size=batch_size or _batch_size(len(contexts.values), int(num_samples)),
         path_chunk=path_chunk,
     )
     params = RuleParams(tolerance=tolerance)
@@ -190,6 +193,12 @@ def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
 def _check_count(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
         raise InputError(f"{name} must be a whole number from {least} on, got {value!r}.")
+
+
+def _batch_size(series: int, num_samples: int) -> int:
+    """Series decoded at once, in even chunks. 862 series with 100 paths: 44 of 20."""
+    chunks = -(-series * max(1, num_samples) // PATHS_AT_ONCE)
+    return -(-series // chunks)
 
 
 def _check_sigma(sigma: Any) -> None:

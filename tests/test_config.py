@@ -413,6 +413,24 @@ def test_every_shipped_config_loads(path):
     assert from_dict(type(found), json.loads(json.dumps(to_dict(found)))) == found
 
 
+SEEDS = [
+    (TrainConfig(), "--run.seed"),
+    (DistillConfig(), "--run.seed"),
+    (EvaluateConfig(), "--seed"),
+    (LatencyConfig(), "--seed"),
+    (SweepConfig(), "--base.seed"),
+    (SpeedConfig(), "--base.seed"),
+    (FidelityConfig(), "--base.seed"),
+]
+
+
+@pytest.mark.parametrize(("default", "flag"), SEEDS, ids=lambda x: type(x).__name__)
+def test_the_seed_is_said(default, flag, capsys):
+    """A forecast could not be made again from what the screen showed."""
+    cli.parse([flag, "77"], CONFIGS, default, prog="program")
+    assert capsys.readouterr().err == "seed 77\n"
+
+
 def test_input_errors_become_one_line(monkeypatch, capsys):
     """Users would read tracebacks, and scripts would not see the failure."""
     monkeypatch.setattr(sys, "argv", ["prog", "--a", "b"])

@@ -39,3 +39,22 @@ def test_the_example_of_a_model_of_your_own_runs() -> None:
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
     alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
     assert both < alone == 12  # target passes a path
+
+
+@pytest.mark.slow
+def test_the_example_of_another_librarys_model_runs() -> None:
+    """It would break with a release of that library. Needs the extra `examples`."""
+    script = ROOT / "examples" / "timesfm_flax.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
+    assert both < alone == 8  # target passes a path
+
+
+def test_included_files_are_shown() -> None:
+    """The site would print the directive in place of the example."""
+    included = re.findall(r"^(.*8 ?<.*)$", (ROOT / "docs/own_model.md").read_text(), re.MULTILINE)
+    assert included
+    for line in included:
+        found = re.fullmatch(r'--8<-- "(.*)"', line)
+        assert found, line
+        assert (ROOT / found[1]).is_file()

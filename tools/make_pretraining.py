@@ -133,8 +133,6 @@ def seasons(rng: np.random.Generator) -> np.ndarray:
 
 
 KINDS = (walk, peaks, seasons)
-SHARES = (0.25, 0.25, 0.5)
-"""Of the synthetic stretches."""
 
 
 def main() -> None:
@@ -142,8 +140,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    said = "of walks, peaks and seasons among the synthetic stretches"
+    parser.add_argument("--shares", type=float, nargs=3, default=(0.25, 0.25, 0.5), help=said)
     args = parser.parse_args()
-    rng, columns = np.random.default_rng(0), []
+    rng, columns = np.random.default_rng(args.seed), []
     count = ROWS // PIECE
     for source in SOURCES:
         for name, series in source(args.root).items():
@@ -153,7 +154,7 @@ def main() -> None:
                     columns.append(pieces(slower, rng, count))
             print(name, len(series), len(columns))
     for _ in range(2 * len(columns)):
-        made = [KINDS[kind](rng) for kind in rng.choice(len(KINDS), count, p=SHARES)]
+        made = [KINDS[kind](rng) for kind in rng.choice(len(KINDS), count, p=args.shares)]
         columns.append(np.concatenate([pieces(series, rng, 1) for series in made]))
     table = np.stack(columns, axis=1).astype(np.float32)
     assert np.isfinite(table).all()
