@@ -53,8 +53,8 @@ def parse(
     `--resume` is short for `--run.resume True`. The config file may also hold one of the kinds
     `also`; the result is then of that kind.
 
-    Says the seed on stderr. An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
-    lists every field with its meaning and default.
+    Says the seed on stderr. An unknown field or a wrong type ends the program with the nearest name
+    and status 2; `--help` lists every field with its meaning and default.
     """
     resumes = hasattr(default, "run")
     short = {"--resume": "--run.resume=True"} if resumes else {}
@@ -86,11 +86,9 @@ def parse(
 
 
 def _seed(config: Any) -> int:
-    """Of an evaluation, of what it stands on, or of a run."""
-    for holder in (config, getattr(config, "base", None), getattr(config, "run", None)):
-        if hasattr(holder, "seed"):
-            return int(holder.seed)
-    raise AssertionError(f"{type(config).__name__} has no seed")
+    """Of a run, of what an evaluation stands on, or its own."""
+    holder = getattr(config, "run", None) or getattr(config, "base", None) or config
+    return int(holder.seed)
 
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:
