@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -160,13 +161,14 @@ class RunStore:
             if any(found.step == step for found in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
             store.save_async(step, tree, force=True, custom_metadata=dict(config))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a ValueError is tensorstore's
             raise self._unwritten(error) from error
 
-    def _unwritten(self, error: OSError) -> InputError:
+    def _unwritten(self, error: Exception) -> InputError:
         return InputError(
-            f"a checkpoint could not be written to {self.directory}: {error}; the one before it "
-            "stands. Make room and go on with --resume."
+            f"a checkpoint could not be written to {self.directory}: "
+            f"{textwrap.shorten(str(error), 300)}; the one before it stands. "
+            "Make room and go on with --resume."
         )
 
     def last_config(self) -> dict[str, Any] | None:
@@ -191,14 +193,16 @@ class RunStore:
         Raises:
             InputError: it could not be written.
         """
-        try:
-            self._last.close()
-            self._best.close()
-        except OSError as error:
-            raise self._unwritten(error) from error
-        finally:
-            if self._lock is not None:
-                self._lock.close()
+        failed: Exception | None = None
+        for store in (self._last, self._best):
+            try:
+                store.close()
+            except (OSError, ValueError) as error:
+                failed = failed or error
+        if self._lock is not None:
+            self._lock.close()
+        if failed is not None:
+            raise self._unwritten(failed) from failed
 
 
 def _locked(directory: Path) -> IO[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import sys
@@ -92,7 +93,7 @@ def _seed(config: Any) -> int:
 
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:
-    """Runs a program: InputError becomes one line on stderr and status 2, Ctrl-C status 130.
+    """Runs a program: InputError, like a full disk, is one line and status 2; Ctrl-C status 130.
 
     With `STRIDE_JAX_CACHE` set, compiled programs are kept there; the compile times in result files
     are then those of the cache.
@@ -103,6 +104,11 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
         main(sys.argv[1:])
     except InputError as error:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print(f"error: {error}; make room, and try again", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; a training run goes on with --resume", file=sys.stderr)

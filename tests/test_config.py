@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import errno
 import functools
 import inspect
 import json
@@ -480,6 +481,27 @@ def test_other_endings_of_a_program(monkeypatch, capsys):
     with pytest.raises(ZeroDivisionError):
         cli.run(bug)
     assert cli.run(lambda argv: None) is None
+
+
+def test_a_full_disk_is_one_line(monkeypatch, capsys):
+    """Who has no room left would read a traceback; another failure of a file is a bug."""
+    monkeypatch.setattr(sys, "argv", ["prog"])
+
+    def full(argv):
+        raise OSError(errno.ENOSPC, "No space left on device", "log.jsonl")
+
+    with pytest.raises(SystemExit) as caught:
+        cli.run(full)
+    assert caught.value.code == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "log.jsonl" in err
+
+    def bug(argv):
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    with pytest.raises(OSError, match="Bad file"):
+        cli.run(bug)
 
 
 def test_resume_is_short_for_its_dotted_name():
