@@ -1,7 +1,7 @@
 """ETTh1, context 1536: every rule with caches, with the coverage of its sample paths.
 
-`python evaluate.py --config etth1_1536_rules` (about five minutes on 2 CPU cores), after
-target_1536, pretrain_1536 and draft_1536; for ETTh2 see etth1_1536.
+`python evaluate.py --config etth1_1536_rules` (about five minutes on 2 CPU cores), after the causal
+pair of docs/results/etth_1536.md, which also has the command for ETTh2.
 """
 
 from stride_jax.config import DataConfig
@@ -12,8 +12,8 @@ def get_config() -> EvaluateConfig:
     """One window in 16, ten paths each; the window process's autoregressive rows beside them."""
     return EvaluateConfig(
         data=DataConfig(source="ETTh1", context_len=1536),
-        target="runs/ETTh1_1536_target",
-        draft="runs/ETTh1_1536_draft",
+        target="runs/ETTh1_1536_causal",
+        draft="runs/ETTh1_1536_causal_draft",
         process="cached",
         both_baselines=True,
         horizons=(336,),

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from stride_jax.errors import InputError
-from stride_jax.programs import cache_directory, keep_programs
+from stride_jax.programs import cache_directory, compile_quickly, keep_programs
 
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
 """What forecasts where nothing else is named."""
+BRIEF = 250_000
+"""Steps of all sample paths together that are decoded sooner than an optimised program compiles."""
 
 
 def _forecast_flags(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +99,8 @@ def run_forecast(args: argparse.Namespace) -> None:
     count = table[args.id_col].nunique()
     _say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
     start = time.perf_counter()
+    if count * max(1, args.num_samples) * args.horizon <= BRIEF:
+        compile_quickly()
     draft = args.draft or (DRAFT if args.target == TARGET else "none")
     freq = int(args.freq) if args.freq and args.freq.isdecimal() else args.freq
     found = forecast_df(

@@ -389,6 +389,19 @@ def test_nothing_is_kept_where_that_is_not_wanted(
     assert not own_cache.exists()
 
 
+def test_only_brief_work_is_compiled_quickly(
+    model: str, wide: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Ten thousand series would be decoded at half the speed, to save seconds of compilation."""
+    calls: list[bool] = []
+    monkeypatch.setattr(app, "compile_quickly", lambda: calls.append(True))
+    assert app.main(arguments(wide, model)) == 0
+    assert calls == [True]
+    monkeypatch.setattr(app, "BRIEF", 1)
+    assert app.main(arguments(wide, model)) == 0
+    assert calls == [True]
+
+
 # --- the other commands --------------------------------------------------------------------------
 
 

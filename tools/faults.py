@@ -47,7 +47,12 @@ def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[s
         command = ["bash", "-c", f'trap "" XFSZ; ulimit -f {limit}; exec "$@"', "bash", *command]
     return subprocess.Popen(
         command,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+            "STRIDE_JAX_CACHE": str(out.parent / "xla"),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
@@ -57,7 +62,8 @@ def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[s
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status, and the last line of stderr that is not the progress bar's."""
     _, said = process.communicate()
-    lines = [line for line in said.replace("\r", "\n").splitlines() if "step/s" not in line]
+    lines = said.replace("\r", "\n").splitlines()
+    lines = [line for line in lines if "step/s" not in line and not line.startswith("seed ")]
     return process.returncode, (lines or [""])[-1].strip()
 
 
