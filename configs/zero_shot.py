@@ -1,7 +1,8 @@
-"""The pair in the package on a series it has never seen: ETTh1 unless told otherwise.
+"""A pretrained pair on a series it has never seen: ETTh1 unless told otherwise.
 
-`python evaluate.py --config zero_shot`, and `--data.source ETTh2`, `--data.source exchange_rate
---season 7`, or `--data.source illness --season 52 --stride 1`, each with its own `--out`.
+`python evaluate.py --config zero_shot`, after zero_shot_draft; for others `--data.source ETTh2`,
+`--data.source exchange_rate --season 7`, or `--data.source illness --season 52 --stride 1
+--horizons 24 36 48 60`, each with its own `--out`.
 """
 
 from stride_jax.config import DataConfig
@@ -12,8 +13,8 @@ def get_config() -> EvaluateConfig:
     """Each variable a series of its own, 96 steps ahead, a window every 5 steps."""
     return EvaluateConfig(
         data=DataConfig(source="ETTh1", context_len=504, variables="separate"),
-        target="zero_shot_target.safetensors",
-        draft="zero_shot_draft.safetensors",
+        target="runs/zero_shot_target",
+        draft="runs/zero_shot_draft",
         horizons=(96,),
         num_draft=4,
         num_paths=2,

@@ -1,7 +1,6 @@
 """The draft of the target that forecasts series it has never seen.
 
-`python distill.py --config zero_shot_draft` (10 minutes on a CPU core), after zero_shot_tune; then
-`python -m stride_jax.convert runs/zero_shot_draft zero_shot_draft.safetensors`.
+`python distill.py --config zero_shot_draft` (10 minutes on a CPU core), after zero_shot_tune.
 """
 
 from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig

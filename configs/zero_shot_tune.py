@@ -2,7 +2,7 @@
 
 `python train.py --config zero_shot_tune` (25 minutes on a CPU core), after zero_shot_target and
 `python tools/make_pretraining.py DIRECTORY runs/pretraining_more.npy --seed 1 --shares .35 .4 .25`;
-then `python -m stride_jax.convert runs/zero_shot_target zero_shot_target.safetensors`.
+then zero_shot_draft.
 """
 
 from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
