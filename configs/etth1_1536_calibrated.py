@@ -1,7 +1,8 @@
 """ETTh1, context 1536, 720 steps ahead: the setting that calibration picks, one series at a time.
 
 `python evaluate.py --config etth1_1536_calibrated` (about five minutes on 2 CPU cores), after
-target_1536, pretrain_1536 and draft_1536; for ETTh2 see etth1_1536.
+target_1536, pretrain_1536 and draft_1536; for ETTh2 see etth1_1536, for causal targets
+docs/results/etth_1536_causal.md.
 """
 
 from stride_jax.config import DataConfig

@@ -1,9 +1,10 @@
 """A full-size target at context 1536 (1 layer, D 1024), for ETTh1 unless told otherwise.
 
 `python train.py --config target_1536` (a quarter of an hour on 2 CPU cores), or for another series
-`python train.py --config target_1536 --data.source ETTh2 --run.out runs/ETTh2_1536_target`; with
-causal normalisation add `--model.instance_norm causal --model.variable_stride 0
---model.max_patches 16`. To reach at horizon 336: ETTh1 .475, ETTh2 .384, ETTm1 .376, ETTm2 .287.
+`python train.py --config target_1536 --data.source ETTm1 --run.out runs/ETTm1_1536_target`; ETTh2's
+schedule is in docs/results/etth_1536.md. With causal normalisation add
+`--model.instance_norm causal --model.variable_stride 0 --model.max_patches 16`. To reach at horizon
+336: ETTh1 .475, ETTh2 .384, ETTm1 .376, ETTm2 .287.
 """
 
 from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig

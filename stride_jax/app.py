@@ -11,12 +11,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stride_jax.errors import InputError
-from stride_jax.programs import cache_directory, compile_quickly, keep_programs
+from stride_jax.errors import InputError, is_full_disk
+from stride_jax.programs import cache_directory, keep_programs, quick_compilation
 
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
 """What forecasts where nothing else is named."""
@@ -81,29 +82,13 @@ def read_table(args: argparse.Namespace) -> Any:
     return pd.concat(parts, ignore_index=True)
 
 
-def run_forecast(args: argparse.Namespace) -> None:
-    """`stride-jax forecast`."""
-    if args.out and args.out.suffix not in (".csv", ".json"):
-        raise InputError(f"--out must end in .csv or .json, got {args.out}.")
-    if args.plot and args.plot.suffix != ".png":
-        raise InputError(f"--plot must end in .png, got {args.plot}.")
-    for path in (args.out, args.plot):
-        if path and not path.parent.is_dir():
-            raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
-    if not args.no_cache:
-        keep_programs(cache_directory())
+def forecast_table(args: argparse.Namespace, table: Any) -> Any:
+    """The forecasts of a long frame, as the flags say."""
     from stride_jax.frames import forecast_df
 
-    _say(f"reading {args.file}")
-    table = read_table(args)
-    count = table[args.id_col].nunique()
-    _say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
-    start = time.perf_counter()
-    if count * max(1, args.num_samples) * args.horizon <= BRIEF:
-        compile_quickly()
     draft = args.draft or (DRAFT if args.target == TARGET else "none")
     freq = int(args.freq) if args.freq and args.freq.isdecimal() else args.freq
-    found = forecast_df(
+    return forecast_df(
         table,
         args.horizon,
         target=args.target,
@@ -120,6 +105,27 @@ def run_forecast(args: argparse.Namespace) -> None:
         sigma=args.sigma,
         missing=args.missing,
     )
+
+
+def run_forecast(args: argparse.Namespace) -> None:
+    """`stride-jax forecast`."""
+    if args.out and args.out.suffix not in (".csv", ".json"):
+        raise InputError(f"--out must end in .csv or .json, got {args.out}.")
+    if args.plot and args.plot.suffix != ".png":
+        raise InputError(f"--plot must end in .png, got {args.plot}.")
+    for path in (args.out, args.plot):
+        if path and not path.parent.is_dir():
+            raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
+    if not args.no_cache:
+        keep_programs(cache_directory())
+    _say(f"reading {args.file}")
+    table = read_table(args)
+    count = table[args.id_col].nunique()
+    _say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
+    start = time.perf_counter()
+    brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
+    with quick_compilation() if brief else nullcontext():
+        found = forecast_table(args, table)
     _say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
     if args.out is None:
         found.to_csv(sys.stdout, index=False)
@@ -204,6 +210,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except InputError as error:
         _say("error: " + " ".join(str(error).split()))
+        return 2
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        _say(f"error: {error}; make room, and try again")
         return 2
     except KeyboardInterrupt:
         _say("stopped")

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 
 from stride_jax.data.windows import Windows, padded_batches
+from stride_jax.decoding import compiled
 from stride_jax.processes import Process
 
 
@@ -36,7 +35,7 @@ def calibrate_scale(
     return jnp.sqrt(_one_patch_mse(target, values, windows=windows, batch_size=batch_size))
 
 
-@functools.partial(jax.jit, static_argnames=("windows", "batch_size"))
+@compiled
 def _one_patch_mse(
     target: Process, values: jax.Array, *, windows: Windows, batch_size: int
 ) -> jax.Array:

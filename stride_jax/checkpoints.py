@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -161,14 +160,17 @@ class RunStore:
             if any(found.step == step for found in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
             store.save_async(step, tree, force=True, custom_metadata=dict(config))
-        except (OSError, ValueError) as error:  # a ValueError is tensorstore's
+        except (OSError, ValueError) as error:
             raise self._unwritten(error) from error
 
-    def _unwritten(self, error: Exception) -> InputError:
+    def _unwritten(self, error: Exception) -> Exception:
+        """What to raise for a failed save; an error that is not of a file comes back as it is."""
+        text = " ".join(str(error).split())
+        if isinstance(error, ValueError) and "os_error_code" not in text:  # as tensorstore puts it
+            return error
         return InputError(
-            f"a checkpoint could not be written to {self.directory}: "
-            f"{textwrap.shorten(str(error), 300)}; the one before it stands. "
-            "Make room and go on with --resume."
+            f"a checkpoint could not be written to {self.directory}: {text[:300]}; the one before "
+            "it stands. Make room, or mend what it says, and go on with --resume."
         )
 
     def last_config(self) -> dict[str, Any] | None:
@@ -194,13 +196,15 @@ class RunStore:
             InputError: it could not be written.
         """
         failed: Exception | None = None
-        for store in (self._last, self._best):
-            try:
-                store.close()
-            except (OSError, ValueError) as error:
-                failed = failed or error
-        if self._lock is not None:
-            self._lock.close()
+        try:
+            for store in (self._last, self._best):
+                try:
+                    store.close()
+                except (OSError, ValueError) as error:
+                    failed = failed or error
+        finally:
+            if self._lock is not None:
+                self._lock.close()
         if failed is not None:
             raise self._unwritten(failed) from failed
 

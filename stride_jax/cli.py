@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import importlib.util
 import os
 import sys
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from stride_jax.errors import InputError, nearest
+from stride_jax.errors import InputError, is_full_disk, nearest
 from stride_jax.programs import cache_directory, keep_programs
 
 T = TypeVar("T")
@@ -93,7 +92,7 @@ def _seed(config: Any) -> int:
 
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:
-    """Runs a program: InputError, like a full disk, is one line and status 2; Ctrl-C status 130.
+    """Runs a program: InputError and a full disk become one line and status 2; Ctrl-C is 130.
 
     With `STRIDE_JAX_CACHE` set, compiled programs are kept there; the compile times in result files
     are then those of the cache.
@@ -106,7 +105,7 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        if not is_full_disk(error):
             raise
         print(f"error: {error}; make room, and try again", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 
 
 class InputError(ValueError):
@@ -17,3 +18,8 @@ def nearest(name: str, known: list[str]) -> str:
     """A sentence that suggests the known name closest to `name`, or lists them all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
+
+
+def is_full_disk(error: OSError) -> bool:
+    """Whether a file could not be written for want of room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

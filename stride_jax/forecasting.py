@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig
 from stride_jax.convert import find_model
 from stride_jax.coupling import RuleParams, find_rule
-from stride_jax.decoding import DecodeInfo, check_scalar
+from stride_jax.decoding import DecodeInfo, check_scalar, compiled, in_chunks
 from stride_jax.drafts import Draft, as_draft
 from stride_jax.errors import InputError
 from stride_jax.history import Contexts, Histories, Missing, make_contexts, read_histories
@@ -29,7 +28,9 @@ PRIOR_SIGMA = 0.5
 RESIDUALS = 8
 """The last patches of a history whose one-patch errors give its sigma."""
 PATHS_AT_ONCE = 2000
-"""Sample paths decoded at once unless told otherwise: memory must not grow with the series."""
+"""Sample paths decoded at once unless told otherwise: caches must not grow with the series."""
+SERIES_AT_ONCE = 256
+"""Series whose sigma is measured at once, at most."""
 
 
 Part = tuple[np.ndarray, np.ndarray, DecodeInfo]
@@ -102,9 +103,8 @@ def forecast(
             (within `tolerance`).
         tolerance: of the rules mean and shared_noise, in sigmas.
         missing: interpolate gaps, or error; see `history.read_histories`.
-        batch_size: series decoded at once; None for as many as make 2,000 sample paths, so that
-            memory does not grow with their number.
-        path_chunk: paths of a series decoded at once; None for all.
+        batch_size: series decoded at once; None for as many as make 2,000 sample paths.
+        path_chunk: paths of a series decoded at once; None for 2,000.
 
     Raises:
         InputError: anything that cannot be forecast, before anything is compiled.
@@ -130,7 +130,7 @@ def forecast(
     seen = make_contexts(
         found.series, length, patch_len, more=RESIDUALS * patch_len, standardise=standardise
     )
-    spread = _sigmas(pair.target, seen, length, sigma)
+    spread = _sigmas(pair.target, seen, length, sigma, batch_size)
     contexts = seen._replace(
         values=seen.values[:, -length:], lengths=np.minimum(seen.lengths, length)
     )
@@ -140,7 +140,7 @@ def forecast(
         chosen,
         num_paths=max(1, int(num_samples)),
         batch_size=batch_size or _batch_size(len(contexts.values), int(num_samples)),
-        path_chunk=path_chunk,
+        path_chunk=path_chunk or (PATHS_AT_ONCE if num_samples > PATHS_AT_ONCE else None),
     )
     params = RuleParams(tolerance=tolerance)
     parts = [
@@ -277,11 +277,16 @@ def _groups(target: Process, lengths: np.ndarray) -> list[np.ndarray]:
 
 
 def _sigmas(
-    target: Process, contexts: Contexts, context_len: int, sigma: float | None
+    target: Process,
+    contexts: Contexts,
+    context_len: int,
+    sigma: float | None,
+    batch_size: int | None,
 ) -> np.ndarray:
     """Std of the law of each series over its scale, `[B, 1, C]` float64."""
     if sigma is not None:
         return sigma / contexts.scale
+    together = batch_size or SERIES_AT_ONCE
     size = target.patch_len
     total, known = np.square(PRIOR_SIGMA * contexts.spread), np.ones(len(contexts.lengths))
     fixed = getattr(target, "context_len", None)
@@ -289,22 +294,28 @@ def _sigmas(
         values, lengths = contexts.values[rows], contexts.lengths[rows]
         if isinstance(target, CachedProcess):
             one = dataclasses.replace(target, context_len=context_len)
-            squares, there = _residuals(one, jnp.asarray(values), jnp.asarray(lengths), RESIDUALS)
+            seen = jnp.asarray(values), jnp.asarray(lengths)
+            squares, there = _residuals(one, *seen, count=RESIDUALS, together=together)
         else:
             count = min(RESIDUALS, (int(lengths[0]) - (fixed or size)) // size)
             if count < 1:
                 continue
-            seen = jnp.asarray(values[:, values.shape[1] - int(lengths[0]) :])
-            squares, there = _residuals(target, seen, None, count)
+            whole = jnp.asarray(values[:, values.shape[1] - int(lengths[0]) :])
+            squares, there = _residuals(target, whole, None, count=count, together=together)
         total[rows] += np.asarray(squares, np.float64).sum(axis=1)[:, None]
         known[rows] += np.asarray(there).sum(axis=1)
     found: np.ndarray = np.sqrt(total / known[:, None, None])
     return np.maximum(found, 1e-6)
 
 
-@functools.partial(jax.jit, static_argnames="count")
+@compiled
 def _residuals(
-    target: Process, contexts: jax.Array, lengths: jax.Array | None, count: int
+    target: Process,
+    contexts: jax.Array,
+    lengths: jax.Array | None,
+    *,
+    count: int,
+    together: int,
 ) -> tuple[jax.Array, jax.Array]:
     """Mean squares of the one-patch errors of the last M patches, `[B, M, C]`, and `[B, M]` bool.
 
@@ -330,8 +341,8 @@ def _residuals(
         return jnp.where(known[:, None], error, 0), known
 
     if lengths is None:
-        return jax.vmap(lambda context: one(context, None))(contexts)
-    return jax.vmap(one)(contexts, lengths)
+        return in_chunks(jax.vmap(lambda context: one(context, None)), contexts, together)
+    return in_chunks(lambda part: jax.vmap(one)(*part), (contexts, lengths), together)
 
 
 def _decode(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -24,12 +26,17 @@ def keep_programs(directory: Path) -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-def compile_quickly() -> None:
-    """On a CPU, leaves out most optimisations: half the wait for programs that run but briefly.
+@contextmanager
+def quick_compilation() -> Iterator[None]:
+    """On a CPU, compiles with few optimisations: half the wait for programs that run but briefly.
 
     They run up to twice as long.
     """
     import jax
 
-    if jax.default_backend() == "cpu":
-        jax.config.update("jax_disable_most_optimizations", True)
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", before or jax.default_backend() == "cpu")
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)

@@ -1,5 +1,6 @@
 """The command `stride-jax`, run in process: what it prints and writes, and its exit status."""
 
+import errno
 import hashlib
 import io
 import json
@@ -7,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import jax
@@ -394,12 +396,35 @@ def test_only_brief_work_is_compiled_quickly(
 ) -> None:
     """Ten thousand series would be decoded at half the speed, to save seconds of compilation."""
     calls: list[bool] = []
-    monkeypatch.setattr(app, "compile_quickly", lambda: calls.append(True))
+
+    @contextmanager
+    def noted() -> Iterator[None]:
+        calls.append(True)
+        yield
+
+    monkeypatch.setattr(app, "quick_compilation", noted)
     assert app.main(arguments(wide, model)) == 0
     assert calls == [True]
     monkeypatch.setattr(app, "BRIEF", 1)
     assert app.main(arguments(wide, model)) == 0
     assert calls == [True]
+
+
+def test_a_full_disk_is_one_line(
+    model: str, wide: str, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Who has no room left would read a traceback; another failure of a file is a bug."""
+    number = errno.ENOSPC
+
+    def full(*_args: object, **_options: object) -> None:
+        raise OSError(number, "No space left on device", "out.csv")
+
+    monkeypatch.setattr(pd.DataFrame, "to_csv", full)
+    assert app.main(arguments(wide, model)) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("error: [Errno 28]")
+    number = errno.EBADF
+    with pytest.raises(OSError, match="Errno 9"):
+        app.main(arguments(wide, model))
 
 
 # --- the other commands --------------------------------------------------------------------------

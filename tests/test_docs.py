@@ -36,7 +36,7 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
 def test_the_example_of_a_model_of_your_own_runs() -> None:
     """Who brings a model starts from it."""
     script = ROOT / "examples" / "own_model.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
     alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
     assert both < alone == 12  # target passes a path
 
@@ -45,7 +45,7 @@ def test_the_example_of_a_model_of_your_own_runs() -> None:
 def test_the_example_of_another_librarys_model_runs() -> None:
     """It would break with a release of that library. Needs the extra `examples`."""
     script = ROOT / "examples" / "timesfm_flax.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
     alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
     assert both < alone == 8  # target passes a path
 

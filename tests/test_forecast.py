@@ -538,6 +538,45 @@ def test_chunks_do_not_change_a_forecast() -> None:
     np.testing.assert_allclose(cut.paths, whole.paths, rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("num_samples", "batch_size", "path_chunk"),
+    [
+        (0, 5, None),
+        (400, 5, None),
+        (401, 3, None),
+        (1000, 2, None),
+        (2000, 1, None),
+        (5000, 1, 2000),
+    ],
+)
+def test_memory_does_not_grow_with_the_series(
+    asked: Ask, num_samples: int, batch_size: int, path_chunk: int | None
+) -> None:
+    """A thousand series would need the caches of a hundred thousand paths."""
+    batch = [walk(12, seed=seed) for seed in range(5)]
+    config = asked(REPEAT, batch, num_samples=num_samples)["config"]
+    assert (config.batch_size, config.path_chunk) == (batch_size, path_chunk)
+
+
+def test_sigma_is_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be another one, or be measured on all series at once."""
+    module = importlib.import_module("stride_jax.forecasting")
+    batch = np.stack([walk(12, seed=seed) for seed in range(5)])
+    whole = forecast(CAUSAL, batch, 6, num_samples=0).sigma
+    sizes: list[int] = []
+    chunked = module.in_chunks
+
+    def noted(fn: Callable[..., Any], items: Any, size: int) -> Any:
+        sizes.append(size)
+        return chunked(fn, items, size)
+
+    monkeypatch.setattr(module, "in_chunks", noted)
+    monkeypatch.setattr(module, "SERIES_AT_ONCE", 2)
+    found = forecast(CAUSAL, batch, 6, num_samples=0).sigma
+    assert sizes == [2]
+    np.testing.assert_allclose(found, whole, rtol=1e-5)
+
+
 # --- sigma ---------------------------------------------------------------------------------------
 
 

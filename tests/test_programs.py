@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from stride_jax import cli
-from stride_jax.programs import cache_directory
+from stride_jax.programs import cache_directory, quick_compilation
 
 
 @pytest.fixture
@@ -66,3 +66,18 @@ def test_programs_keep_what_they_compile_where_asked(
     seen = []
     cli.run(lambda argv: seen.append(jax.config.jax_compilation_cache_dir))
     assert seen == [str(tmp_path) if asked else before]
+
+
+@pytest.mark.parametrize(("backend", "quick"), [("cpu", True), ("gpu", False)])
+def test_quick_compilation_ends(monkeypatch: pytest.MonkeyPatch, backend: str, quick: bool) -> None:
+    """A longer forecast of the same process would run at half the speed; or a GPU's any."""
+    name = "jax_disable_most_optimizations"
+    whole = jax.config.read(name)  # the suite's own setting
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    try:
+        jax.config.update(name, False)
+        with quick_compilation():
+            assert jax.config.read(name) == quick
+        assert jax.config.read(name) is False
+    finally:
+        jax.config.update(name, whole)

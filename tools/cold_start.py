@@ -21,23 +21,24 @@ import pandas as pd
 
 from stride_jax.report import write_rows
 
-IMPORTS = "import time; a = time.perf_counter(); import {first}; b = time.perf_counter(); "
-IMPORTS += "import stride_jax; stride_jax.forecast; print(time.perf_counter() - b)"
+IMPORTS = "import time, jax; start = time.perf_counter(); "
+IMPORTS += "import stride_jax; stride_jax.forecast; print(time.perf_counter() - start)"
 
 
 def seconds(work: Path, cache: Path, *more: str) -> float:
     """`stride-jax forecast` from start to end."""
-    command = ["stride-jax", "forecast", "data.csv", "--horizon", "96", "--out", "out.csv", *more]
+    command = [sys.executable, "-m", "stride_jax.app", "forecast", "data.csv", *more]
+    command += ["--horizon", "96", "--out", "out.csv"]
     environment = {**os.environ, "STRIDE_JAX_CACHE": str(cache)}
     start = time.perf_counter()
-    subprocess.run(command, check=True, cwd=work, env=environment, capture_output=True)
+    subprocess.run(command, check=True, cwd=work, env=environment)
     return time.perf_counter() - start
 
 
-def imported(first: str) -> float:
-    """Of `stride_jax` and all that `forecast` needs, after `import first`."""
-    command = [sys.executable, "-c", IMPORTS.format(first=first)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+def imported() -> float:
+    """Seconds for `stride_jax` and all that `forecast` needs, after `import jax`."""
+    command = [sys.executable, "-c", IMPORTS]
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def main() -> None:
@@ -58,7 +59,7 @@ def main() -> None:
             return seconds(work, cache, *more)
 
         ways: dict[str, Callable[[], float]] = {
-            "import stride_jax, after jax": lambda: imported("jax"),
+            "import stride_jax, after jax": imported,
             "first forecast, 100 sample paths": first,
             "the same again": lambda: seconds(work, cache),
             "first mean path (--num-samples 0)": lambda: first("--num-samples", "0"),

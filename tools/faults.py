@@ -1,9 +1,9 @@
 """What a training run and its files survive: kills, Ctrl-C, full disks, damaged files.
 
-`python tools/faults.py --out docs/results/faults.json` (about ten minutes on 2 CPU cores). Every
+`python tools/faults.py --out docs/results/faults.json` (a quarter of an hour on 2 CPU cores). Every
 fault is a real one: the program `train.py` is run, killed, starved or fed a damaged file, and
-resumed; what counts is that the parameters at the end are the same to the bit, or that the message
-says what is wrong.
+resumed; what counts is that everything in the last checkpoint is the same to the bit, or that the
+message says what is wrong.
 """
 
 import argparse
@@ -67,15 +67,25 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, (lines or [""])[-1].strip()
 
 
+def equal(a: Any, b: Any) -> bool:
+    """Whether two trees agree to the bit."""
+    leaves = jax.tree.leaves(a), jax.tree.leaves(b)
+    alike = jax.tree.structure(a) == jax.tree.structure(b)
+    return alike and all(np.array_equal(x, y) for x, y in zip(*leaves, strict=True))
+
+
+def kept(run: Path) -> list[Path]:
+    """The finished checkpoints in `last`."""
+    return [path for path in (run / "last").glob("*") if path.name.isdigit()]
+
+
 def same(a: Path, b: Path) -> bool:
     """Whether two runs agree to the bit: the best parameters, and all of the last checkpoint."""
-    last = [max((run / "last").glob("[0-9]*"), key=lambda p: int(p.name)) for run in (a, b)]
-    best = [jax.tree.leaves(load(run).params) for run in (a, b)]
-    ends = [jax.tree.leaves(ocp.load(path)) for path in last]  # parameters, optimizer, counters
+    ends = [max(kept(run), key=lambda path: int(path.name)) for run in (a, b)]
     return (
-        last[0].name == last[1].name
-        and all(map(np.array_equal, *best))
-        and all(map(np.array_equal, *ends))
+        ends[0].name == ends[1].name
+        and equal(load(a).params, load(b).params)
+        and equal(*[ocp.load(path) for path in ends])  # parameters, optimizer, counters
     )
 
 
@@ -93,8 +103,7 @@ def stopped(whole: Path, work: Path, length: float, sig: int) -> tuple[bool, str
     status, said = finish(process)
     if sig == signal.SIGINT and status not in (0, 130):
         return False, said
-    kept = any(path.name.isdigit() for path in (out / "last").glob("*"))
-    status, again = finish(start(out, *(("--resume",) if kept else ())))
+    status, again = finish(start(out, *(("--resume",) if kept(out) else ())))
     return status == 0 and same(whole, out), said or again
 
 
@@ -103,7 +112,7 @@ def full_disk(whole: Path, work: Path) -> tuple[bool, str]:
     out = work / "run"
     shutil.rmtree(out, ignore_errors=True)
     process = start(out)
-    while not any(path.name.isdigit() for path in (out / "last").glob("*")):
+    while not kept(out) and process.poll() is None:
         time.sleep(0.05)
     process.kill()
     process.communicate()
@@ -130,8 +139,8 @@ def damaged(
         found = read()
     except InputError as error:
         return True, str(error)
-    equal = all(map(np.array_equal, jax.tree.leaves(found), jax.tree.leaves(truth)))
-    return equal, "read as it was" if equal else f"{chosen.name}: other values, no message"
+    well = equal(found, truth)
+    return well, "read as it was" if well else f"{chosen.name}: other values, no message"
 
 
 def damaged_checkpoint(whole: Path, work: Path, rng: random.Random) -> tuple[bool, str]:
@@ -157,7 +166,7 @@ def two_runs(whole: Path, work: Path) -> tuple[bool, str]:
     out = work / "run"
     shutil.rmtree(out, ignore_errors=True)
     first = start(out)
-    while not (out / "lock").exists():
+    while not (out / "lock").exists() and first.poll() is None:
         time.sleep(0.05)
     time.sleep(0.5)
     status, said = finish(start(out))

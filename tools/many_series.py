@@ -54,7 +54,7 @@ def main() -> None:
     rows = []
     for count in COUNTS:
         command = [sys.executable, __file__, "--count", str(count)]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(rows[-1], flush=True)
     if args.out:
