@@ -22,7 +22,7 @@ from stride_jax.programs import cache_directory, keep_programs, quick_compilatio
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
 """What forecasts where nothing else is named."""
 BRIEF = 250_000
-"""Steps of all sample paths together that are decoded sooner than an optimised program compiles."""
+"""Steps of all sample paths together that are decoded sooner than a better program compiles."""
 
 
 def _forecast_flags(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +36,8 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--target-col", default="y", help="of a long file")
     add("--freq", default=None, help="pandas offset of the clock, such as h; default inferred")
     add("--target", default=TARGET, help="checkpoint, or a name in the package")
-    said = "what proposes; 'none' for the target alone, as it is for a target of your own"
+    said = "what proposes; 'none' for the target alone, which is the default for brief work, whose "
+    said += "law is the same, and for a target of your own"
     add("--draft", default=None, help=said)
     add("--num-samples", type=int, default=100, help="sample paths; 0 for the mean path alone")
     add("--num-draft", type=int, default=5, help="K, patches proposed a round")
@@ -82,11 +83,15 @@ def read_table(args: argparse.Namespace) -> Any:
     return pd.concat(parts, ignore_index=True)
 
 
-def forecast_table(args: argparse.Namespace, table: Any) -> Any:
-    """The forecasts of a long frame, as the flags say."""
+def forecast_table(args: argparse.Namespace, table: Any, *, brief: bool) -> Any:
+    """The forecasts of a long frame, as the flags say.
+
+    Brief work is decoded by the target alone: a draft's program takes longer to compile than it
+    saves. The law is the same.
+    """
     from stride_jax.frames import forecast_df
 
-    draft = args.draft or (DRAFT if args.target == TARGET else "none")
+    draft = args.draft or (DRAFT if args.target == TARGET and not brief else "none")
     freq = int(args.freq) if args.freq and args.freq.isdecimal() else args.freq
     return forecast_df(
         table,
@@ -125,7 +130,7 @@ def run_forecast(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
     with quick_compilation() if brief else nullcontext():
-        found = forecast_table(args, table)
+        found = forecast_table(args, table, brief=brief)
     _say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
     if args.out is None:
         found.to_csv(sys.stdout, index=False)

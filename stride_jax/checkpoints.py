@@ -8,12 +8,18 @@ from typing import IO, Any, NamedTuple
 
 import jax
 import numpy as np
-from orbax.checkpoint.experimental import v1 as ocp
 
 from stride_jax.config import TimerXLConfig
 from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params
+
+
+def _orbax() -> Any:
+    """Imported when first used: who forecasts with a .safetensors file does not wait for it."""
+    from orbax.checkpoint.experimental import v1
+
+    return v1
 
 
 class Checkpoint(NamedTuple):
@@ -44,7 +50,7 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
-    ocp.save(path, {"params": checkpoint.params}, custom_metadata=describe(checkpoint))
+    _orbax().save(path, {"params": checkpoint.params}, custom_metadata=describe(checkpoint))
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -56,7 +62,7 @@ def load(path: str | Path) -> Checkpoint:
     """
     path = _resolve(Path(path).absolute())
     try:
-        metadata = ocp.metadata(path)
+        metadata = _orbax().metadata(path)
     except Exception as error:
         raise InputError(f"{path} is not a readable checkpoint: {error}") from error
     stored, tree = metadata.custom_metadata, metadata.metadata
@@ -76,7 +82,7 @@ def load(path: str | Path) -> Checkpoint:
     }
     _check_leaves(path, abstract["params"], tree.get("params", {}))
     try:
-        params = ocp.load(path, abstract)["params"]
+        params = _orbax().load(path, abstract)["params"]
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
     return Checkpoint(model, params, stored.get("context_len"))
@@ -138,9 +144,9 @@ class RunStore:
         """
         self.directory = directory.absolute()
         self._lock = _locked(self.directory) if jax.process_index() == 0 else None
-        keep_one = ocp.training.preservation_policies.LatestN(1)
+        keep_one = _orbax().training.preservation_policies.LatestN(1)
         self._last, self._best = (
-            ocp.training.Checkpointer(
+            _orbax().training.Checkpointer(
                 self.directory / name, preservation_policy=keep_one, cleanup_tmp_directories=True
             )
             for name in ("last", "best")
