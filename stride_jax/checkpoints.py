@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -13,6 +15,9 @@ from stride_jax.config import TimerXLConfig
 from stride_jax.config_json import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params
+
+CHECKSUM = "crc32"
+"""Under this name in the metadata."""
 
 
 def _orbax() -> Any:
@@ -41,6 +46,30 @@ def describe(checkpoint: Checkpoint) -> dict[str, Any]:
     return {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
 
 
+def checksum(tree: Any, described: Mapping[str, Any]) -> int:
+    """CRC-32 of the description and of names, dtypes, shapes and values."""
+    about = {name: value for name, value in described.items() if name != CHECKSUM}
+    found = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+    for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        array = np.asarray(leaf)
+        head = f"{jax.tree_util.keystr(keys)} {array.dtype} {array.shape}"
+        found = zlib.crc32(array.tobytes(), zlib.crc32(head.encode(), found))
+    return found
+
+
+def with_checksum(tree: Any, described: Mapping[str, Any]) -> dict[str, Any]:
+    """What is stored beside `tree`: files may change on a disk without a word."""
+    return {**described, CHECKSUM: checksum(tree, described)}
+
+
+def verify_checksum(path: Path, tree: Any, stored: Mapping[str, Any]) -> None:
+    """Raises InputError when what was read is not what was written; older files do not say."""
+    if stored.get(CHECKSUM) not in (None, checksum(tree, stored)):
+        raise InputError(
+            f"{path} is damaged: its content is not what was written. Take another copy."
+        )
+
+
 def save(path: str | Path, checkpoint: Checkpoint) -> None:
     """Writes a forecaster to a new directory.
 
@@ -50,7 +79,8 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     path = Path(path).absolute()
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
-    _orbax().save(path, {"params": checkpoint.params}, custom_metadata=describe(checkpoint))
+    tree = {"params": checkpoint.params}
+    _orbax().save(path, tree, custom_metadata=with_checksum(tree, describe(checkpoint)))
 
 
 def load(path: str | Path) -> Checkpoint:
@@ -85,6 +115,7 @@ def load(path: str | Path) -> Checkpoint:
         params = _orbax().load(path, abstract)["params"]
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
+    verify_checksum(path, {"params": params}, stored)
     return Checkpoint(model, params, stored.get("context_len"))
 
 
@@ -165,7 +196,8 @@ class RunStore:
             store.wait()  # one save at a time: the next one must not disturb what is being written
             if any(found.step == step for found in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
-            store.save_async(step, tree, force=True, custom_metadata=dict(config))
+            described = with_checksum(tree, config)
+            store.save_async(step, tree, force=True, custom_metadata=described)
         except (OSError, ValueError) as error:
             raise self._unwritten(error) from error
 
@@ -181,6 +213,10 @@ class RunStore:
 
     def last_config(self) -> dict[str, Any] | None:
         """The config stored with the last checkpoint; None when there is none."""
+        stored = self._last_metadata()
+        return stored and {name: value for name, value in stored.items() if name != CHECKSUM}
+
+    def _last_metadata(self) -> dict[str, Any] | None:
         latest = self._last.latest
         return None if latest is None else dict(self._last.metadata(latest).custom_metadata)
 
@@ -191,9 +227,11 @@ class RunStore:
             InputError: the stored state does not fit or is damaged.
         """
         try:
-            return self._last.load(self._last.latest, like)
+            found = self._last.load(self._last.latest, like)
         except Exception as error:
             raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
+        verify_checksum(self.directory / "last", found, self._last_metadata() or {})
+        return found
 
     def close(self) -> None:
         """Waits until everything is on disk.

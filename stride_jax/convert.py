@@ -254,7 +254,7 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint, *, half: bool = False
     arrays = to_pytorch(checkpoint.model, checkpoint.params)
     if half:
         arrays = {name: _halved(path, name, array) for name, array in arrays.items()}
-    meta = checkpoints.describe(checkpoint)
+    meta = checkpoints.with_checksum(arrays, checkpoints.describe(checkpoint))
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
 
@@ -291,6 +291,7 @@ def load_model(path: str | Path) -> Checkpoint:
     if not meta:
         return Checkpoint(*_from_arrays(arrays, {}), context_len=None)
     model = _stored_model(path, meta)
+    checkpoints.verify_checksum(path, arrays, meta)
     names = {field.name for field in dataclasses.fields(TimerXLConfig)} - READ_OFF_ARRAYS
     config, params = _from_arrays(arrays, {name: getattr(model, name) for name in names})
     if config != model:

@@ -109,6 +109,24 @@ def test_each_misfit_is_named(problem, tmp_path):
     assert "embedding" not in str(caught.value)
 
 
+def test_values_that_are_not_those_written_are_refused(tmp_path):
+    """A bit that a disk has turned over would be a weight 1e38 times too large."""
+    params = parameters()
+    described = {"model": to_dict(MODEL), "context_len": 8}
+    whole = checkpoints.with_checksum({"params": params}, described)
+    written = Checkpoint(MODEL, params, 8)
+    assert_same(checkpoints.load(write(tmp_path / "whole", params, whole)), written)
+    bits = params["embedding"]["kernel"].view(np.int32)
+    for bit in (0, 20, 30):
+        bits[1, 2] ^= 1 << bit
+        with pytest.raises(InputError, match="not what was written"):
+            checkpoints.load(write(tmp_path / f"bit {bit}", params, whole))
+        bits[1, 2] ^= 1 << bit
+    with pytest.raises(InputError, match="not what was written"):
+        checkpoints.load(write(tmp_path / "length", params, {**whole, "context_len": 16}))
+    assert_same(checkpoints.load(write(tmp_path / "older", params)), written)
+
+
 def test_another_tree_is_refused(tmp_path):
     """A checkpoint of something else would end in a traceback."""
     path = tmp_path / "odd"

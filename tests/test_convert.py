@@ -223,6 +223,18 @@ def test_save_and_load_keep_everything(suffix, tmp_path):
     assert names == set(expected)
 
 
+@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
+def test_a_bit_turned_over_is_seen(suffix, tmp_path):
+    """A damaged file would forecast, with another weight."""
+    path = tmp_path / f"model{suffix}"
+    save_pytorch(path, unusual())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(InputError, match="damaged"):
+        load_model(path)
+
+
 def test_every_field_of_the_unusual_config_is_unusual():
     """A new field would pass the round trips above by being at its default."""
     default = TimerXLConfig()

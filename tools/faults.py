@@ -60,11 +60,12 @@ def start(out: Path, *more: str, limit: int | None = None) -> subprocess.Popen[s
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    """Exit status, and the last line of stderr that is not the progress bar's."""
+    """Exit status, and what the program said last: its own line, or else any."""
     _, said = process.communicate()
     lines = said.replace("\r", "\n").splitlines()
     lines = [line for line in lines if "step/s" not in line and not line.startswith("seed ")]
-    return process.returncode, (lines or [""])[-1].strip()
+    own = [line for line in lines if line.startswith(("error: ", "stopped"))]
+    return process.returncode, (own or lines or [""])[-1].strip()
 
 
 def equal(a: Any, b: Any) -> bool:
