@@ -187,6 +187,11 @@ def damaged_download(work: Path) -> tuple[bool, str]:
     return False, "taken as it is"
 
 
+def brief(said: str, directory: str) -> str:
+    """The first 200 characters, on one line, without the temporary directory."""
+    return " ".join(said.replace(directory, "").split())[:200]
+
+
 def repeat(name: str, times: int, once: Callable[[], tuple[bool, str]]) -> dict[str, Any]:
     """A row: how often it was tried, how often all was well, and what was said the last time."""
     found = []
@@ -226,7 +231,7 @@ def main() -> int:
             repeat("damaged download", 1, lambda: damaged_download(work)),
         ]
     if args.out:
-        write_rows(args.out, [{**row, "said": row["said"].replace(name, "")} for row in rows])
+        write_rows(args.out, [{**row, "said": brief(row["said"], name)} for row in rows])
     return 0 if all(row["well"] == row["tried"] for row in rows) else 1
 
 
