@@ -278,10 +278,11 @@ class DistillConfig:
         mse_weight: weight of the error against the truth in kl_mse.
         augment: share of windows replaced by mixtures, stretches, gains and trends of them, which
             the target labels as well as real ones.
-        on_policy: share of contexts that end with the draft's own proposals, as in decoding.
+        on_policy: share of contexts that end with the draft's own proposals, as in decoding; for a
+            multi-patch draft, the weight of the distance from a target that has seen them.
         num_draft: K, the most proposals such a context holds.
         output_patches: patches a new draft forecasts in one pass; more than 1 makes a multi-patch
-            draft (on_policy must be 0).
+            draft.
         optim: the optimiser.
         run: files and seed.
     """
@@ -320,10 +321,6 @@ class DistillConfig:
         require(
             self.output_patches >= 1,
             f"output_patches must be at least 1, got {self.output_patches}.",
-        )
-        require(
-            self.output_patches == 1 or self.on_policy == 0,
-            "a multi-patch draft never sees its own proposals; set on_policy 0.",
         )
         require(self.sigma > 0, f"sigma must be > 0, got {self.sigma}.")
         check_factor(self.factor)

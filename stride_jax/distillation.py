@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,9 @@ from stride_jax.config import DistillConfig, TimerXLConfig, check_context
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
+from stride_jax.models.cached import pinned
 from stride_jax.models.timer_xl import Params, TimerXL, init_params, make_predict
+from stride_jax.teacher import Teacher, following
 from stride_jax.trainer import Trainer
 from stride_jax.training import Metrics, Task, training_windows
 
@@ -26,32 +27,6 @@ def draft_config(config: DistillConfig, target: TimerXLConfig) -> TimerXLConfig:
     return dataclasses.replace(
         scaled, head=config.head, dropout=config.dropout, output_patches=config.output_patches
     )
-
-
-def several_patches(
-    out: jax.Array, teacher: jax.Array, patch_len: int, count: int
-) -> tuple[jax.Array, jax.Array]:
-    """Pairs what a multi-patch draft says with what the teacher says of the same patches.
-
-    Position n forecasts the patches n + 1, ..., n + M; the teacher's forecast of patch n + m stands
-    at its own position n + m - 1, where it has seen the true patches before.
-
-    Args:
-        out: `[B, N * M * P, C]`.
-        teacher: `[B, N * P, C]`.
-        patch_len: P.
-        count: M; 1 gives both back.
-
-    Returns:
-        Two arrays `[B, R * P, C]`, R = N + (N - 1) + ... over the M offsets.
-    """
-    batch, _, num_vars = out.shape
-    # [B, N * M * P, C] -> [B, N, M, P, C]
-    split = out.reshape(batch, -1, count, patch_len, num_vars)
-    ours = [split[:, : split.shape[1] - m, m] for m in range(count)]
-    theirs = [teacher[:, m * patch_len :] for m in range(count)]
-    flat = [x.reshape(batch, -1, num_vars) for x in ours]  # [B, N - m, P, C] -> steps
-    return jnp.concatenate(flat, axis=1), jnp.concatenate(theirs, axis=1)
 
 
 def objective(
@@ -137,46 +112,57 @@ def distillation_task(
 ) -> Task:
     """The draft's problem: agree with the target; validated by the squared distance of the means.
 
-    The validation error is taken on the last patch of real windows, where decoding starts.
+    A multi-patch draft learns, at each position, what the target says of the next M patches given
+    the true ones between, and with weight `on_policy`, at the last position, what the target says
+    of them given the draft's own proposals, as in decoding.
+
+    The validation error is taken after the last patch of real contexts, where decoding starts, on
+    all the patches that the draft proposes there.
     """
     length, patch_len = config.data.context_len, target.model.patch_len
-    short = config.draft_context_len or length
-    student, teacher = TimerXL(draft), TimerXL(target.model)
-    teacher_params = jax.tree.map(jnp.asarray, target.params)
-
-    def teacher_mean(x: jax.Array, key: jax.Array, quiet: bool = False) -> jax.Array:
-        noisy = config.teacher_dropout and not quiet
-        rngs = {"dropout": key} if noisy else {}
-        out = teacher.apply({"params": teacher_params}, x, deterministic=not noisy, rngs=rngs)
-        mean = out[0] if isinstance(out, tuple) else out
-        return jax.lax.stop_gradient(mean)
+    short, ahead = config.draft_context_len or length, draft.output_patches * patch_len
+    several = draft.output_patches > 1
+    num_vars = 1 if config.data.variables == "separate" else data.values.shape[1]
+    teacher = Teacher(
+        pinned(target.model, length, num_vars),
+        jax.tree.map(jnp.asarray, target.params),
+        config.teacher_dropout,
+        length - short,
+        draft.output_patches,
+    )
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         policy_key, teacher_key, dropout_key, noise_key = jax.random.split(key, 4)
         if config.augment > 0:
             windows = augment(jax.random.fold_in(key, 4), windows, config.augment)
-        x, truth = windows[:, :length], windows[:, patch_len:]
-        if config.on_policy > 0:
+        x, between = windows[:, :length], windows[:, length:-patch_len]
+        if config.on_policy > 0 and not several:
             x = on_policy_contexts(policy_key, windows, draft, params, config, short)
-        rngs = {"dropout": dropout_key}
-        last = slice(length - short, None)
-        out = student.apply({"params": params}, x[:, last], deterministic=False, rngs=rngs)
-        said, real = teacher_mean(x, teacher_key)[:, last], truth[:, last]
-        pair = functools.partial(several_patches, patch_len=patch_len, count=draft.output_patches)
-        ours = jax.tree.map(lambda z: pair(z, said)[0], out)
-        first = out[0] if isinstance(out, tuple) else out
-        return objective(config, noise_key, ours, pair(first, said)[1], pair(first, real)[1])
+        rngs, seen = {"dropout": dropout_key}, x[:, length - short :]
+        out = TimerXL(draft).apply({"params": params}, seen, deterministic=False, rngs=rngs)
+        labels = teacher.says(jnp.concatenate([x, between], axis=1), teacher_key)
+        real = windows[:, length - short + patch_len :]
+        truth = following(real, patch_len, draft.output_patches)
+        total, metrics = objective(config, noise_key, out, labels, truth)
+        if config.on_policy == 0 or not several:
+            return total, metrics
+        last = jax.tree.map(lambda z: z[:, -ahead:], out)
+        mean = last[0] if isinstance(last, tuple) else last
+        proposals = mean + config.sigma * jax.random.normal(policy_key, mean.shape)
+        labels = teacher.says_after(x, proposals, teacher_key)
+        own, metrics = objective(config, noise_key, last, labels, truth[:, -ahead:])
+        return (1 - config.on_policy) * total + config.on_policy * own, metrics
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
-        x, ahead = windows[:, :length], (draft.output_patches - 1) * patch_len
-        ours = jax.vmap(make_predict(draft, params))(x[:, length - short : length - ahead]).mean
-        if ahead:  # the teacher's forecasts of the last M patches, each given what came before
-            theirs = teacher_mean(x, jax.random.key(0), quiet=True)[:, -ahead - patch_len :]
+        x = windows[:, :length]
+        ours = jax.vmap(make_predict(draft, params))(x[:, length - short :]).mean
+        if several:
+            theirs = teacher.says_after(x, ours)
         else:
-            theirs = jax.vmap(make_predict(target.model, teacher_params))(x).mean
+            theirs = jax.vmap(make_predict(target.model, teacher.params))(x).mean
         return jnp.mean(jnp.square(ours - theirs), axis=(1, 2))
 
-    train, validation = training_windows(config.data, data, patch_len)
+    train, validation = training_windows(config.data, data, ahead)
     return Task(draft, short, train, validation, loss, validation_error)
 
 
@@ -208,14 +194,6 @@ def distill(
         raise InputError(
             f"draft and target must share a patch length, got {model.patch_len} and "
             f"{target.model.patch_len}."
-        )
-    if model.output_patches > 1 and config.on_policy > 0:
-        raise InputError("a multi-patch draft never sees its own proposals; set on_policy 0.")
-    seen = config.draft_context_len or config.data.context_len
-    if seen <= (model.output_patches - 1) * model.patch_len:
-        raise InputError(
-            f"a context of {seen} steps is too short for output_patches {model.output_patches}: "
-            f"it needs {model.output_patches} patches of {model.patch_len} steps."
         )
     if config.objective == "kl_mse" and config.on_policy > 0:
         raise InputError(

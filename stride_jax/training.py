@@ -114,12 +114,10 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     return Task(model_config, context_len, train, validation, loss, validation_error)
 
 
-def training_windows(
-    config: DataConfig, data: ForecastData, patch_len: int
-) -> tuple[Windows, Windows]:
-    """Training and validation windows of the context and one patch more."""
+def training_windows(config: DataConfig, data: ForecastData, ahead: int) -> tuple[Windows, Windows]:
+    """Training and validation windows of the context and `ahead` steps more."""
     separate = config.variables == "separate"
-    length = config.context_len + patch_len
+    length = config.context_len + ahead
     num_vars = data.values.shape[1]
     return (
         make_windows(data.splits.train, length, num_vars, separate=separate),

@@ -49,6 +49,7 @@ LEVELS = {
     "stride_jax.bookkeeping": 4,
     "stride_jax.speculative": 4,
     "stride_jax.training": 4,
+    "stride_jax.teacher": 3,
     "stride_jax.distillation": 4,
     "stride_jax.checkpoints": 4,
     "stride_jax.convert": 4,

@@ -1,0 +1,90 @@
+"""What a target says of the patches after each position: the labels of distillation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.config import TimerXLConfig
+from stride_jax.models.timer_xl import Params, TimerXL
+
+
+def following(teacher: jax.Array, patch_len: int, count: int) -> jax.Array:
+    """What a teacher says of the M patches after each position, as a multi-patch draft lays it out.
+
+    The teacher's forecast of patch n + m stands at its own position n + m - 1, where it has seen
+    the patches before.
+
+    Args:
+        teacher: `[B, (N + M - 1) * P, C]`, a patch at each position.
+        patch_len: P.
+        count: M; 1 gives the array back.
+
+    Returns:
+        `[B, N * M * P, C]`: at each of N positions the patches n + 1, ..., n + M.
+    """
+    batch, _, num_vars = teacher.shape
+    # [B, (N + M - 1) * P, C] -> [B, N + M - 1, P, C]
+    patches = teacher.reshape(batch, -1, patch_len, num_vars)
+    num = patches.shape[1] - count + 1
+    ahead = jnp.stack([patches[:, m : m + num] for m in range(count)], axis=2)
+    return ahead.reshape(batch, -1, num_vars)  # [B, N, M, P, C] -> [B, N * M * P, C]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A target that labels series for a draft of M patches at once.
+
+    It sees context and patches in one pass, as its cached process does; with window normalisation
+    the statistics are then those of the longer window.
+
+    Attributes:
+        model: its config, with pinned positions.
+        params: its parameters; no gradient flows into them.
+        dropout: whether a key turns its dropout on.
+        skip: steps of its context that the draft does not see.
+        count: M.
+    """
+
+    model: TimerXLConfig
+    params: Params
+    dropout: bool
+    skip: int
+    count: int
+
+    def says(self, series: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Its mean of the M patches after each position of the draft, given those between.
+
+        Args:
+            series: `[B, L + (M - 1) * P, C]`.
+            key: for its dropout; consumed.
+
+        Returns:
+            `[B, N * M * P, C]`, see `following`.
+        """
+        noisy = self.dropout and key is not None
+        rngs = {"dropout": key} if noisy else {}
+        module = TimerXL(self.model)
+        out = module.apply({"params": self.params}, series, deterministic=not noisy, rngs=rngs)
+        mean = out[0] if isinstance(out, tuple) else out
+        seen = jax.lax.stop_gradient(mean)[:, self.skip :]
+        return following(seen, self.model.patch_len, self.count)
+
+    def says_after(
+        self, context: jax.Array, proposals: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """The same after the context alone, each patch given the proposals before it.
+
+        Args:
+            context: `[B, L, C]`.
+            proposals: `[B, M * P, C]`; no gradient flows through them.
+            key: for its dropout; consumed.
+
+        Returns:
+            `[B, M * P, C]`.
+        """
+        between = jax.lax.stop_gradient(proposals)[:, : -self.model.patch_len]
+        series = jnp.concatenate([context, between], axis=1)
+        return self.says(series, key)[:, -proposals.shape[1] :]
