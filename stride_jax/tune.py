@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -21,8 +21,8 @@ from stride_jax.pairs import Pair, ProcessKind
 from stride_jax.scoring import Method, Own, Scores, score
 
 LENGTHS = (1, 2, 3, 5, 8)
-"""K that are tried."""
-TOLERANCES = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""K that are tried, see `lengths`."""
+TOLERANCES = (0.02, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)
 """Tolerances that are tried with the rules that have one."""
 
 
@@ -34,15 +34,20 @@ def kinds(target: Checkpoint, config: EvaluateConfig) -> list[ProcessKind]:
     return ["window"] if leaks else ["cached", "window"]
 
 
+def lengths(patches: int) -> list[int]:
+    """The K to try for a forecast of so many patches: a round gives K + 1, and more is waste."""
+    return sorted({min(k, max(1, patches - 1)) for k in LENGTHS})
+
+
 def candidates(
-    config: EvaluateConfig, kind: ProcessKind, sampled: bool
+    config: EvaluateConfig, kind: ProcessKind, sampled: bool, num_drafts: Sequence[int]
 ) -> Iterator[EvaluateConfig]:
     """Every setting of one process: each has one rule, one K and one tolerance."""
     for rule in config.rules:
         if sampled == (find_rule(rule).proposes == "mean"):
             continue
         tolerances = TOLERANCES if rule in ("mean", "shared_noise") else (config.tolerance,)
-        for num_draft in LENGTHS:
+        for num_draft in num_drafts:
             for tolerance in tolerances:
                 yield dataclasses.replace(
                     config, process=kind, rules=(rule,), num_draft=num_draft, tolerance=tolerance
@@ -93,12 +98,14 @@ def calibrate(
         sigma = benchmark.sigma_of(config, data, pairs[config.draft].target)
         sigmas[kind] = np.asarray(sigma).tolist()
         size = 1 if config.data.variables == "separate" else len(data.names)
-        usable = [k for k in LENGTHS if _proposes(pairs[config.draft], config, size, k)]
-        settings = [s for s in candidates(config, kind, sampled) if s.num_draft in usable]
+        useful = lengths(-(-bench.horizon // target.model.patch_len))
+        usable = [k for k in useful if _proposes(pairs[config.draft], config, size, k)]
+        settings = list(candidates(config, kind, sampled, usable))
         if not settings:
             what = "sample paths" if sampled else "mean paths (such as mean)"
             raise InputError(f"none of the rules {list(config.rules)} makes {what}; add one.")
-        settings = [dataclasses.replace(chosen, rules=()), *settings]
+        alone_with = dataclasses.replace(chosen, rules=(), num_draft=max(usable))
+        settings = [alone_with, *settings]
         made = [make_methods(pairs, None, kind, s, bench.horizon, sigma) for s in settings]
         wanted = [[m for m in methods if m.sampled == sampled] for methods in made]
         alone, draft = wanted[0]

@@ -26,17 +26,17 @@ TARGET = Checkpoint(MODEL, init_params(jax.random.key(0), MODEL), 16)
 
 @pytest.fixture(scope="module")
 def data() -> ForecastData:
-    """Two noisy sines of 200 steps."""
-    t = np.arange(200)
+    """Two noisy sines of 500 steps."""
+    t = np.arange(500)
     waves = np.stack([np.sin(t / 4), np.cos(t / 7)], axis=1)
     waves += 0.1 * np.random.default_rng(0).normal(size=waves.shape)
     return prepare(DataConfig(source="x.csv", context_len=16), Series(waves, ("a", "b")))
 
 
 def settings(**fields: object) -> EvaluateConfig:
-    """A calibration of a moment."""
+    """A calibration of a moment; nine patches, so that K = 8 is of use."""
     source = DataConfig(source="x.csv", context_len=16)
-    values = {"horizons": (8,), "draft": "last-value", "sigma": 0.5, "repeats": 1, "num_paths": 2}
+    values = {"horizons": (36,), "draft": "last-value", "sigma": 0.5, "repeats": 1, "num_paths": 2}
     values |= {"batch_size": 8, "timing_batch": 1, "rules": ("maximal", "mean"), "stride": 4}
     return EvaluateConfig(data=source, **{**values, **fields})
 
@@ -130,6 +130,15 @@ def test_every_setting_is_measured_once(calibrate: Calibrate) -> None:
     assert {row["rule"] for row in rows} == {"mean", None}
     for row in rows:
         np.testing.assert_allclose(row["relative_error"], row["error"] / 0.09 - 1)
+
+
+@pytest.mark.parametrize(
+    ("patches", "expected"),
+    [(1, [1]), (2, [1]), (5, [1, 2, 3, 4]), (8, [1, 2, 3, 5, 7]), (40, [1, 2, 3, 5, 8])],
+)
+def test_no_round_is_longer_than_the_forecast(patches: int, expected: list[int]) -> None:
+    """The best K, a round that ends with the horizon, would be left out, or rows be wasted."""
+    assert tune.lengths(patches) == expected
 
 
 def test_speculation_that_is_not_faster_does_not_pay(calibrate: Calibrate) -> None:
@@ -226,17 +235,17 @@ def two_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_real_calibration_is_written_down(tmp_path: Path, data: ForecastData) -> None:
     """The command with a budget would fail, or leave nothing that says why K is what it is."""
     said: list[str] = []
-    config = settings(out=str(tmp_path / "out"), rules=("mean",), process="window", budget=1e6)
+    fields = {"out": str(tmp_path / "out"), "budget": 1e6, "horizons": (12,)}
+    config = settings(rules=("mean",), process="window", **fields)
     found = report.calibrated(config, data, TARGET, said.append)
     content = json.loads((tmp_path / "out" / "calibration.json").read_text())
     rows = content["rows"]
     assert [(row["rule"], row["num_draft"]) for row in rows] == [
         (None, 0),
         ("mean", 1),
-        ("mean", 4),
+        ("mean", 2),  # of three patches
     ]
-    assert rows[0]["target_passes"] == 2
-    assert rows[1]["target_passes"] == 1  # everything is accepted: two patches in one round
+    assert [row["target_passes"] for row in rows] == [3, 2, 1]  # everything is accepted
     assert all(row["seconds"] > 0 and np.isfinite(row["error"]) for row in rows)
     assert content["chosen"] in rows
     assert found == tune.apply(config, content["chosen"])
@@ -254,7 +263,7 @@ def test_a_multi_patch_draft_is_calibrated_too(
     model = dataclasses.replace(MODEL, output_patches=2)
     path = tmp_path / "multi.npz"
     convert.save_pytorch(path, Checkpoint(model, init_params(jax.random.key(1), model), 16))
-    config = settings(draft=str(path), rules=("mean",), process="window")
+    config = settings(draft=str(path), rules=("mean",), process="window", horizons=(16,))
     rows = tune.calibrate(config, data, TARGET, sampled=False, budget=0.0)["rows"]
     assert {row["num_draft"] for row in rows} == {0, 1}
 
