@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stride_jax.errors import InputError, is_full_disk
+from stride_jax.errors import InputError, full_disk
 from stride_jax.programs import cache_directory, keep_programs, quick_compilation
 
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
@@ -217,9 +217,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say("error: " + " ".join(str(error).split()))
         return 2
     except OSError as error:
-        if not is_full_disk(error):
+        if not full_disk(error):
             raise
-        _say(f"error: {error}; make room, and try again")
+        _say(full_disk(error))
         return 2
     except KeyboardInterrupt:
         _say("stopped")

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from stride_jax.errors import InputError, is_full_disk, nearest
+from stride_jax.errors import InputError, full_disk, nearest
 from stride_jax.programs import cache_directory, keep_programs
 
 T = TypeVar("T")
@@ -105,9 +105,9 @@ def run(main: Callable[[Sequence[str]], Any]) -> None:
         print("error:", " ".join(str(error).split()), file=sys.stderr)
         sys.exit(2)
     except OSError as error:
-        if not is_full_disk(error):
+        if not full_disk(error):
             raise
-        print(f"error: {error}; make room, and try again", file=sys.stderr)
+        print(full_disk(error), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("stopped; a training run goes on with --resume", file=sys.stderr)

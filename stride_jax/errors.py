@@ -20,6 +20,7 @@ def nearest(name: str, known: list[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
 
 
-def is_full_disk(error: OSError) -> bool:
-    """Whether a file could not be written for want of room."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+def full_disk(error: OSError) -> str:
+    """One line where a file could not be written for want of room; empty for any other error."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return f"error: {error}; make room, and try again" if full else ""

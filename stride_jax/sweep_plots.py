@@ -121,19 +121,16 @@ def _draw(
     grid = np.full((len(lines), len(columns)), np.nan)
     for row in rows:
         grid[lines.index(row[down]), columns.index(row[across])] = row[field]
-    low, high = np.nanmin(grid), np.nanmax(grid)
     if field == "relative_error":  # red is worse than the target, blue better, white alike
         high = max(0.05, np.nanmax(np.abs(grid)))
-        axes.imshow(grid, aspect="auto", cmap="RdBu_r", vmin=-high, vmax=high)
+        low, colours, darkness = -high, "RdBu_r", np.abs(grid) / high
     else:
-        axes.imshow(grid, aspect="auto", cmap="Blues")
+        low, high, colours = np.nanmin(grid), np.nanmax(grid), "Blues"
+        darkness = (grid - low) / max(high - low, 1e-9)
+    axes.imshow(grid, aspect="auto", cmap=colours, vmin=low, vmax=high)
     for (i, j), value in np.ndenumerate(grid):
         if np.isfinite(value):
-            if field == "relative_error":
-                dark = abs(value) > 0.6 * high
-            else:
-                dark = high > low and (value - low) / (high - low) > 0.6
-            colour = "white" if dark else "black"
+            colour = "white" if darkness[i, j] > 0.6 else "black"
             axes.text(j, i, form.format(value), ha="center", va="center", color=colour, fontsize=7)
     axes.set_xticks(range(len(columns)), [f"{c:g}" for c in columns], fontsize=8)
     axes.set_yticks(range(len(lines)), [f"{c:g}" for c in lines], fontsize=8)

@@ -33,21 +33,13 @@ def test_the_code_of_a_page_runs(page: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_example_of_a_model_of_your_own_runs() -> None:
-    """Who brings a model starts from it."""
-    script = ROOT / "examples" / "own_model.py"
+@pytest.mark.parametrize(("name", "passes"), [("own_model", 12), ("timesfm_flax", 8)])
+def test_examples_run(name: str, passes: int) -> None:
+    """Who brings a model starts from them. timesfm_flax needs the extra `examples`."""
+    script = ROOT / "examples" / f"{name}.py"
     done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
     alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
-    assert both < alone == 12  # target passes a path
-
-
-@pytest.mark.slow
-def test_the_example_of_another_librarys_model_runs() -> None:
-    """It would break with a release of that library. Needs the extra `examples`."""
-    script = ROOT / "examples" / "timesfm_flax.py"
-    done = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=True)
-    alone, both = (float(line.split(": ")[1].split()[0]) for line in done.stdout.splitlines())
-    assert both < alone == 8  # target passes a path
+    assert both < alone == passes  # target passes a path
 
 
 def test_included_files_are_shown() -> None:

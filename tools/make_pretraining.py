@@ -18,6 +18,8 @@ import pandas as pd
 ROWS = 16_000
 PIECE = 4_000
 """Rows of a stretch; a column is four of them."""
+SEASONS = [7, 12, 24, 26, 48, 52, 96, 144, 168, 336, 365]
+"""Of synthetic series, in steps."""
 
 
 def filled(frame: pd.DataFrame) -> pd.DataFrame:
@@ -82,6 +84,14 @@ def pieces(series: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarr
     return np.concatenate(found)
 
 
+def autoregression(steps: np.ndarray, keep: float) -> np.ndarray:
+    """Each value is `keep` times the one before and a step."""
+    values = steps.copy()
+    for i in range(1, len(values)):
+        values[i] += keep * values[i - 1]
+    return values
+
+
 def walk(rng: np.random.Generator) -> np.ndarray:
     """A random walk as of a rate: clustered volatility, heavy tails, little drift."""
     volatility = np.exp(np.cumsum(rng.normal(size=PIECE)) * rng.uniform(0, 0.05))
@@ -98,15 +108,10 @@ def peaks(rng: np.random.Generator) -> np.ndarray:
     sharp = rng.uniform(0.5, 5)
     bump = height * np.exp(sharp * (np.cos(2 * np.pi * phase) - 1))
     growth = np.exp(rng.normal() * np.arange(PIECE) / PIECE)
-    noise = np.zeros(PIECE)
     steps = rng.normal(size=PIECE) * rng.exponential(0.05)
-    keep = rng.choice([0.0, 0.5, 0.9, 0.98])
-    for i in range(1, PIECE):
-        noise[i] = keep * noise[i - 1] + steps[i]
+    steps[0] = 0
+    noise = autoregression(steps, rng.choice([0.0, 0.5, 0.9, 0.98]))
     return growth * (bump + rng.exponential(0.3)) + noise
-
-
-SEASONS = [7, 12, 24, 26, 48, 52, 96, 144, 168, 336, 365]
 
 
 def seasons(rng: np.random.Generator) -> np.ndarray:
@@ -119,11 +124,9 @@ def seasons(rng: np.random.Generator) -> np.ndarray:
             total += size * np.sin(2 * np.pi * harmonic * time / season + phase)
     if rng.random() < 0.3:
         total *= 1 + 0.5 * np.sin(2 * np.pi * time / rng.uniform(300, 3000))
-    noise = rng.normal(size=PIECE) * rng.exponential(0.5)
+    steps = rng.normal(size=PIECE) * rng.exponential(0.5)
     keep = rng.choice([0.0, 0.5, 0.9, 0.98, 1.0])
-    for i in range(1, PIECE):
-        noise[i] += keep * noise[i - 1]
-    total += noise * (0.1 if keep == 1 else 1)
+    total += autoregression(steps, keep) * (0.1 if keep == 1 else 1)
     total += rng.normal() * time / PIECE
     if rng.random() < 0.15:  # a few levels
         total += rng.normal(size=5)[np.digitize(time, np.sort(rng.integers(0, PIECE, 4)))]
