@@ -84,7 +84,7 @@ def save_forecast(path: Path, picture: Picture) -> None:
     above.set_title(picture.title)
     _draw_patches(below, picture)
     below.set_title(
-        "one speculative path, its noise included; shades say where each patch comes from",
+        "one speculative path (with its noise, where the rule samples); shades: whence each patch",
         fontsize=10,
     )
     below.set_xlabel("steps after the end of the context")
