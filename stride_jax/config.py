@@ -341,7 +341,8 @@ class DecodeConfig:
 
     Attributes:
         horizon: steps to forecast.
-        num_draft: K, patches the draft proposes a round; 0 is plain autoregression.
+        num_draft: K, patches the draft proposes a round (the last rounds: what is still missing);
+            0 is plain autoregression.
         rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`, a
             `coupling.Rule`, or just its function.
         num_paths: S, sample paths of each series, an axis of the forecast; None for one path

@@ -85,9 +85,10 @@ def model_calls(
         room: patches that the caches have room for.
 
     Returns:
-        A function of the number of rounds and of a repeat that it does not look at. It prepares
-        the context, then proposes K patches and verifies K + 1 rows that many times, for the whole
-        batch, each result awaited; the caches are donated and handed on.
+        A function of the number of patches and of a repeat that it does not look at. It prepares
+        the context, then for every K + 1 of them proposes K patches (those that are missing, if
+        fewer) and verifies K + 1 rows, for the whole batch, each result awaited; the caches are
+        donated and handed on.
     """
     patch = (pair.target.patch_len, context.shape[-1])
     lanes = (len(context), 1)
@@ -110,10 +111,12 @@ def model_calls(
         return over_lanes(one, lanes)(memory, (state, proposals))
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def propose(pair: Pair, memory: Any, state: Any, noise: jax.Array) -> Any:
+    def propose(
+        pair: Pair, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
+    ) -> Any:
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
-            return pair.draft.propose(memory[1], state, noise, sigma, num_draft, learned=False)
+            return pair.draft.propose(memory[1], state, noise, sigma, count, learned=False)
 
         return over_lanes(one, lanes)(memory, (state, noise))
 
@@ -124,10 +127,11 @@ def model_calls(
         over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty),
     ]
 
-    def run(rounds: int, repeat: int) -> None:
+    def run(patches: int, repeat: int) -> None:
         jax.block_until_ready(prepare(pair, context))
-        for _ in range(rounds):
-            made, states[1] = propose(pair, memory, states[1], proposals)
+        for missing in range(patches, 0, -num_draft - 1):
+            count = min(num_draft, missing)
+            made, states[1] = propose(pair, memory, states[1], proposals, count)
             jax.block_until_ready(made)
             laws, states[0] = verify(pair, memory, states[0], proposals)
             jax.block_until_ready(laws)
@@ -154,7 +158,7 @@ def cell_rows(config: LatencyConfig, cell: Cell) -> Iterator[dict[str, Any]]:
         apart: list[Callable[[int], Any]] = []
         if longest and patches == max(config.patches):
             calls = model_calls(pair, context, longest, patches + longest)
-            apart = [functools.partial(calls, -(-patches // (longest + 1)))]
+            apart = [functools.partial(calls, patches)]
         times = time_in_turns([*decoders, *apart], config.repeats)
         for plan, decode, took in zip(plans, decoders, times, strict=False):
             row = _row(cell, patches, plan, decode(0)[1], took, times[0][0])

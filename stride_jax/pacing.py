@@ -1,6 +1,7 @@
 """How many patches to draft: a fixed K, or fewer while proposals are being rejected.
 
-The length of a round depends only on the rounds before it, so exact rules stay exact.
+The last rounds draft only what is still missing, see `speculative.round_length`. The length of a
+round depends only on the rounds before it, so exact rules stay exact.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ def next_pace(
     if pacing is None:
         return pace
     if pacing == "threshold":
-        share = accepted / pace.length
+        share = accepted / jnp.maximum(pace.length, 1)
         change = (share > params.upper).astype(jnp.int32) - (share < params.lower)
         return pace._replace(length=jnp.clip(pace.length + change, 1, num_draft))
     tested = jnp.minimum(accepted + 1, pace.length)

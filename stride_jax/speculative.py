@@ -1,8 +1,9 @@
 """Speculative decoding (STRIDE, arXiv 2511.18191, algorithm 1) in one `lax.while_loop`.
 
 A round: the draft proposes K patches, the target gives its laws after 0, 1, ..., K of them in one
-verification, a coupling rule keeps the leading ones and adds a patch. One loop runs around a round
-of all paths; a path that has its patches keeps playing rounds that change nothing.
+verification, a coupling rule keeps the leading ones and adds a patch. The last rounds draft only
+what the forecast still needs. One loop runs around a round of all paths; a path that has its
+patches keeps playing rounds that change nothing.
 """
 
 from __future__ import annotations
@@ -192,9 +193,7 @@ def _decode(
 
         def step(state: LoopState) -> LoopState:
             # One number for all paths, so that the draft's loop is not mapped.
-            active = jnp.where(state.filled < count, state.pace.length, 1)
-            longest = config.num_draft if config.pacing is None else jnp.max(active)
-            return body(memory, state, longest)
+            return body(memory, state, jnp.max(round_length(state, count)))
 
         state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
         # [B, S, N, P, C] -> [B, S, N * P, C]
@@ -224,10 +223,18 @@ def initial_state(
     )
 
 
+def round_length(state: LoopState, count: int) -> jax.Array:
+    """Proposals of the next round: what the pacing says, and no more than N still needs.
+
+    It depends only on the rounds before, so exact rules stay exact; 0 when all patches are there.
+    """
+    return jnp.clip(count - state.filled, 0, state.pace.length)
+
+
 def decode_round(
     memory: Any,
     state: LoopState,
-    longest: int | jax.Array,
+    longest: jax.Array,
     *,
     model: Model,
     config: DecodeConfig,
@@ -265,7 +272,7 @@ def decode_round(
         target_sigma=law_sigma(laws, sigma, config.learned_scale),
         draft_logvar=made.logvar,
         fresh=fresh,
-        length=state.pace.length,
+        length=round_length(state, count),
     )
     outcome = rule.decide(rule_key, current, model.params)
     emitted = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 when all are there
@@ -280,8 +287,9 @@ def decode_round(
     chances = None
     if config.pacing == "gain" and made.logvar is not None:
         chances = own_chances(made.logvar, sigma)
+    played = state.pace if config.pacing is None else state.pace._replace(length=current.length)
     pace = next_pace(
-        config.pacing, state.pace, outcome.num_accepted, model.pace, config.num_draft, chances
+        config.pacing, played, outcome.num_accepted, model.pace, config.num_draft, chances
     )
     return LoopState(
         keys=state.keys._replace(rounds=next_key),

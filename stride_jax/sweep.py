@@ -201,7 +201,8 @@ class _Bench:
         one = Clocked(alone(self.pair.target, last, self.pair.target.patch_len))
         forced = Clocked(self._decode(group[0], never(group[0].rule)))
         self._play([*own.values(), *drafts.values(), *tried, one, forced], sampled)
-        costs = Costs.of(self.count, own[last].seconds, one, drafts[last], forced)
+        clocks = own[last].seconds, one, drafts[last], forced
+        costs = Costs.of(self.count, group[0].num_draft, *clocks)
         with_sigma = {}
         for s in sigmas:
             forecasts = own[s].tally.forecasts()
@@ -286,7 +287,7 @@ class Costs(NamedTuple):
         prepare: what a decode takes before its first pass.
         one: a pass of the target.
         draft: a pass of the draft.
-        round: K draft steps, the verification and the rule.
+        verify: the verification of a round and the rule.
     """
 
     patches: int
@@ -294,22 +295,25 @@ class Costs(NamedTuple):
     prepare: float
     one: float
     draft: float
-    round: float
+    verify: float
 
     @classmethod
-    def of(cls, count: int, whole: float, first: Clocked, draft: Clocked, forced: Clocked) -> Costs:
+    def of(
+        cls,
+        count: int,
+        num_draft: int,
+        whole: float,
+        first: Clocked,
+        draft: Clocked,
+        forced: Clocked,
+    ) -> Costs:
         """From decodes of N patches and of one, of the draft, and of a rule that never accepts."""
         tiny = 1e-9  # a coarse clock may see no time pass
         one = max(tiny, (whole - first.seconds) / (count - 1))
         prepare = max(0.0, first.seconds - one)
-        return cls(
-            count,
-            whole,
-            prepare,
-            one,
-            draft.seconds / count,
-            max(tiny, (forced.seconds - prepare) / count),
-        )
+        drafted = sum(min(num_draft, missing) for missing in range(1, count + 1))
+        rounds = forced.seconds - prepare - drafted * draft.seconds / count
+        return cls(count, whole, prepare, one, draft.seconds / count, max(tiny, rounds / count))
 
     def predictions(self, row: Scores, num_draft: int, batch: int) -> dict[str, Any]:
         """Speedups that theory expects from the acceptances of a row.
@@ -325,12 +329,14 @@ class Costs(NamedTuple):
 
         def ratio(chances: list[float]) -> float:
             accept, reject, first = chances
-            law = theory.markov_rounds(accept, reject, first, num_draft, self.patches)
-            rounds = theory.longest_rounds(law, lanes)
-            return self.whole / (self.prepare + rounds * self.round)
+            chain = accept, reject, first, num_draft, self.patches
+            rounds = theory.longest_rounds(theory.markov_rounds(*chain), lanes)
+            missing = theory.markov_missing(*chain)
+            drafted = theory.longest_drafted(missing, num_draft, lanes)
+            return self.whole / (self.prepare + rounds * self.verify + drafted * self.draft)
 
         return {
-            "round_seconds": self.round,
+            "verify_seconds": self.verify,
             "pass_seconds": self.one,
             "predicted_paper": theory.speedup(a, num_draft, self.draft / self.one),
             "predicted_independent": ratio([a, a, a]),

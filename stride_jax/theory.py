@@ -62,14 +62,13 @@ def round_gives(after_accept: float, start: float, num_draft: int) -> list[float
     return [*gives, reach]
 
 
-def markov_rounds(
+def markov_missing(
     after_accept: float, after_reject: float, first: float, num_draft: int, num_patches: int
-) -> list[float]:
-    """Law of the number of rounds until `num_patches` are there: P(0), P(1), ..., P(N).
+) -> list[list[float]]:
+    """Law of the patches still missing after 0, 1, ..., N rounds: `P(0), ..., P(N)` of each.
 
     Accept and reject follow a two-state Markov chain over the tested proposals: the first proposal
-    of a round depends on how the round before ended (all K accepted, or one rejected). With all
-    three probabilities equal acceptances are independent, and the mean is `rounds`.
+    of a round depends on how the round before ended (all accepted, or one rejected).
 
     Args:
         after_accept: P(accept) after an accepted proposal.
@@ -80,21 +79,51 @@ def markov_rounds(
     """
     starts = {"accept": after_accept, "reject": after_reject}
     now = {(num_patches, "first"): 1.0}
-    law = [1.0 if num_patches < 1 else 0.0]
-    for _ in range(num_patches):
-        done, then = 0.0, dict[tuple[int, str], float]()
+    laws = []
+    for _ in range(num_patches + 1):
+        law, then = [0.0] * (num_patches + 1), dict[tuple[int, str], float]()
         for (missing, last), weight in now.items():
+            law[missing] += weight
             gives = round_gives(after_accept, starts.get(last, first), num_draft)
             for accepted, chance in enumerate(gives):
-                left = missing - accepted - 1
-                if left <= 0:
-                    done += weight * chance
-                    continue
-                place = (left, "accept" if accepted == num_draft else "reject")
+                place = (missing - accepted - 1, "accept" if accepted == num_draft else "reject")
+                if place[0] <= 0:
+                    place = (0, "done")
                 then[place] = then.get(place, 0.0) + weight * chance
-        law.append(done)
+        laws.append(law)
         now = then
-    return law
+    return laws
+
+
+def markov_rounds(
+    after_accept: float, after_reject: float, first: float, num_draft: int, num_patches: int
+) -> list[float]:
+    """Law of the number of rounds until `num_patches` are there: P(0), P(1), ..., P(N).
+
+    For the arguments see `markov_missing`. With all three probabilities equal acceptances are
+    independent, and the mean is `rounds`.
+    """
+    chances = after_accept, after_reject, first
+    done = [law[0] for law in markov_missing(*chances, num_draft, num_patches)]
+    return [now - before for before, now in zip([0.0, *done], done, strict=False)]
+
+
+def longest_drafted(laws: list[list[float]], num_draft: int, batch: int) -> float:
+    """Expected draft steps until the last of `batch` independent series has its patches.
+
+    A round drafts K proposals, or as many as the series that misses most patches still needs:
+    `max min(K, m)`. The expectation of a maximum is the sum of `P(max >= k)`.
+
+    Args:
+        laws: of the missing patches before each round, see `markov_missing`.
+        num_draft: K.
+        batch: series.
+    """
+    total = 0.0
+    for law in laws:
+        for k in range(1, min(num_draft, len(law) - 1) + 1):
+            total += 1 - sum(law[:k]) ** batch
+    return total
 
 
 def longest_rounds(law: list[float], batch: int) -> float:

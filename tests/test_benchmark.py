@@ -230,7 +230,8 @@ def test_counts_of_the_rows_fit_together(results: Rows) -> None:
             assert row["target_passes"] == 0
         else:
             np.testing.assert_allclose(row["patches_per_round"] * row["target_passes"], 3)
-            np.testing.assert_allclose(row["drafted"], 2 * row["target_passes"])
+            most = 2 * row["target_passes"]  # one less where the last round misses one patch
+            assert most - 1 <= row["drafted"] <= most
             assert 0 <= row["acceptance"] <= 1
             assert 0 <= row["expected_acceptance"] <= 1
             assert row["overflow"] == 0

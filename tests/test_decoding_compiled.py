@@ -22,6 +22,7 @@ from toys import (
     SIGMA,
     TARGET_LEN,
     assert_same,
+    draft_steps,
     forecast_tanh,
     parameters,
     recount,
@@ -62,7 +63,7 @@ def test_rules_plug_in_as_functions(key, limit):
     kinds = list(itertools.islice(itertools.cycle([ACCEPTED] * limit + [last]), 5))
     assert info.kind.tolist() == kinds
     assert int(info.rounds) == math.ceil(5 / (limit + 1))
-    assert int(info.drafted) == 3 * int(info.rounds)
+    assert int(info.drafted) == draft_steps(kinds, 3)
     found = (info.accepted.tolist(), info.proposed.tolist(), int(info.rounds))
     assert found == recount(kinds, 3)
     patches = np.pad(forecast, ((0, 1), (0, 0))).reshape(5, PATCH_LEN, NUM_VARS)

@@ -40,7 +40,7 @@ def results() -> dict[str, object]:
     """A whole table of two processes; the calls alone are timed in a test of their own."""
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(latency, "model_calls", lambda *_: lambda rounds, repeat: None)
+        patch.setattr(latency, "model_calls", lambda *_: lambda patches, repeat: None)
         found = latency.measure(CONFIG, said.append)
     assert said == [f"1 layers, 2 variables, batch 2, {kind}" for kind in ("cached", "window")]
     return json.loads(json.dumps(found))
@@ -120,7 +120,7 @@ def test_the_calls_are_those_of_a_decode(monkeypatch: pytest.MonkeyPatch) -> Non
 
     calls = latency.model_calls(pair, latency.contexts(CONFIG, cell), 2, 9)
     monkeypatch.setattr(latency.jax, "block_until_ready", note)
-    calls(3, 0)
+    calls(9, 0)
     assert len(seen) == 1 + 3 * 2  # the context, then 3 rounds
     assert [shapes[0] for shapes in seen[1:]] == 3 * [(1, 1, 2, 4, 1), (1, 1, 3, 4, 1)]
 
@@ -140,7 +140,7 @@ def test_over_calls_divides_by_the_calls_of_the_rounds(monkeypatch: pytest.Monke
     config = LatencyConfig(**SIZES, **grid, repeats=1)
     rows = list(latency.cell_rows(config, Cell(1, 1, 1, "window")))
     forced = next(row for row in rows if row["acceptance"] == "forced")
-    assert called == [4]  # 7 patches in rounds of 2
+    assert called == [7]
     assert (forced["over_calls"], forced["compile_seconds"]) == (2.0, 2.0)
     np.testing.assert_allclose(forced["speedup"], 900 / 442)
 

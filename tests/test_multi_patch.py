@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from toys import draft_steps
 
 from stride_jax import checkpoints, distillation, training
 from stride_jax.checkpoints import Checkpoint
@@ -165,7 +166,7 @@ def test_the_distilled_draft_decodes(trained: Path, data: ForecastData) -> None:
     forecast, info = decode_speculative(jax.random.key(0), context, config=config, **decode)
     assert forecast.shape == (20, 2)
     assert np.isfinite(forecast).all()
-    assert int(info.drafted) == 3 * int(info.rounds)
+    assert int(info.drafted) == draft_steps(info.kind.tolist(), 3)
     with pytest.raises(InputError, match=r"forecasts 12 steps at once, a round needs 16"):
         decode_speculative(jax.random.key(0), context, config=DecodeConfig(20, 4), **decode)
 

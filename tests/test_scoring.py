@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import BATCH, recount, roll, speculate
+from toys import BATCH, draft_steps, recount, roll, speculate
 
 from stride_jax import theory
 from stride_jax.config import DecodeConfig
@@ -128,7 +128,8 @@ def test_acceptance_by_place_is_counted_by_hand(rule, num_draft):
     rounds = sum(path[2] for path in paths)
     assert scores["patches_per_round"] == pytest.approx(5 * PATHS * PATCHES / rounds)
     assert scores["target_passes"] == pytest.approx(rounds / (5 * PATHS))
-    assert scores["drafted"] == pytest.approx(num_draft * rounds / (5 * PATHS))
+    steps = sum(draft_steps(list(kinds), num_draft) for kinds in info.kind.reshape(-1, PATCHES))
+    assert scores["drafted"] == pytest.approx(steps / (5 * PATHS))
     assert scores["overflow"] == 0
 
 

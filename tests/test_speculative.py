@@ -79,12 +79,12 @@ def slow_decode(key, pair: str, rule_name: str, num_draft: int, count: int):
     """A decode as the documentation tells it, round by round in Python.
 
     Returns:
-        The patches shown, their kinds, the last proposals, and the number of rounds.
+        The patches shown, their kinds, the last proposals, the rounds and the draft steps.
     """
     start, look, commit = pieces(pair, num_draft)
     rule, shape = RULES[rule_name], (PATCH_LEN, NUM_VARS)
     memories, states = start(CONTEXT)
-    keys, rounds = path_keys(jax.random.fold_in(key, 0)), 0
+    keys, rounds, drafted = path_keys(jax.random.fold_in(key, 0)), 0, 0
     own, shown, kinds, last = keys.rounds, [], [], []
     while len(kinds) < count:
         own, draft_key, rule_key = jax.random.split(own, 3)
@@ -93,17 +93,19 @@ def slow_decode(key, pair: str, rule_name: str, num_draft: int, count: int):
         if rule.proposes != "sample":
             noise = fresh[:-1] if rule.proposes == "patch_noise" else jnp.zeros_like(noise)
         current, states = look(memories, states, noise, fresh)
+        length = min(num_draft, count - len(kinds))
+        current = current._replace(length=jnp.int32(length))
         outcome = jax.jit(rule.decide)(rule_key, current, PARAMS)
         kept, patch = int(outcome.num_accepted), np.asarray(outcome.patch)
         proposals = np.asarray(current.proposals)
         visible = proposals if outcome.emitted is None else np.asarray(outcome.emitted)
         shown += [*visible[:kept], patch]
-        kinds += [ACCEPTED] * kept + [BONUS if kept == num_draft else RECOVERED]
-        last += [*proposals, np.full(shape, np.nan)][: kept + 1]
+        kinds += [ACCEPTED] * kept + [BONUS if kept == length else RECOVERED]
+        last += [*proposals[:length], np.full(shape, np.nan)][: kept + 1]
         grown = np.stack([*proposals[:kept], *[patch] * (num_draft + 1 - kept)])
         states = commit(states, grown, np.int32(kept + 1))
-        rounds += 1
-    return np.stack(shown[:count]), kinds[:count], np.stack(last[:count]), rounds
+        rounds, drafted = rounds + 1, drafted + length
+    return np.stack(shown[:count]), kinds[:count], np.stack(last[:count]), rounds, drafted
 
 
 def check_against_slow(pair: str, rule: str, num_draft: int) -> list[int]:
@@ -114,12 +116,12 @@ def check_against_slow(pair: str, rule: str, num_draft: int) -> list[int]:
         target, draft = PAIRS[pair]
         config = DecodeConfig(20, num_draft, rule)
         forecast, info = speculate(key, target=target, draft=draft, config=config, params=PARAMS)
-        shown, kinds, last, rounds = slow_decode(key, pair, rule, num_draft, 7)
+        shown, kinds, last, rounds, drafted = slow_decode(key, pair, rule, num_draft, 7)
         np.testing.assert_allclose(forecast, shown.reshape(-1, NUM_VARS)[:20], atol=1e-4)
         assert info.kind.tolist() == kinds
         np.testing.assert_allclose(info.proposal, last, atol=1e-4)
         assert int(info.rounds) == int(info.target_passes) == rounds
-        assert int(info.drafted) == rounds * num_draft
+        assert int(info.drafted) == drafted
         accepted, proposed, _ = recount(kinds, num_draft)
         assert (info.accepted.tolist(), info.proposed.tolist()) == (accepted, proposed)
         assert int(info.overflow) == 0

@@ -19,6 +19,7 @@ from toys import (
     TARGET,
     TARGET_LEN,
     assert_same,
+    draft_steps,
     fading,
     history,
     parameters,
@@ -224,6 +225,6 @@ def test_counts_add_up(horizon, num_draft, patch_len, num_vars, seed):
     assert len(kinds) == math.ceil(horizon / patch_len)
     assert int(info.accepted.sum()) + kinds.count(RECOVERED) + kinds.count(BONUS) == len(kinds)
     assert int(info.proposed[0]) <= int(info.rounds) == int(info.target_passes)
-    assert int(info.drafted) == int(info.rounds) * num_draft
+    assert int(info.drafted) == draft_steps(kinds, num_draft)
     found = (info.accepted.tolist(), info.proposed.tolist(), int(info.rounds))
     assert found == recount(kinds, num_draft)

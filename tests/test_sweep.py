@@ -6,7 +6,7 @@ import itertools
 import json
 import math
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,14 +82,14 @@ def data() -> ForecastData:
     return prepare(DataConfig(source="x.csv", context_len=16), Series(waves, ("a", "b")))
 
 
-PREPARE, PASS, STEP, ROUND = 1.0, 2.0, 0.25, 3.0
-"""Seconds of the made-up clock: before the first pass, a pass, a draft step, a round."""
+PREPARE, PASS, STEP, VERIFY = 1.0, 2.0, 0.25, 3.0
+"""Seconds of the made-up clock: before the first pass, a pass, a draft step, a verification."""
 
 
 def made_up(info: Any) -> float:
     """Seconds of a batch, which goes on until its slowest path is done."""
     if (np.asarray(info.kind) != AUTOREGRESSIVE).any():
-        return PREPARE + ROUND * float(np.max(info.rounds))
+        return PREPARE + VERIFY * float(np.max(info.rounds)) + STEP * float(np.max(info.drafted))
     if np.max(info.target_passes) == 0:
         return STEP * info.kind.shape[-1]
     return PREPARE + PASS * info.kind.shape[-1]
@@ -330,14 +330,15 @@ def test_times_and_predictions_follow_the_clock(swept: Swept) -> None:
     whole = PREPARE + PASS * PATCHES
     assert {row["acceptance"] for row in swept.rows} >= {0.0, 1.0}
     for row in swept.rows:
-        assert row["round_seconds"] == pytest.approx(ROUND)
+        assert row["verify_seconds"] == pytest.approx(VERIFY)
         assert row["pass_seconds"] == pytest.approx(PASS)
         assert row["speedup"] == pytest.approx(whole / row["seconds"])
         a = row["acceptance"]
         paper = sum(a**i for i in range(K + 1)) / (STEP / PASS * K + 1)
         assert row["predicted_paper"] == pytest.approx(paper)
-        # Three patches are one round of two proposals and a bonus, or three of none.
-        least, most = whole / (PREPARE + ROUND * PATCHES), whole / (PREPARE + ROUND)
+        # Three patches are one round of two proposals and a bonus, or three (of 2, 2, 1) of none.
+        least = whole / (PREPARE + VERIFY * PATCHES + STEP * 5)
+        most = whole / (PREPARE + VERIFY + STEP * K)
         for name in ("predicted_independent", "predicted_markov", "speedup"):
             assert least - 1e-9 <= row[name] <= most + 1e-9
             if a in (0, 1):
@@ -345,6 +346,11 @@ def test_times_and_predictions_follow_the_clock(swept: Swept) -> None:
 
 
 # --- predictions -------------------------------------------------------------------------------
+
+
+def steps_of(missing: Iterable[int], num_draft: int) -> int:
+    """Draft steps of rounds that begin with so many patches missing."""
+    return sum(min(num_draft, m) for m in missing)
 
 
 def clock(seconds: float) -> Any:
@@ -357,34 +363,36 @@ def clock(seconds: float) -> Any:
     prepare=st.floats(0, 5),
     one=st.floats(0.1, 5),
     draft=st.floats(0.01, 1),
-    a_round=st.floats(0.1, 9),
+    verify=st.floats(0.1, 9),
     count=st.integers(2, 40),
+    num_draft=st.integers(1, 9),
 )
 def test_costs_are_read_off_the_clocks(
-    prepare: float, one: float, draft: float, a_round: float, count: int
+    prepare: float, one: float, draft: float, verify: float, count: int, num_draft: int
 ) -> None:
     """A pass, a round or the preparation would be charged with the time of another."""
     found = Costs.of(
         count,
+        num_draft,
         prepare + count * one,
         clock(prepare + one),
         clock(count * draft),
-        clock(prepare + count * a_round),
+        clock(prepare + count * verify + steps_of(range(1, count + 1), num_draft) * draft),
     )
-    expected = Costs(count, prepare + count * one, prepare, one, draft, a_round)
+    expected = Costs(count, prepare + count * one, prepare, one, draft, verify)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_preparation_takes_no_negative_time() -> None:
     """A clock that is not exact would make a decode end before it began."""
-    found = Costs.of(4, 8.0, clock(1.5), clock(1.0), clock(12.0))
+    found = Costs.of(4, 1, 8.0, clock(1.5), clock(4.0), clock(16.0))
     assert found.prepare == 0
-    assert found.round == 3
+    assert found.verify == 3  # 16 - 4 draft steps, over 4
 
 
 def test_a_coarse_clock_does_not_end_a_sweep() -> None:
     """A tie between two short decodes would throw away everything that was measured."""
-    costs = Costs.of(4, 1.0, clock(1.0), clock(0.5), clock(2.0))
+    costs = Costs.of(4, 2, 1.0, clock(1.0), clock(0.5), clock(0.25))
     found = costs.predictions(row_of(0.5, first=0.5, after_accept=0.5), 2, 1)
     assert all(value > 0 for name, value in found.items() if name.startswith("predicted"))
 
@@ -414,12 +422,12 @@ def test_predictions_of_certain_acceptance(
     a = float(accepted)
     row = row_of(a, lanes[1], first=a, after_accept=a, after_reject=None)
     found = costs.predictions(row, num_draft, lanes[0])
-    rounds = -(-count // (num_draft + 1)) if accepted else count
-    expected = 50 / (1 + 3 * rounds)
+    missing = range(count, 0, -(num_draft + 1) if accepted else -1)
+    expected = 50 / (1 + 3 * len(missing) + 0.5 * steps_of(missing, num_draft))
     assert found["predicted_independent"] == pytest.approx(expected)
     assert found["predicted_markov"] == pytest.approx(expected)
     assert found["predicted_paper"] == pytest.approx((1 + num_draft * a) / (0.25 * num_draft + 1))
-    assert (found["round_seconds"], found["pass_seconds"]) == (3.0, 2.0)
+    assert (found["verify_seconds"], found["pass_seconds"]) == (3.0, 2.0)
 
 
 @PROPERTY
@@ -433,16 +441,16 @@ def test_predictions_by_hand(a: float, first: float, after: float, lanes: tuple[
     """The wait for the slowest of a batch, or the memory of a rejection, would be left out."""
     size = lanes[0] * lanes[1]
     row = row_of(a, lanes[1], first=first, after_accept=0.3, after_reject=after)
-    # Two patches, K = 1: one round where the proposal is accepted, else two.
+    # Two patches, K = 1: one round, of one draft step, where the proposal is accepted, else two.
     two = Costs(2, 7.0, 1.0, 2.0, 0.5, 3.0).predictions(row, 1, lanes[0])
-    assert two["predicted_independent"] == pytest.approx(7 / (1 + 3 * (2 - a**size)))
-    assert two["predicted_markov"] == pytest.approx(7 / (1 + 3 * (2 - first**size)))
+    assert two["predicted_independent"] == pytest.approx(7 / (1 + 3.5 * (2 - a**size)))
+    assert two["predicted_markov"] == pytest.approx(7 / (1 + 3.5 * (2 - first**size)))
     # Three patches: two rounds, or three where the first two proposals are rejected.
     three = Costs(3, 7.0, 1.0, 2.0, 0.5, 3.0).predictions(row, 1, lanes[0])
     quick = 1 - (1 - a) ** 2
-    assert three["predicted_independent"] == pytest.approx(7 / (1 + 3 * (3 - quick**size)))
+    assert three["predicted_independent"] == pytest.approx(7 / (1 + 3.5 * (3 - quick**size)))
     quick = 1 - (1 - first) * (1 - after)
-    assert three["predicted_markov"] == pytest.approx(7 / (1 + 3 * (3 - quick**size)))
+    assert three["predicted_markov"] == pytest.approx(7 / (1 + 3.5 * (3 - quick**size)))
 
 
 @PROPERTY

@@ -19,11 +19,18 @@ def mean_of(law: list[float]) -> float:
     return sum(r * p for r, p in enumerate(law))
 
 
-def simulate(accept, reject, first, num_draft, num_patches, size=40_000) -> np.ndarray:
-    """Rounds of so many paths `[size]`, proposal by proposal."""
+def simulate(
+    accept, reject, first, num_draft, num_patches, size=40_000, missing=None
+) -> np.ndarray:
+    """Rounds of so many paths `[size]`, proposal by proposal.
+
+    What is missing before each round is appended to `missing`.
+    """
     rng = np.random.default_rng(0)
     filled, rounds, last = np.zeros(size, int), np.zeros(size, int), np.full(size, -1)
     while (filled < num_patches).any():
+        if missing is not None:
+            missing.append(np.maximum(num_patches - filled, 0))
         going = filled < num_patches
         rounds += going
         for _ in range(num_draft):
@@ -178,3 +185,18 @@ def test_the_longest_of_a_batch_by_simulation():
     error = 5 * longest.std() / np.sqrt(len(longest))
     assert abs(longest.mean() - theory.longest_rounds(law, batch)) < error
     assert abs(longest.mean() - mean_of(law)) > 10 * error  # not the mean of one
+
+
+def test_draft_steps_of_a_batch_by_simulation():
+    """A speedup would be predicted for draft steps that no decode takes."""
+    chain, num_draft, num_patches, batch = (0.9, 0.3, 0.6), 3, 8, 5
+    missing: list[np.ndarray] = []
+    simulate(*chain, num_draft, num_patches, missing=missing)
+    lengths = np.clip(np.stack(missing), 0, num_draft)  # [rounds, paths]
+    laws = theory.markov_missing(*chain, num_draft, num_patches)
+    for size in (1, batch):
+        steps = lengths.reshape(len(lengths), -1, size).max(axis=2).sum(axis=0)
+        error = 5 * steps.std() / np.sqrt(len(steps))
+        assert abs(steps.mean() - theory.longest_drafted(laws, num_draft, size)) < error
+    certain = theory.markov_missing(1.0, 1.0, 1.0, 3, 9)
+    assert theory.longest_drafted(certain, 3, 7) == pytest.approx(3 + 3 + 1)  # 4 + 4 + 1 patches

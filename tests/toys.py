@@ -176,6 +176,13 @@ def line_laws(std, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 # --- counting by hand --------------------------------------------------------------------------
 
 
+def draft_steps(kinds: list[int], num_draft: int) -> int:
+    """Proposals of all rounds, read off the kinds: K, or as many as were still missing."""
+    ends = [n + 1 for n, kind in enumerate(kinds) if kind != ACCEPTED]
+    starts = [n for n in (0, *ends) if n < len(kinds)]
+    return sum(min(num_draft, len(kinds) - start) for start in starts)
+
+
 def recount(kinds: list[int], num_draft: int) -> tuple[list[int], list[int], int]:
     """`(accepted, proposed, rounds)` read off the kinds of the patches."""
     accepted, proposed, rounds, place = [0] * num_draft, [0] * num_draft, 0, 0

@@ -47,7 +47,7 @@ class Round(NamedTuple):
         draft_logvar: `[K, P, C]`, the draft's learned log variance, or None.
         fresh: `[K + 1, P, C]`, standard normal noise of the patches of this round; sampled
             proposals have not used it.
-        length: int32, proposals that count; those from there on were not drafted.
+        length: int32, 0 to K, proposals that count; those from there on were not drafted.
     """
 
     proposals: jax.Array
