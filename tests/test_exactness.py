@@ -16,7 +16,7 @@ from stride_jax.coupling import RULES
     [
         ("maximal", "window", "two, joint"),
         ("block", "cached", "one"),
-        ("residual", "cached", "one"),
+        pytest.param("residual", "cached", "one", marks=pytest.mark.slow),
     ],
 )
 def test_exact_rules_follow_the_target_s_law(rule: str, kind: str, shape: str) -> None:

@@ -84,7 +84,9 @@ def patches(values: np.ndarray, patch_len: int = 4) -> np.ndarray:
     return values.reshape(len(values), -1, patch_len, values.shape[-1])
 
 
-@pytest.mark.parametrize(("short", "share"), [(None, 0.0), (12, 0.25)])
+@pytest.mark.parametrize(
+    ("short", "share"), [pytest.param(None, 0.0, marks=pytest.mark.slow), (12, 0.25)]
+)
 def test_the_loss_is_the_distance_from_the_target(
     tmp_path: Path, data: ForecastData, short: int | None, share: float
 ) -> None:

@@ -54,7 +54,7 @@ def check_rows(info, num_draft: int, rule: str) -> int:
     [
         ("maximal", None),
         pytest.param("block", "gain", marks=pytest.mark.slow),
-        ("resample", "threshold"),
+        pytest.param("resample", "threshold", marks=pytest.mark.slow),
         ("mean", None),
     ],
 )
