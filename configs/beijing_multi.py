@@ -1,6 +1,6 @@
 """A multi-patch draft for beijing_target: five patches in one pass.
 
-`python distill.py --config beijing_multi` (about 5 minutes on 2 CPU cores).
+`python distill.py --config beijing_multi` (about 10 minutes on a CPU core).
 """
 
 from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig

@@ -45,9 +45,9 @@ class Trace(NamedTuple):
         start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
         log_ratio: `[R, K]`, what the rule compared.
         threshold: `[R, K]`, what it compared it with, see `trace.rows`.
-        accepted: `[R, K]` bool, kept; in the last round also past the N patches.
+        accepted: `[R, K]` bool, kept.
         gap: `[R, K]`, RMS distance of the two means in units of sigma.
-        length: `[R]` int32, proposals drafted.
+        length: `[R]` int32, proposals drafted; what stands from there on means nothing.
     """
 
     start: jax.Array

@@ -14,7 +14,7 @@ from stride_jax.config import DistillConfig, TimerXLConfig, check_context
 from stride_jax.config_json import to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.errors import InputError
-from stride_jax.models.cached import pinned
+from stride_jax.models.cached import cacheable, pinned
 from stride_jax.models.timer_xl import Params, TimerXL, init_params, make_predict
 from stride_jax.teacher import Teacher, following
 from stride_jax.trainer import Trainer
@@ -114,7 +114,7 @@ def distillation_task(
 
     A multi-patch draft learns, at each position, what the target says of the next M patches given
     the true ones between, and with weight `on_policy`, at the last position, what the target says
-    of them given the draft's own proposals, as in decoding.
+    of them given the draft's own proposals, as in decoding; its target must be one with caches.
 
     The validation error is taken after the last patch of real contexts, where decoding starts, on
     all the patches that the draft proposes there.
@@ -123,8 +123,9 @@ def distillation_task(
     short, ahead = config.draft_context_len or length, draft.output_patches * patch_len
     several = draft.output_patches > 1
     num_vars = 1 if config.data.variables == "separate" else data.values.shape[1]
+    seen_as = cacheable if several else pinned  # what is labelled is longer than a window
     teacher = Teacher(
-        pinned(target.model, length, num_vars),
+        seen_as(target.model, length, num_vars),
         jax.tree.map(jnp.asarray, target.params),
         config.teacher_dropout,
         length - short,
@@ -149,8 +150,9 @@ def distillation_task(
         last = jax.tree.map(lambda z: z[:, -ahead:], out)
         mean = last[0] if isinstance(last, tuple) else last
         proposals = mean + config.sigma * jax.random.normal(policy_key, mean.shape)
-        labels = teacher.says_after(x, proposals, teacher_key)
-        own, metrics = objective(config, noise_key, last, labels, truth[:, -ahead:])
+        labels = teacher.says_after(x, proposals, jax.random.fold_in(teacher_key, 1))
+        own_key = jax.random.fold_in(noise_key, 1)
+        own, metrics = objective(config, own_key, last, labels, truth[:, -ahead:])
         return (1 - config.on_policy) * total + config.on_policy * own, metrics
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:

@@ -224,7 +224,7 @@ def initial_state(
 
 
 def round_length(state: LoopState, count: int) -> jax.Array:
-    """Proposals of the next round: what the pacing says, and no more than N still needs.
+    """Proposals of the next round: what the pacing says, and no more than are missing of N.
 
     It depends only on the rounds before, so exact rules stay exact; 0 when all patches are there.
     """

@@ -198,11 +198,13 @@ class _Bench:
         drafts = {s: self._alone("draft", sampled, s, num_draft) for s in sigmas}
         tried = [self._speculative(setting) for setting in group]
         last = sigmas[-1]
-        one = Clocked(alone(self.pair.target, last, self.pair.target.patch_len))
+        patch_len = self.pair.target.patch_len
+        one = Clocked(alone(self.pair.target, last, patch_len))
+        draft = Clocked(draft_alone(self.pair, last, patch_len, num_draft, learned=False))
         forced = Clocked(self._decode(group[0], never(group[0].rule)))
-        self._play([*own.values(), *drafts.values(), *tried, one, forced], sampled)
-        clocks = own[last].seconds, one, drafts[last], forced
-        costs = Costs.of(self.count, group[0].num_draft, *clocks)
+        self._play([*own.values(), *drafts.values(), *tried, one, draft, forced], sampled)
+        clocks = own[last], one, drafts[last], draft, forced
+        costs = Costs.of(self.count, num_draft, *(clock.seconds for clock in clocks))
         with_sigma = {}
         for s in sigmas:
             forecasts = own[s].tally.forecasts()
@@ -279,12 +281,12 @@ class _Bench:
 
 
 class Costs(NamedTuple):
-    """Seconds of a batch; rounds are the same for all settings of a rule and K.
+    """Seconds of a batch; those of a draft step and of a verification hold for all its settings.
 
     Attributes:
         patches: N.
         whole: the autoregressive decode.
-        prepare: what a decode takes before its first pass.
+        prepare: what target and draft take before their first passes.
         one: a pass of the target.
         draft: a pass of the draft.
         verify: the verification of a round and the rule.
@@ -303,23 +305,29 @@ class Costs(NamedTuple):
         count: int,
         num_draft: int,
         whole: float,
-        first: Clocked,
-        draft: Clocked,
-        forced: Clocked,
+        first: float,
+        draft: float,
+        draft_first: float,
+        forced: float,
     ) -> Costs:
-        """From decodes of N patches and of one, of the draft, and of a rule that never accepts."""
+        """From decodes of N patches and of one, by target and draft, and of no proposal accepted.
+
+        `whole` and `first` are the target's, `draft` and `draft_first` the draft's.
+        """
         tiny = 1e-9  # a coarse clock may see no time pass
-        one = max(tiny, (whole - first.seconds) / (count - 1))
-        prepare = max(0.0, first.seconds - one)
+        one = max(tiny, (whole - first) / (count - 1))
+        step = max(tiny, (draft - draft_first) / (count - 1))
+        prepare = max(0.0, first - one) + max(0.0, draft_first - step)
         drafted = sum(min(num_draft, missing) for missing in range(1, count + 1))
-        rounds = forced.seconds - prepare - drafted * draft.seconds / count
-        return cls(count, whole, prepare, one, draft.seconds / count, max(tiny, rounds / count))
+        rounds = forced - prepare - drafted * step
+        return cls(count, whole, prepare, one, step, max(tiny, rounds / count))
 
     def predictions(self, row: Scores, num_draft: int, batch: int) -> dict[str, Any]:
         """Speedups that theory expects from the acceptances of a row.
 
         `paper`: its formula, with a verification as dear as one pass. `independent`: with the
-        measured cost of a round, a finite horizon, and the slowest of a batch. `markov`: the same
+        measured costs of draft and verification, a finite horizon, and the slowest of a batch.
+        `markov`: the same
         with acceptances that depend on the one before.
         """
         a = row["acceptance"]
@@ -329,10 +337,9 @@ class Costs(NamedTuple):
 
         def ratio(chances: list[float]) -> float:
             accept, reject, first = chances
-            chain = accept, reject, first, num_draft, self.patches
-            rounds = theory.longest_rounds(theory.markov_rounds(*chain), lanes)
-            missing = theory.markov_missing(*chain)
-            drafted = theory.longest_drafted(missing, num_draft, lanes)
+            laws = theory.markov_missing(accept, reject, first, num_draft, self.patches)
+            rounds = theory.longest_drafted(laws, 1, lanes)
+            drafted = theory.longest_drafted(laws, num_draft, lanes)
             return self.whole / (self.prepare + rounds * self.verify + drafted * self.draft)
 
         return {

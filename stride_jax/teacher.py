@@ -37,11 +37,11 @@ def following(teacher: jax.Array, patch_len: int, count: int) -> jax.Array:
 class Teacher:
     """A target that labels series for a draft of M patches at once.
 
-    It sees context and patches in one pass, as its cached process does; with window normalisation
-    the statistics are then those of the longer window.
+    For M > 1 it sees context and patches in one pass, as its cached process does; with window
+    normalisation the statistics are then those of the longer window, not those of the context.
 
     Attributes:
-        model: its config, with pinned positions.
+        model: its config, with the positions (and for M > 1 the reach) that it decodes with.
         params: its parameters; no gradient flows into them.
         dropout: whether a key turns its dropout on.
         skip: steps of its context that the draft does not see.

@@ -68,7 +68,8 @@ def markov_missing(
     """Law of the patches still missing after 0, 1, ..., N rounds: `P(0), ..., P(N)` of each.
 
     Accept and reject follow a two-state Markov chain over the tested proposals: the first proposal
-    of a round depends on how the round before ended (all accepted, or one rejected).
+    of a round depends on how the round before ended (all accepted, or one rejected). With all three
+    probabilities equal acceptances are independent, and the mean number of rounds is `rounds`.
 
     Args:
         after_accept: P(accept) after an accepted proposal.
@@ -95,24 +96,12 @@ def markov_missing(
     return laws
 
 
-def markov_rounds(
-    after_accept: float, after_reject: float, first: float, num_draft: int, num_patches: int
-) -> list[float]:
-    """Law of the number of rounds until `num_patches` are there: P(0), P(1), ..., P(N).
-
-    For the arguments see `markov_missing`. With all three probabilities equal acceptances are
-    independent, and the mean is `rounds`.
-    """
-    chances = after_accept, after_reject, first
-    done = [law[0] for law in markov_missing(*chances, num_draft, num_patches)]
-    return [now - before for before, now in zip([0.0, *done], done, strict=False)]
-
-
 def longest_drafted(laws: list[list[float]], num_draft: int, batch: int) -> float:
     """Expected draft steps until the last of `batch` independent series has its patches.
 
     A round drafts K proposals, or as many as the series that misses most patches still needs:
-    `max min(K, m)`. The expectation of a maximum is the sum of `P(max >= k)`.
+    `max min(K, m)`. The expectation of a maximum is the sum of `P(max >= k)`. With K = 1 these are
+    the rounds themselves.
 
     Args:
         laws: of the missing patches before each round, see `markov_missing`.
@@ -123,16 +112,4 @@ def longest_drafted(laws: list[list[float]], num_draft: int, batch: int) -> floa
     for law in laws:
         for k in range(1, min(num_draft, len(law) - 1) + 1):
             total += 1 - sum(law[:k]) ** batch
-    return total
-
-
-def longest_rounds(law: list[float], batch: int) -> float:
-    """Expected rounds until the last of `batch` independent series has its patches.
-
-    `sum_r P(max > r) = sum_r (1 - F(r)^batch)`.
-    """
-    below, total = 0.0, 0.0
-    for chance in law[:-1]:
-        below += chance
-        total += 1 - below**batch
     return total

@@ -15,6 +15,7 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RULES, find_rule
 from stride_jax.data.splits import ForecastData
+from stride_jax.decoding import num_patches
 from stride_jax.errors import InputError
 from stride_jax.methods import check_draft, make_methods, make_pairs
 from stride_jax.pairs import Pair, ProcessKind
@@ -98,7 +99,7 @@ def calibrate(
         sigma = benchmark.sigma_of(config, data, pairs[config.draft].target)
         sigmas[kind] = np.asarray(sigma).tolist()
         size = 1 if config.data.variables == "separate" else len(data.names)
-        useful = lengths(-(-bench.horizon // target.model.patch_len))
+        useful = lengths(num_patches(bench.horizon, target.model.patch_len))
         usable = [k for k in useful if _proposes(pairs[config.draft], config, size, k)]
         settings = list(candidates(config, kind, sampled, usable))
         if not settings:

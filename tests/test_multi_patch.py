@@ -31,8 +31,9 @@ from stride_jax.types import Series
 
 MODEL = TimerXLConfig(patch_len=4, d_model=16, num_heads=2, d_ff=16, dropout=0.0)
 TARGET = Checkpoint(MODEL, init_params(jax.random.key(5), MODEL), 16)
-PINNED = dataclasses.replace(MODEL, variable_stride=4)
-"""The target on longer series: variables stand as far apart as in training, 16 / 4 patches."""
+PINNED = dataclasses.replace(MODEL, variable_stride=4, max_patches=4)
+"""The target on longer series: variables stand as far apart as in training, 16 / 4 patches, and a
+patch sees no further than that, so that no two of them meet."""
 
 
 @pytest.fixture(scope="module")

@@ -82,16 +82,17 @@ def data() -> ForecastData:
     return prepare(DataConfig(source="x.csv", context_len=16), Series(waves, ("a", "b")))
 
 
-PREPARE, PASS, STEP, VERIFY = 1.0, 2.0, 0.25, 3.0
-"""Seconds of the made-up clock: before the first pass, a pass, a draft step, a verification."""
+PREPARE, PASS, BEFORE, STEP, VERIFY = 1.0, 2.0, 0.5, 0.25, 3.0
+"""Seconds of the made-up clock: the target's preparation and pass, the draft's, a verification."""
 
 
 def made_up(info: Any) -> float:
     """Seconds of a batch, which goes on until its slowest path is done."""
     if (np.asarray(info.kind) != AUTOREGRESSIVE).any():
-        return PREPARE + VERIFY * float(np.max(info.rounds)) + STEP * float(np.max(info.drafted))
+        rounds, drafted = float(np.max(info.rounds)), float(np.max(info.drafted))
+        return PREPARE + BEFORE + VERIFY * rounds + STEP * drafted
     if np.max(info.target_passes) == 0:
-        return STEP * info.kind.shape[-1]
+        return BEFORE + STEP * info.kind.shape[-1]
     return PREPARE + PASS * info.kind.shape[-1]
 
 
@@ -321,7 +322,7 @@ def test_the_models_alone_have_one_row_each_kind_and_sigma(swept: Swept) -> None
         assert row["distance_over_drafts"] == pytest.approx(share, abs=1e-9)
         assert (row["relative_error"] == 0) == (row["method"] == "autoregressive")
         assert row["target_passes"] == (PATCHES if row["method"] == "autoregressive" else 0)
-        speedup = 1 if share == 0 else (PREPARE + PASS * PATCHES) / (STEP * PATCHES)
+        speedup = 1 if share == 0 else (PREPARE + PASS * PATCHES) / (BEFORE + STEP * PATCHES)
         assert row["speedup"] == pytest.approx(speedup)
 
 
@@ -337,8 +338,8 @@ def test_times_and_predictions_follow_the_clock(swept: Swept) -> None:
         paper = sum(a**i for i in range(K + 1)) / (STEP / PASS * K + 1)
         assert row["predicted_paper"] == pytest.approx(paper)
         # Three patches are one round of two proposals and a bonus, or three (of 2, 2, 1) of none.
-        least = whole / (PREPARE + VERIFY * PATCHES + STEP * 5)
-        most = whole / (PREPARE + VERIFY + STEP * K)
+        least = whole / (PREPARE + BEFORE + VERIFY * PATCHES + STEP * 5)
+        most = whole / (PREPARE + BEFORE + VERIFY + STEP * K)
         for name in ("predicted_independent", "predicted_markov", "speedup"):
             assert least - 1e-9 <= row[name] <= most + 1e-9
             if a in (0, 1):
@@ -353,14 +354,10 @@ def steps_of(missing: Iterable[int], num_draft: int) -> int:
     return sum(min(num_draft, m) for m in missing)
 
 
-def clock(seconds: float) -> Any:
-    """What `Costs.of` looks at."""
-    return types.SimpleNamespace(seconds=seconds)
-
-
 @PROPERTY
 @given(
     prepare=st.floats(0, 5),
+    before=st.floats(0, 5),
     one=st.floats(0.1, 5),
     draft=st.floats(0.01, 1),
     verify=st.floats(0.1, 9),
@@ -368,31 +365,38 @@ def clock(seconds: float) -> Any:
     num_draft=st.integers(1, 9),
 )
 def test_costs_are_read_off_the_clocks(
-    prepare: float, one: float, draft: float, verify: float, count: int, num_draft: int
+    prepare: float,
+    before: float,
+    one: float,
+    draft: float,
+    verify: float,
+    count: int,
+    num_draft: int,
 ) -> None:
     """A pass, a round or the preparation would be charged with the time of another."""
     found = Costs.of(
         count,
         num_draft,
         prepare + count * one,
-        clock(prepare + one),
-        clock(count * draft),
-        clock(prepare + count * verify + steps_of(range(1, count + 1), num_draft) * draft),
+        prepare + one,
+        before + count * draft,
+        before + draft,
+        prepare + before + count * verify + steps_of(range(1, count + 1), num_draft) * draft,
     )
-    expected = Costs(count, prepare + count * one, prepare, one, draft, verify)
+    expected = Costs(count, prepare + count * one, prepare + before, one, draft, verify)
     np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
 
 
 def test_preparation_takes_no_negative_time() -> None:
     """A clock that is not exact would make a decode end before it began."""
-    found = Costs.of(4, 1, 8.0, clock(1.5), clock(4.0), clock(16.0))
+    found = Costs.of(4, 1, 8.0, 1.5, 4.0, 0.75, 16.0 + 1 / 3)
     assert found.prepare == 0
-    assert found.verify == 3  # 16 - 4 draft steps, over 4
+    assert found.verify == pytest.approx(3)  # 16 1/3 - 4 draft steps of 13/12, over 4
 
 
 def test_a_coarse_clock_does_not_end_a_sweep() -> None:
     """A tie between two short decodes would throw away everything that was measured."""
-    costs = Costs.of(4, 2, 1.0, clock(1.0), clock(0.5), clock(0.25))
+    costs = Costs.of(4, 2, 1.0, 1.0, 0.5, 0.5, 0.25)
     found = costs.predictions(row_of(0.5, first=0.5, after_accept=0.5), 2, 1)
     assert all(value > 0 for name, value in found.items() if name.startswith("predicted"))
 

@@ -1,15 +1,13 @@
 """How far drafts are from their target's next patch, split by split.
 
 `python tools/draft_gaps.py --target runs/etth1_672_target --drafts runs/a runs/b --out FILE.json`
-(a minute a draft on 2 CPU cores; rows of other drafts that are in the file stay) takes one window in `--stride` of every split and compares the two
+(a minute a draft on 2 CPU cores) takes one window in `--stride` of every split and compares the two
 means of the patch after it: RMS distance in units of the calibrated sigma and of the window's std,
 and the acceptance 2 Phi(-delta / 2) that an exact rule has there.
 """
 
 import argparse
 import functools
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -88,13 +86,7 @@ def main() -> None:
     values, num_vars = jnp.asarray(data.values), len(data.names)
     process = make_target(target, "window", args.context, num_vars)
     sigma = float(jnp.asarray(sigma_of(config, data, process)))
-    rows: list[dict[str, Any]] = []
-    if args.out.exists():
-        before = json.loads(args.out.read_text())
-        if before["target"] != args.target:
-            sys.exit(f"{args.out} speaks of {before['target']}; name another file")
-        named = {Path(name).name for name in args.drafts}
-        rows = [row for row in before["rows"] if row["draft"] not in named]
+    rows = []
     for name in args.drafts:
         draft = find_model(name)
         size = sum(x.size for x in jax.tree.leaves(draft.params))
