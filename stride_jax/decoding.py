@@ -26,14 +26,16 @@ def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]
     run for another with the same fields. So the hash is an argument of its own.
     """
 
-    @functools.partial(jax.jit, static_argnames=("structure", "static"), **options)
     def program(*args: Any, structure: int, static: tuple[tuple[str, Any], ...]) -> Any:
         return function(*args, **dict(static))
+
+    program.__name__ = function.__name__  # what profiles and the cache on disk show
+    jitted = jax.jit(program, static_argnames=("structure", "static"), **options)
 
     @functools.wraps(function)
     def call(*args: Any, **static: Any) -> Any:
         structure = hash(jax.tree.structure(args))
-        return program(*args, structure=structure, static=tuple(static.items()))
+        return jitted(*args, structure=structure, static=tuple(static.items()))
 
     return call
 
