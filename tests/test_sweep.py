@@ -208,7 +208,7 @@ def test_decoders_take_turns_on_the_same_batches(swept: Swept, data: ForecastDat
     batches[-1] += [0] * (3 - len(batches[-1]))
     calls = swept.calls
     for sigmas, settings, paths in ((2, 8, 2), (1, 6, 1)):
-        size = 2 * sigmas + settings + 2  # alone, draft, settings, one patch, never
+        size = 2 * sigmas + settings + 3  # alone, draft, settings, one patch of both, never
         own, calls = calls[: size * (1 + len(batches))], calls[size * (1 + len(batches)) :]
         who = [decoder for decoder, _, _ in own[:size]]
         assert len(set(who)) == size
