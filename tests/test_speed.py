@@ -41,6 +41,7 @@ def rows_of(results, **wanted):
     return [r for r in results["rows"] if all(r[k] == v for k, v in wanted.items())]
 
 
+@pytest.mark.slow
 def test_every_decoder_has_a_row_at_every_batch(results):
     """A batch size that was asked for would be missing."""
     each = [("autoregressive", "cached"), ("autoregressive", "window"), ("draft", "cached")]
@@ -51,6 +52,7 @@ def test_every_decoder_has_a_row_at_every_batch(results):
     json.dumps(results)
 
 
+@pytest.mark.slow
 def test_counts_are_those_of_the_decodes(results):
     """With an endless tolerance K = 1 of two patches takes one pass, all of it accepted."""
     for row in rows_of(results, method="speculative"):
@@ -60,6 +62,7 @@ def test_counts_are_those_of_the_decodes(results):
         assert (row["target_passes"], row["acceptance"]) == (2.0, None)
 
 
+@pytest.mark.slow
 def test_speedups_compare_within_a_batch_and_a_kind(results):
     """A batch of 8 would be compared with a single series."""
     for row in results["rows"]:
@@ -70,6 +73,7 @@ def test_speedups_compare_within_a_batch_and_a_kind(results):
         assert row["speedup_over_fastest"] == least / row["seconds"]
 
 
+@pytest.mark.slow
 def test_memory_holds_the_parameters_and_grows_with_the_batch(results):
     """Parameters baked into the program, or a batch that does not count, would be missed."""
     target = find_model(BASE.target)
@@ -91,6 +95,7 @@ def test_memory_counts_inputs_results_and_scratch():
     assert speed.memory(method, context) >= weights + context.nbytes + 48 * 4
 
 
+@pytest.mark.slow
 def test_the_table_shows_both_kinds_and_every_batch(results):
     """A kind of path or a batch would not be shown."""
     text = tables.make_table({**results, "config": json.loads(json.dumps(results["config"]))})
