@@ -165,6 +165,8 @@ class Trainer:
                         break
                     self.run_steps(epoch, (epoch + 1) * self.steps_per_epoch, bar)
                     self._end_epoch(epoch)
+                    if self.interrupt.asked:
+                        raise KeyboardInterrupt
         finally:
             self.store.close()
         return Checkpoint(self.task.model, self.state.params, self.task.context_len)
@@ -177,7 +179,7 @@ class Trainer:
         for step in range(first + 1, stop + 1):
             self.state, metrics = self.step_fn(self.state, self.values, order, self.step_key)
             bar.update()
-            if self.interrupt.asked and step % self.steps_per_epoch:
+            if self.interrupt.asked and step % self.steps_per_epoch:  # else once the epoch is ended
                 self._check_finite(float(metrics["loss"]))
                 self.store.save_last(step, host_copy(self.state), self.config)
                 raise KeyboardInterrupt
