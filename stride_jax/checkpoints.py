@@ -91,10 +91,7 @@ def load(path: str | Path) -> Checkpoint:
             extra and misshapen leaves are named.
     """
     path = _resolve(Path(path).absolute())
-    try:
-        metadata = _orbax().metadata(path)
-    except Exception as error:
-        raise InputError(f"{path} is not a readable checkpoint: {error}") from error
+    metadata = _stored(path)
     stored, tree = metadata.custom_metadata, metadata.metadata
     if tree is None:
         raise InputError(f"{path} is damaged: the description of its arrays cannot be read.")
@@ -123,12 +120,32 @@ def _resolve(path: Path) -> Path:
     """A run directory stands for its best checkpoint, `best` for its one step."""
     if (path / "best").is_dir():
         path = path / "best"
-    steps = [p for p in path.glob("*") if p.is_dir() and p.name.isdigit()] if path.is_dir() else []
-    if steps:
-        return max(steps, key=lambda p: int(p.name))
+    if steps := _steps(path):
+        return max(steps, key=_number)
     if not path.is_dir():
         raise InputError(f"no checkpoint directory {str(path)!r}.")
     return path
+
+
+def _steps(path: Path) -> list[Path]:
+    """The finished checkpoints in a directory, named by their steps."""
+    return [p for p in path.glob("*") if p.is_dir() and p.name.isdigit()]
+
+
+def _number(path: Path) -> int:
+    return int(path.name)
+
+
+def _stored(path: Path) -> Any:
+    """What is known of a checkpoint without its arrays.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return _orbax().metadata(path)
+    except Exception as error:
+        raise InputError(f"{path} is not a readable checkpoint: {error}") from error
 
 
 def _check_leaves(path: Path, expected: Any, found: Any) -> None:
@@ -164,35 +181,45 @@ class RunStore:
     """The checkpoints of one training run, saved asynchronously: `last/` and `best/`, one each.
 
     `last` holds the whole state and is what `--resume` continues; `best` holds the parameters
-    with the lowest validation error and is what `load` reads.
+    with the lowest validation error and is what `load` reads. A run writes `last` before its first
+    step, and at the end of an epoch `best` before `last`: there is no `best` without the `last` of
+    its run, and a run stopped between the two does the epoch again, to the same bits.
     """
 
     def __init__(self, directory: Path) -> None:
         """Takes the directory for this process alone, until `close` or its end.
+
+        Nothing in it is touched, and no thread of Orbax is started, before the first save.
 
         Raises:
             InputError: another process is writing there.
         """
         self.directory = directory.absolute()
         self._lock = _locked(self.directory) if jax.process_index() == 0 else None
-        keep_one = _orbax().training.preservation_policies.LatestN(1)
-        self._last, self._best = (
-            _orbax().training.Checkpointer(
-                self.directory / name, preservation_policy=keep_one, cleanup_tmp_directories=True
-            )
-            for name in ("last", "best")
-        )
+        self._writers: dict[str, Any] = {}
 
     def save_last(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
         """Saves the state in the background; it is copied to the host before this returns."""
-        self._save(self._last, step, state, config)
+        self._save("last", step, state, config)
 
     def save_best(self, step: int, checkpoint: Checkpoint) -> None:
         """Saves the best parameters in the background."""
-        self._save(self._best, step, {"params": checkpoint.params}, describe(checkpoint))
+        self._save("best", step, {"params": checkpoint.params}, describe(checkpoint))
 
-    def _save(self, store: Any, step: int, tree: Any, config: Mapping[str, Any]) -> None:
+    def _writer(self, name: str) -> Any:
+        """Opened by the first save, which waits until temporary directories are cleaned up."""
+        if name not in self._writers:
+            training = _orbax().training
+            self._writers[name] = training.Checkpointer(
+                self.directory / name,
+                preservation_policy=training.preservation_policies.LatestN(1),
+                cleanup_tmp_directories=True,
+            )
+        return self._writers[name]
+
+    def _save(self, name: str, step: int, tree: Any, config: Mapping[str, Any]) -> None:
         try:
+            store = self._writer(name)
             store.wait()  # one save at a time: the next one must not disturb what is being written
             if any(found.step == step for found in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
@@ -211,14 +238,20 @@ class RunStore:
             "it stands. Make room, or mend what it says, and go on with --resume."
         )
 
-    def last_config(self) -> dict[str, Any] | None:
-        """The config stored with the last checkpoint; None when there is none."""
-        stored = self._last_metadata()
-        return stored and {name: value for name, value in stored.items() if name != CHECKSUM}
+    def holds(self, name: str) -> bool:
+        """Whether there is a finished checkpoint in `last` or `best`."""
+        return bool(_steps(self.directory / name))
 
-    def _last_metadata(self) -> dict[str, Any] | None:
-        latest = self._last.latest
-        return None if latest is None else dict(self._last.metadata(latest).custom_metadata)
+    def last_config(self) -> dict[str, Any] | None:
+        """The config stored with the last checkpoint; None when there is none.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        if not self.holds("last"):
+            return None
+        stored = _stored(max(_steps(self.directory / "last"), key=_number)).custom_metadata
+        return {name: value for name, value in dict(stored or {}).items() if name != CHECKSUM}
 
     def restore_last(self, like: Any) -> Any:
         """The last state, in the structure, shapes and dtypes of `like`.
@@ -226,11 +259,12 @@ class RunStore:
         Raises:
             InputError: the stored state does not fit or is damaged.
         """
+        path = max(_steps(self.directory / "last"), key=_number)
         try:
-            found = self._last.load(self._last.latest, like)
+            found = _orbax().load(path, like)
         except Exception as error:
             raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
-        verify_checksum(self.directory / "last", found, self._last_metadata() or {})
+        verify_checksum(self.directory / "last", found, _stored(path).custom_metadata or {})
         return found
 
     def close(self) -> None:
@@ -241,7 +275,7 @@ class RunStore:
         """
         failed: Exception | None = None
         try:
-            for store in (self._last, self._best):
+            for store in self._writers.values():
                 try:
                     store.close()
                 except (OSError, ValueError) as error:

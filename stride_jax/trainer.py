@@ -123,8 +123,7 @@ class Trainer:
     def _resume_or_start(self) -> None:
         stored = self.store.last_config()
         if stored is None:
-            if self.run.resume:
-                raise InputError(f"nothing to resume in {self.run.out!r}; leave out --resume.")
+            self._start()
             return
         if not self.run.resume:
             raise InputError(
@@ -140,6 +139,17 @@ class Trainer:
                 f"{ {k: stored.get(k) for k in changed} }; resume with the same."
             )
         self.state = everywhere(self.store.restore_last(host_copy(self.state)), self.mesh)
+
+    def _start(self) -> None:
+        """Begins a run in an empty directory; its first checkpoint says whose directory it is."""
+        if self.store.holds("best"):
+            raise InputError(
+                f"{self.run.out!r} holds the best/ of another run without its last/, so it cannot "
+                "be resumed; move it away or give another --run.out."
+            )
+        if self.run.resume:
+            raise InputError(f"nothing to resume in {self.run.out!r}; leave out --resume.")
+        self.store.save_last(0, host_copy(self.state), self.config)
 
     def _trim_log(self) -> None:
         """Drops lines of steps that were lost with a kill; they are about to be done again."""
