@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import TimerXLConfig
@@ -101,18 +102,16 @@ def load(path: str | Path) -> Checkpoint:
         )
     model = from_dict(TimerXLConfig, stored["model"])
     shapes = jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))
-    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = {
-        "params": jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), shapes
-        )
-    }
-    _check_leaves(path, abstract["params"], tree.get("params", {}))
+    leaves = tree.get("params", {})
+    _check_leaves(path, shapes, leaves)
+    # read as written, to be checked bit for bit: jax holds 64 bits only where it is told to
+    like = jax.tree.map(lambda _, leaf: np.zeros(leaf.shape, leaf.dtype), shapes, leaves)
     try:
-        params = _orbax().load(path, abstract)["params"]
+        found = _orbax().load(path, {"params": like})
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    verify_checksum(path, {"params": params}, stored)
+    verify_checksum(path, found, stored)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), found["params"])
     return Checkpoint(model, params, stored.get("context_len"))
 
 

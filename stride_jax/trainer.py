@@ -207,11 +207,11 @@ class Trainer:
                 self.store.save_last(step, host_copy(self.state), self.config)
 
     def _end_epoch(self, epoch: int) -> None:
-        error = self.validate(self.state.params, self.values)
+        error = np.asarray(self.validate(self.state.params, self.values), np.float32)
         self._check_finite(float(error))
         better = bool(error < self.state.best)
         bad = 0 if better else int(self.state.bad_epochs) + 1
-        lowest = np.minimum(np.asarray(error), np.asarray(self.state.best))
+        lowest = np.minimum(error, np.asarray(self.state.best))
         counted = everywhere((lowest, np.asarray(bad, np.int32)), self.mesh)
         self.state = self.state._replace(best=counted[0], bad_epochs=counted[1])
         step = int(self.state.step)

@@ -40,7 +40,7 @@ def toy_trainer(out: Path, *, resume: bool = False, save_every: int = 500, **opt
     chosen = {"batch_size": 4, "epochs": 3, "steps_per_epoch": 3, "learning_rate": 0.1, **optim}
     config = OptimConfig(**chosen)
     run = RunConfig(out=str(out), resume=resume, save_every=save_every, log_every=1)
-    params = {"w": jnp.ones(2)}
+    params = {"w": jnp.ones(2, jnp.float32)}
     stored = {"optim": to_dict(config), "run": to_dict(run)}
     return Trainer(toy_task(), config, run, params, VALUES, stored)
 

@@ -208,7 +208,7 @@ class TimeAttention(nn.Module):
                 )
             )
             segments = [cached.prompt, own]
-        bias = self.param("variable_bias", nn.initializers.normal(1.0), (2, heads))
+        bias = self.param("variable_bias", nn.initializers.normal(1.0, jnp.float32), (2, heads))
         # each segment: [B, H, C, N, E] -> [B, H, C * N, E]
         flat = [KeyValues(*(z.reshape(*z.shape[:2], -1, width) for z in s)) for s in segments]
         logits = [jnp.einsum("bhqe,bhse->bhqs", q, s.keys) for s in flat]
