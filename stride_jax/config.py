@@ -193,14 +193,20 @@ class OptimConfig:
             f"grad_clip must be > 0 or None, got {self.grad_clip}.",
         )
 
+    @property
+    def period(self) -> int | None:
+        """Epochs of the cosine's half period; None for schedules that have none."""
+        return (self.t_max or self.epochs) if self.schedule == "cosine" else None
+
 
 @dataclass(frozen=True)
 class RunConfig:
     """Where a training run writes, and how often.
 
     Attributes:
-        out: directory of the run: log.jsonl and checkpoints/.
-        resume: go on from the last checkpoint in `out`.
+        out: directory of the run: log.jsonl, last/ and best/.
+        resume: go on from the last checkpoint in `out`, with the same settings; optim.epochs may
+            change, and optim.patience may grow, where the steps already done would be the same.
         seed: of the one key everything random is derived from.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints; one is also written after each epoch.

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from stride_jax.checkpoints import Checkpoint, RunStore, host_copy
 from stride_jax.config import OptimConfig, RunConfig, TrainConfig
-from stride_jax.config_json import to_dict
+from stride_jax.config_json import from_dict, to_dict
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
@@ -59,6 +59,41 @@ class Interrupt:
         print("stopping after this step; once more stops at once", file=sys.stderr)
 
 
+def goes_on(before: dict[str, Any], optim: OptimConfig, out: str) -> dict[str, Any]:
+    """The stored optimiser settings with what a resumed run may change taken from `optim`.
+
+    Epochs may change and patience may grow, as long as the learning rates of the steps already
+    done stay: always with constant and type1, and with cosine where t_max stands for the epochs
+    that the run was started with. So a resumed run is, to the bit, the run that had its settings
+    from the start.
+
+    Args:
+        before: as stored with the last checkpoint.
+        optim: what the resumed run asks for.
+        out: directory of the run, for the message.
+
+    Raises:
+        InputError: other epochs would have changed the learning rates, or a lower patience.
+    """
+    old = from_dict(OptimConfig, before)
+    if optim.patience < old.patience:
+        raise InputError(
+            f"the run in {out!r} was started with optim.patience {old.patience}; it may grow, but "
+            f"{optim.patience} might have stopped the run before."
+        )
+    moved = dataclasses.replace(old, epochs=optim.epochs, patience=optim.patience)
+    if optim.period == old.period:
+        return to_dict(dataclasses.replace(moved, t_max=optim.t_max))
+    if (optim.schedule, optim.t_max) == (old.schedule, old.t_max):
+        raise InputError(
+            f"the run in {out!r} was started with {old.epochs} epochs, and its cosine reaches from "
+            f"the first to the last of them: with {optim.epochs} the steps already done would have "
+            f"had other learning rates. Go on with --optim.t_max {old.period}, past which the rate "
+            "rises again, or start another run from its best with --init_from."
+        )
+    return to_dict(moved)
+
+
 class Trainer:
     """Runs the epochs of one task: logging, validation, early stopping, checkpoints."""
 
@@ -79,7 +114,8 @@ class Trainer:
             run: files and seed.
             params: initial parameters (not used when resuming).
             values: `[T, C]` standardised series.
-            config: what is stored in the checkpoints; a resumed run must have the same.
+            config: what is stored in the checkpoints; a resumed run must have the same, but for
+                what `goes_on` allows.
 
         Raises:
             InputError: the directory holds another run, or no run to resume, or too few windows.
@@ -130,6 +166,21 @@ class Trainer:
                 f"{self.run.out!r} already holds a run; continue it with --resume or "
                 "give another --run.out."
             )
+        self._check_same(stored)
+        self.state = everywhere(self.store.restore_last(host_copy(self.state)), self.mesh)
+        done = int(self.state.step)
+        if self.optim.epochs * self.steps_per_epoch < done:
+            raise InputError(
+                f"the run in {self.run.out!r} has done {done} steps, more than the "
+                f"{self.optim.epochs} epochs of {self.steps_per_epoch} asked for; set "
+                f"optim.epochs to {-(-done // self.steps_per_epoch)} or more."
+            )
+
+    def _check_same(self, stored: dict[str, Any]) -> None:
+        """Raises InputError unless a run of this config would have done the stored one's steps."""
+        before = stored.get("optim")
+        if before is not None:
+            stored = {**stored, "optim": goes_on(before, self.optim, self.run.out)}
         changed = [k for k, v in self.config.items() if k != "run" and stored.get(k) != v]
         if stored.get("run", {}).get("seed") != self.run.seed:
             changed.append("run.seed")
@@ -138,7 +189,6 @@ class Trainer:
                 f"the run in {self.run.out!r} was started with another {', '.join(changed)}: "
                 f"{ {k: stored.get(k) for k in changed} }; resume with the same."
             )
-        self.state = everywhere(self.store.restore_last(host_copy(self.state)), self.mesh)
 
     def _start(self) -> None:
         """Begins a run in an empty directory; its first checkpoint says whose directory it is."""
@@ -172,6 +222,7 @@ class Trainer:
             with self.interrupt, tqdm(total=total, initial=done, disable=quiet, unit="step") as bar:
                 for epoch in range(done // self.steps_per_epoch, self.optim.epochs):
                     if int(self.state.bad_epochs) >= self.optim.patience:
+                        self._say_early(epoch)
                         break
                     self.run_steps(epoch, (epoch + 1) * self.steps_per_epoch, bar)
                     self._end_epoch(epoch)
@@ -180,6 +231,15 @@ class Trainer:
         finally:
             self.store.close()
         return Checkpoint(self.task.model, self.state.params, self.task.context_len)
+
+    def _say_early(self, epoch: int) -> None:
+        if first_process():
+            print(
+                f"stopped after {epoch} of {self.optim.epochs} epochs: {self.optim.patience} in a "
+                "row without a better validation error; --resume with a greater --optim.patience "
+                "goes on",
+                file=sys.stderr,
+            )
 
     def run_steps(self, epoch: int, stop: int, bar: tqdm[Any]) -> None:
         """Steps within one epoch until `state.step` is `stop`: log lines and saves included."""

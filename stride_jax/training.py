@@ -75,7 +75,8 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
         return optax.constant_schedule(lr)
     if optim.schedule == "type1":
         return optax.exponential_decay(lr, steps_per_epoch, 0.1, staircase=True)
-    period = (optim.t_max or optim.epochs) * steps_per_epoch
+    assert optim.period is not None
+    period = optim.period * steps_per_epoch
     return lambda step: lr * 0.5 * (1 + jnp.cos(jnp.pi * step / period))
 
 
