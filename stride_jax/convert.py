@@ -43,6 +43,23 @@ SUFFIXES = (".pth", ".safetensors", ".npz")
 METADATA = "stride_jax"
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
+WRAPS = {"_orig_mod", "module"}
+"""Parts that compiled and data-parallel modules put into names, in any place and order."""
+ONLY_OURS = "only_stride_jax."
+"""In front of a field that the original has not: an empty array of that name, which makes a strict
+load of the original fail and say why."""
+
+
+def inexpressible(config: TimerXLConfig) -> list[str]:
+    """`field=value` for each field that makes a model another function than the original's."""
+    fields = {
+        "instance_norm": config.instance_norm == "causal",
+        "covariate_mask": config.covariate and config.covariate_mask == "causal",
+        "variable_stride": config.variable_stride is not None,
+        "max_patches": config.max_patches is not None,
+        "output_patches": config.output_patches > 1,
+    }
+    return [f"{name}={getattr(config, name)}" for name, differs in fields.items() if differs]
 
 
 def _name_pairs(config: TimerXLConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -160,7 +177,7 @@ def load_pytorch(
 
     Args:
         path_or_arrays: a `.pth` (extra `torch`), `.safetensors` or `.npz` file, or the arrays by
-            the original's names. A `module.` in front of every name is dropped.
+            the original's names. The parts `module` and `_orig_mod` of names are dropped.
         activation: of the feed-forward layers.
         instance_norm: window, as the original's `use_norm`, or None.
         covariate: the original's covariate mask.
@@ -176,7 +193,7 @@ def load_pytorch(
         arrays = dict(path_or_arrays)
         return _from_arrays(arrays, settings)
     arrays, meta = _read_file(Path(path_or_arrays))
-    config, params = _from_arrays(arrays, settings)
+    config, params = _from_arrays(_weights(arrays) if meta else arrays, settings)
     if meta and _stored_model(Path(path_or_arrays), meta) != config:
         raise InputError(
             f"{path_or_arrays} was written by stride-jax with another config than the keywords "
@@ -192,11 +209,30 @@ def _stored_model(path: Path, meta: Any) -> TimerXLConfig:
     return from_dict(TimerXLConfig, meta["model"])
 
 
+def _weights(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays of a file of ours without those that only say what the original cannot express."""
+    return {name: array for name, array in arrays.items() if not name.startswith(ONLY_OURS)}
+
+
+def _unwrapped(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays by their names without `WRAPS`.
+
+    Raises:
+        InputError: two of them then have the same name.
+    """
+    sources: dict[str, str] = {}
+    for name in arrays:
+        plain = ".".join(part for part in name.split(".") if part not in WRAPS)
+        if plain in sources:
+            raise InputError(f"{sources[plain]} and {name} are the same array twice; drop one.")
+        sources[plain] = name
+    return {plain: arrays[name] for plain, name in sources.items()}
+
+
 def _from_arrays(
     arrays: dict[str, np.ndarray], settings: dict[str, Any]
 ) -> tuple[TimerXLConfig, Params]:
-    if arrays and all(name.startswith("module.") for name in arrays):
-        arrays = {name.removeprefix("module."): value for name, value in arrays.items()}
+    arrays = _unwrapped(arrays)
     config = _read_config(arrays, settings)
     pairs = _name_pairs(config)
     problems = [f"missing {name}" for name in pairs if name not in arrays]
@@ -223,7 +259,24 @@ def _from_arrays(
 
 
 def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
-    """Parameters by the original's names and shapes, float32; the inverse of `load_pytorch`."""
+    """Parameters by the original's names and shapes, float32; the inverse of `load_pytorch`.
+
+    Raises:
+        InputError: the original would load them and compute another function; the fields of the
+            config that it cannot express are named.
+    """
+    if fields := inexpressible(config):
+        raise InputError(
+            f"the original cannot express {', '.join(fields)}: it would load these weights and "
+            "forecast something else. save_pytorch writes a file for stride-jax that says so. "
+            "(variable_stride makes no difference to a model of one variable; there, pass "
+            "dataclasses.replace(config, variable_stride=None).)"
+        )
+    return _by_name(config, params)
+
+
+def _by_name(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
+    """The same for any config."""
     arrays = {}
     for name, (path, shape) in _name_pairs(config).items():
         value: Any = params
@@ -239,7 +292,9 @@ def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
 def save_pytorch(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
     """Writes `.safetensors` or `.npz` with the original's names; our config goes beside them.
 
-    `half` stores float16, half the size; it is read back as float32.
+    `half` stores float16, half the size; it is read back as float32. For each field that the
+    original cannot express there is an empty array `only_stride_jax.FIELD=VALUE`, so that its
+    strict load fails and says why.
 
     In `.safetensors` it is metadata; in `.npz` an extra uint8 array `stride_jax` (JSON), to be
     dropped before the original loads the rest strictly.
@@ -251,9 +306,11 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint, *, half: bool = False
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = to_pytorch(checkpoint.model, checkpoint.params)
+    arrays = _by_name(checkpoint.model, checkpoint.params)
     if half:
         arrays = {name: _halved(path, name, array) for name, array in arrays.items()}
+    fields = inexpressible(checkpoint.model)
+    arrays |= {ONLY_OURS + field: np.zeros(0, np.float32) for field in fields}
     meta = checkpoints.with_checksum(arrays, checkpoints.describe(checkpoint))
     if path.suffix == ".safetensors":
         from safetensors.numpy import save_file
@@ -293,7 +350,7 @@ def load_model(path: str | Path) -> Checkpoint:
     model = _stored_model(path, meta)
     checkpoints.verify_checksum(path, arrays, meta)
     names = {field.name for field in dataclasses.fields(TimerXLConfig)} - READ_OFF_ARRAYS
-    config, params = _from_arrays(arrays, {name: getattr(model, name) for name in names})
+    config, params = _from_arrays(_weights(arrays), {name: getattr(model, name) for name in names})
     if config != model:
         raise InputError(f"{path}: its arrays are of {config}, its metadata says {model}.")
     return Checkpoint(config, params, meta["context_len"])
