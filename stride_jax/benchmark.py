@@ -21,8 +21,9 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.config_json import to_dict
 from stride_jax.coupling import find_rule
+from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData
-from stride_jax.data.windows import Windows, make_windows
+from stride_jax.data.windows import Windows, make_windows, padded_batches
 from stride_jax.errors import InputError
 from stride_jax.methods import check_draft, make_methods, make_pairs, process_kind
 from stride_jax.pairs import Pair, ProcessKind, make_target
@@ -88,7 +89,8 @@ def evaluate(
     _check_rules(config)
     pairs, kind, other = contestants(config, data, target)
     split = {horizon: test_windows(config, data, horizon) for horizon in config.horizons}
-    machine, values = environment(), jnp.asarray(data.values)
+    machine, values = environment(), data.on_device
+    missing = missing_truths(config, values, split, progress)
     sigma = sigma_of(config, data, next(iter(pairs.values())).target)
     spread = float(jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(sigma)))))
     key, rows = jax.random.key(config.seed), []
@@ -112,6 +114,7 @@ def evaluate(
         "rows": rows,
         "timed": f"median of {config.repeats} repeats, each on other windows",
         "sigma": spread,
+        **missing,
         "seasonal_naive": {
             str(horizon): naive_scores(config, values, windows, horizon)
             for horizon, windows in split.items()
@@ -194,7 +197,33 @@ def _row(
     }
 
 
-def timing_windows(config: EvaluateConfig, values: jax.Array, windows: Windows) -> list[jax.Array]:
+def missing_truths(
+    config: EvaluateConfig,
+    values: jax.Array | Gaps,
+    split: dict[int, Windows],
+    progress: Callable[[str], object],
+) -> dict[str, Any]:
+    """How many truths of each horizon's windows were not observed, said and for the results.
+
+    Returns:
+        `{"missing_truths": {horizon: {"missing": ..., "truths": ...}}}`; `{}` without gaps.
+    """
+    if not isinstance(values, Gaps):
+        return {}
+    found = {}
+    for horizon, windows in split.items():
+        missing = truths = 0
+        for index, weight in zip(*padded_batches(windows.count, config.batch_size), strict=True):
+            truth = np.asarray(gather(values, index, windows))[np.asarray(weight) > 0, -horizon:]
+            missing, truths = missing + int(np.isnan(truth).sum()), truths + truth.size
+        found[str(horizon)] = {"missing": missing, "truths": truths}
+        progress(f"horizon {horizon}: {missing} of {truths} truths are missing, not scored")
+    return {"missing_truths": found}
+
+
+def timing_windows(
+    config: EvaluateConfig, values: jax.Array | Gaps, windows: Windows
+) -> list[jax.Array]:
     """Windows spread over the test split, `[timing_batch, L + H, C]` a timed call."""
     size = config.timing_batch, config.repeats + 1
     spaced = np.linspace(0, windows.count - 1, size[0] * size[1]).astype(int)
@@ -204,25 +233,30 @@ def timing_windows(config: EvaluateConfig, values: jax.Array, windows: Windows) 
 
 
 def timing_contexts(
-    config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
+    config: EvaluateConfig, values: jax.Array | Gaps, windows: Windows, horizon: int
 ) -> list[jax.Array]:
     """Their contexts, `[timing_batch, L, C]` a timed call."""
     return [series[:, :-horizon] for series in timing_windows(config, values, windows)]
 
 
 def naive_scores(
-    config: EvaluateConfig, values: jax.Array, windows: Windows, horizon: int
+    config: EvaluateConfig, values: jax.Array | Gaps, windows: Windows, horizon: int
 ) -> dict[str, float]:
-    """MSE and MAE of repeating the last `config.season` steps, over every window."""
-    totals = {"mse": 0.0, "mae": 0.0}
+    """MSE and MAE of repeating the last `config.season` steps, over every window.
+
+    Missing truths do not count.
+    """
+    totals, scored = {"mse": 0.0, "mae": 0.0}, 0.0
     for start in range(0, windows.count, config.batch_size):
         index = jnp.arange(start, min(start + config.batch_size, windows.count))
         series = np.asarray(gather(values, index, windows))
         past = series[:, :-horizon][:, -config.season :]
         error = past[:, np.arange(horizon) % config.season] - series[:, -horizon:]
+        seen = ~np.isnan(error)
+        error, scored = np.where(seen, error, 0), scored + float(seen.mean(axis=(1, 2)).sum())
         totals["mse"] += float(np.mean(np.square(error), axis=(1, 2)).sum())
         totals["mae"] += float(np.mean(np.abs(error), axis=(1, 2)).sum())
-    return {name: total / windows.count for name, total in totals.items()}
+    return {name: total / scored for name, total in totals.items()}
 
 
 def speedups(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
@@ -254,6 +288,7 @@ def test_windows(config: EvaluateConfig, data: ForecastData, horizon: int) -> Wi
         data.values.shape[1],
         separate=config.data.variables == "separate",
         stride=config.stride,
+        ahead=horizon,
     )
 
 
@@ -267,9 +302,10 @@ def sigma_of(config: EvaluateConfig, data: ForecastData, target: Process) -> flo
         data.values.shape[1],
         separate=config.data.variables == "separate",
         stride=config.calibration_stride,
+        ahead=target.patch_len,
     )
     calibrated = calibrate_scale if config.diagonal_sigma else calibrate_sigma
-    return calibrated(target, jnp.asarray(data.values), windows, config.batch_size)
+    return calibrated(target, data.on_device, windows, config.batch_size)
 
 
 def environment() -> dict[str, Any]:

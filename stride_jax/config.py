@@ -127,7 +127,8 @@ class DataConfig:
         source: the embedded series beijing_weather, a benchmark name such as ETTh1 (downloaded
             once), or the path of a CSV, txt, npy or npz file.
         columns: variables to use, in this order; empty for all.
-        missing: what to do with missing cells: error, or interpolate along time.
+        missing: what to do with missing cells: error, or interpolate along time in each window,
+            a context never from what comes after it; missing truths are not scored.
         split: benchmark split; auto takes ett_hour or ett_minute for files named ETTh*, ETTm*,
             and 70/10/20 percent (ratio) for the rest.
         variables: joint windows hold all variables; separate ones hold one variable each.

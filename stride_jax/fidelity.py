@@ -68,7 +68,7 @@ def trained_cases(config: FidelityConfig, data: ForecastData, target: Checkpoint
     """The trained pair at the longest horizon and at ten times that, after test contexts."""
     base = config.base
     pair = make_pairs(base, target, len(data.names))[base.draft]
-    horizon, values = max(base.horizons), jnp.asarray(data.values)
+    horizon, values = max(base.horizons), data.on_device
     windows = benchmark.test_windows(base, data, horizon)
     spaced = np.linspace(0, windows.count - 1, config.contexts).astype(int)
     contexts = gather(values, jnp.asarray(spaced), windows)[:, :-horizon]

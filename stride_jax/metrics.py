@@ -1,6 +1,7 @@
 """Scores of forecasts: means by MSE and MAE, sample paths by CRPS.
 
 All work on one window and average over its steps and variables; the caller averages over windows.
+With `seen`, `[H, C]` bool, only entries whose truth was observed count; of none the errors are 0.
 """
 
 from __future__ import annotations
@@ -11,17 +12,24 @@ import jax
 import jax.numpy as jnp
 
 
-def mse(forecast: jax.Array, truth: jax.Array) -> jax.Array:
+def _mean(score: jax.Array, seen: jax.Array | None) -> jax.Array:
+    """The mean of `[H, C]`, over what was seen."""
+    if seen is None:
+        return jnp.mean(score)
+    return jnp.sum(jnp.where(seen, score, 0.0)) / jnp.maximum(jnp.sum(seen), 1)
+
+
+def mse(forecast: jax.Array, truth: jax.Array, seen: jax.Array | None = None) -> jax.Array:
     """Mean squared error of `[H, C]` against `[H, C]`."""
-    return jnp.mean(jnp.square(forecast - truth))
+    return _mean(jnp.square(forecast - truth), seen)
 
 
-def mae(forecast: jax.Array, truth: jax.Array) -> jax.Array:
+def mae(forecast: jax.Array, truth: jax.Array, seen: jax.Array | None = None) -> jax.Array:
     """Mean absolute error of `[H, C]` against `[H, C]`."""
-    return jnp.mean(jnp.abs(forecast - truth))
+    return _mean(jnp.abs(forecast - truth), seen)
 
 
-def crps(paths: jax.Array, truth: jax.Array) -> jax.Array:
+def crps(paths: jax.Array, truth: jax.Array, seen: jax.Array | None = None) -> jax.Array:
     """Continuous ranked probability score of sample paths, the fair estimator.
 
     Per entry `mean |x_i - y| - sum_{i<j} |x_i - x_j| / (S (S - 1))`, unbiased for any number of
@@ -31,12 +39,13 @@ def crps(paths: jax.Array, truth: jax.Array) -> jax.Array:
     Args:
         paths: `[S, H, C]`, S >= 2.
         truth: `[H, C]`.
+        seen: see above.
     """
     count = paths.shape[0]
     weight = 2.0 * jnp.arange(count) - count + 1
     spread = jnp.tensordot(weight, jnp.sort(paths, axis=0), axes=1)  # [S] x [S, H, C] -> [H, C]
     error = jnp.mean(jnp.abs(paths - truth[None]), axis=0)
-    return jnp.mean(error - spread / (count * (count - 1)))
+    return _mean(error - spread / (count * (count - 1)), seen)
 
 
 def least_paths(level: float) -> int:
@@ -47,7 +56,9 @@ def least_paths(level: float) -> int:
     return math.ceil(2 / (1 - level) - 1 - 1e-9)
 
 
-def coverage(paths: jax.Array, truth: jax.Array, level: float = 0.8) -> jax.Array:
+def coverage(
+    paths: jax.Array, truth: jax.Array, level: float = 0.8, seen: jax.Array | None = None
+) -> jax.Array:
     """Share of the truth inside the central interval of sample paths, unbiased for any number.
 
     Of S paths and a truth of the same law, the truth is below the k-th smallest path with
@@ -58,6 +69,7 @@ def coverage(paths: jax.Array, truth: jax.Array, level: float = 0.8) -> jax.Arra
         paths: `[S, H, C]`, S at least `least_paths(level)`.
         truth: `[H, C]`.
         level: of the interval, in (0, 1).
+        seen: see above.
     """
     ordered = jnp.sort(paths, axis=0)
     place = (paths.shape[0] + 1) * (1 - level) / 2  # a path's number, from 1
@@ -70,4 +82,4 @@ def coverage(paths: jax.Array, truth: jax.Array, level: float = 0.8) -> jax.Arra
 
     below = missed(ordered[low - 1 : low + 1], 1)
     above = missed(ordered[::-1][low - 1 : low + 1], -1)
-    return 1 - jnp.mean(below + above)
+    return 1 - _mean(below + above, seen)

@@ -118,10 +118,9 @@ def save_picture(
     variable = data.names.index(name)
     horizon = max(config.horizons)
     windows = benchmark.test_windows(config, data, horizon)
-    values = jnp.asarray(data.values)
     skipped = variable if windows.separate else 0  # windows are laid out variable-major
     middle = jnp.asarray([windows.num_starts * skipped + windows.num_starts // 2])
-    series = windows.gather(values, middle)
+    series = windows.gather(data.on_device, middle)
     context, key = series[:, :-horizon], jax.random.key(config.seed)
     methods = make_methods(pairs, None, kind, config, horizon, sigma)
     speculating = [m for m in methods if m.name == "speculative"]

@@ -12,8 +12,10 @@ import numpy as np
 
 from stride_jax import gaussian, metrics
 from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.gaps import Gaps
 from stride_jax.data.windows import Windows, padded_batches
 from stride_jax.decoding import ACCEPTED, RECOVERED, DecodeInfo
+from stride_jax.errors import InputError
 from stride_jax.sharding import decoding_mesh, place
 
 Decode = Callable[[jax.Array, jax.Array, jax.Array, int | None, bool], tuple[jax.Array, DecodeInfo]]
@@ -73,13 +75,15 @@ class Own(NamedTuple):
 def score(
     method: Method,
     key: jax.Array,
-    values: jax.Array,
+    values: jax.Array | Gaps,
     windows: Windows,
     horizon: int,
     config: EvaluateConfig,
     reference: np.ndarray | None = None,
 ) -> tuple[Scores, np.ndarray]:
     """MSE, MAE, CRPS and counts over every window; no batch is dropped.
+
+    Missing truths are NaN and do not count; of the others each counts once.
 
     Each batch is split over the devices of the process, as many as divide it.
 
@@ -90,8 +94,8 @@ def score(
     Args:
         method: who decodes.
         key: of the paths, folded with the window's number; not consumed.
-        values: `[T, C]`.
-        windows: what is scored.
+        values: `[T, C]`, or with gaps.
+        windows: what is scored; `ahead` is the horizon.
         horizon: steps.
         config: batch_size and num_paths.
         reference: the target's own forecasts of the same kind, as returned for it; adds `distance`,
@@ -124,8 +128,13 @@ class Tally:
     def add(
         self, forecast: jax.Array, info: DecodeInfo, truth: jax.Array, weight: jax.Array
     ) -> None:
-        """Counts a batch: forecast `[B, S, H, C]`, truth `[B, H, C]`, weight `[B]` 0 or 1."""
-        for name, value in {**_sums(forecast, truth, weight), **_counts(info, weight)}.items():
+        """Counts a batch: forecast `[B, S, H, C]`, truth `[B, H, C]`, weight `[B]` 0 or 1.
+
+        Where the truth is NaN nothing was observed.
+        """
+        gaps = bool(np.isnan(np.asarray(truth)).any())
+        sums = _sums(forecast, truth, weight, gaps=gaps)
+        for name, value in {**sums, **_counts(info, weight)}.items():
             self._totals[name] = self._totals.get(name, 0.0) + np.asarray(value, np.float64)
         self._made.append(np.asarray(forecast)[np.asarray(weight) > 0])
 
@@ -134,9 +143,15 @@ class Tally:
         return np.concatenate(self._made)
 
     def scores(self, reference: np.ndarray | None) -> Scores:
-        """What `score` returns of it."""
+        """What `score` returns of it.
+
+        Raises:
+            InputError: no truth was observed.
+        """
         made, totals = self.forecasts(), self._totals
-        count, decoded = len(made), len(made) * self.paths
+        count, decoded = float(totals["scored"]), len(made) * self.paths
+        if count == 0:
+            raise InputError("none of the truths of these windows was observed; take other rows.")
         sampled, speculative = self.method.sampled, self.method.name == "speculative"
         passes = 0.0 if self.method.name == "draft" else float(totals["target_passes"] / decoded)
         distance = None if reference is None else float(np.mean(np.square(made - reference)))
@@ -188,26 +203,37 @@ def _acceptance(totals: dict[str, Any], decoded: int) -> Scores:
 
 
 @functools.partial(jax.jit, static_argnames="windows")
-def gather(values: jax.Array, index: jax.Array, windows: Windows) -> jax.Array:
-    """The windows of these numbers, `[B, length, C]`."""
+def gather(values: jax.Array | Gaps, index: jax.Array, windows: Windows) -> jax.Array:
+    """The windows of these numbers, `[B, length, C]`; NaN after the context is a missing truth."""
     return windows.gather(values, index)
 
 
-@jax.jit
-def _sums(paths: jax.Array, truth: jax.Array, weight: jax.Array) -> dict[str, jax.Array]:
-    """Weighted sums over B windows; paths `[B, S, H, C]`, truth `[B, H, C]`."""
-    by_path = jax.vmap(jax.vmap(metrics.mse, in_axes=(0, None)))
-    abs_by_path = jax.vmap(jax.vmap(metrics.mae, in_axes=(0, None)))
+@functools.partial(jax.jit, static_argnames="gaps")
+def _sums(
+    paths: jax.Array, truth: jax.Array, weight: jax.Array, *, gaps: bool
+) -> dict[str, jax.Array]:
+    """Weighted sums over B windows; paths `[B, S, H, C]`, truth `[B, H, C]`.
+
+    With gaps a window also weighs by the share of its truth that was observed, so that each
+    observed truth counts once; `scored` is the sum of the weights.
+    """
+    seen = ~jnp.isnan(truth) if gaps else None
+    if seen is not None:
+        weight = weight * jnp.mean(seen, axis=(1, 2))
+    by_path = jax.vmap(jax.vmap(metrics.mse, in_axes=(0, None, None)))
+    abs_by_path = jax.vmap(jax.vmap(metrics.mae, in_axes=(0, None, None)))
+    coverage = functools.partial(metrics.coverage, level=0.8)
     by_window = {
-        "mse": jnp.mean(by_path(paths, truth), axis=1),
-        "mae": jnp.mean(abs_by_path(paths, truth), axis=1),
-        "mse_of_mean": jax.vmap(metrics.mse)(jnp.mean(paths, axis=1), truth),
+        "mse": jnp.mean(by_path(paths, truth, seen), axis=1),
+        "mae": jnp.mean(abs_by_path(paths, truth, seen), axis=1),
+        "mse_of_mean": jax.vmap(metrics.mse)(jnp.mean(paths, axis=1), truth, seen),
     }
     if paths.shape[1] > 1:
-        by_window["crps"] = jax.vmap(metrics.crps)(paths, truth)
+        by_window["crps"] = jax.vmap(metrics.crps)(paths, truth, seen)
     if paths.shape[1] >= metrics.least_paths(0.8):
-        by_window["coverage"] = jax.vmap(metrics.coverage)(paths, truth)
-    return {name: jnp.sum(weight * value) for name, value in by_window.items()}
+        by_window["coverage"] = jax.vmap(lambda p, t, s: coverage(p, t, seen=s))(paths, truth, seen)
+    sums = {name: jnp.sum(weight * value) for name, value in by_window.items()}
+    return {**sums, "scored": jnp.sum(weight)}
 
 
 @jax.jit

@@ -127,6 +127,8 @@ def sweep(
     bench = _Bench(config.base, data, target)
     for num_draft in config.num_drafts:
         check_draft(bench.pair, config.base.data.context_len, bench.num_vars, num_draft)
+    split = {bench.horizon: bench.windows}
+    missing = benchmark.missing_truths(config.base, bench.values, split, progress)
     rows: list[dict[str, Any]] = []
     for group in settings(config, bench.sigma):
         progress(f"{group[0].rule} K = {group[0].num_draft}: {len(group)} settings")
@@ -134,7 +136,7 @@ def sweep(
             if row["method"] == "speculative" or _new(row, rows):
                 rows.append(row)
         jax.clear_caches()  # each rule and K is a program of its own
-    return {"table": "sweep", "rows": rows, **machine, "config": to_dict(config)}
+    return {"table": "sweep", "rows": rows, **missing, **machine, "config": to_dict(config)}
 
 
 def _new(row: dict[str, Any], rows: list[dict[str, Any]]) -> bool:
@@ -179,7 +181,7 @@ class _Bench:
         self.pair = make_pairs(self.base, target, len(data.names))[base.draft]
         self.kind = process_kind(base, target)
         self.num_vars = 1 if base.data.variables == "separate" else len(data.names)
-        self.horizon, self.values = max(base.horizons), jnp.asarray(data.values)
+        self.horizon, self.values = max(base.horizons), data.on_device
         self.count = num_patches(self.horizon, self.pair.target.patch_len)
         if self.count < 2:
             raise InputError(

@@ -50,6 +50,13 @@ def _guarantee(row: dict[str, Any]) -> str:
     return "the target itself" if row["method"] == "autoregressive" else "none"
 
 
+def _missing(results: dict[str, Any]) -> str:
+    """How many truths were not there to be scored."""
+    found = results.get("missing_truths", {})
+    parts = [f"{n['missing']:,} of {n['truths']:,} at {h}" for h, n in found.items()]
+    return f"Missing truths are not scored: {', '.join(parts)}. " if parts else ""
+
+
 def table(results: dict[str, Any]) -> str:
     """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
     config = results["config"]
@@ -67,6 +74,7 @@ def table(results: dict[str, Any]) -> str:
         f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
         f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; {tolerance}"
         + (f"repeating the last {config['season']} steps has MSE {naive}. " if naive else "")
+        + _missing(results)
         + f"Milliseconds for a batch of {first['batch']}, {timed}, on "
         f"{machine(results)}. Speedup is over the target alone under the same process, and over "
         "the fastest of the target's autoregressive rows. From target: mean squared distance from "

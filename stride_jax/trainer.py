@@ -20,6 +20,7 @@ from tqdm import tqdm
 from stride_jax.checkpoints import Checkpoint, RunStore, host_copy
 from stride_jax.config import OptimConfig, RunConfig, TrainConfig
 from stride_jax.config_json import from_dict, to_dict
+from stride_jax.data.gaps import with_gaps
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
@@ -113,7 +114,7 @@ class Trainer:
             optim: optimiser settings.
             run: files and seed.
             params: initial parameters (not used when resuming).
-            values: `[T, C]` standardised series.
+            values: `[T, C]` standardised series, NaN where nothing was observed.
             config: what is stored in the checkpoints; a resumed run must have the same, but for
                 what `goes_on` allows.
 
@@ -134,7 +135,7 @@ class Trainer:
         optimizer = make_optimizer(optim, self.steps_per_epoch)
         self.step_fn = make_step(task, optimizer, optim, self.steps_per_epoch)
         self.validate = make_validate(task, optim.batch_size)
-        self.values = everywhere(np.asarray(values), self.mesh)
+        self.values = everywhere(with_gaps(np.asarray(values)), self.mesh)
         keys = jax.jit(lambda: jax.random.split(jax.random.key(run.seed)), out_shardings=whole)()
         self.order_key, self.step_key = keys
         self.order_of = jax.jit(epoch_order, static_argnames="count", out_shardings=whole)

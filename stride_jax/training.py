@@ -10,10 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from stride_jax import losses
+from stride_jax import losses, metrics
 from stride_jax.config import DataConfig, OptimConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, batch_index, make_windows, padded_batches
 from stride_jax.models.timer_xl import Params, TimerXL
@@ -95,7 +97,7 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     """
     model_config, patch_len = config.trained_model, config.model.patch_len
     context_len = config.data.context_len
-    model = TimerXL(model_config)
+    model, gaps = TimerXL(model_config), bool(np.isnan(data.values).any())
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         x, y = windows[:, :context_len], windows[:, patch_len:]
@@ -109,25 +111,35 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         out = model.apply({"params": params}, windows[:, :context_len], last_only=True)
         mean = out[0] if isinstance(out, tuple) else out
-        return jnp.mean(jnp.square(mean - windows[:, context_len:]), axis=(1, 2))
+        truth = windows[:, context_len:]
+        if not gaps:
+            return jnp.mean(jnp.square(mean - truth), axis=(1, 2))
+        return jax.vmap(metrics.mse)(mean, truth, ~jnp.isnan(truth))
 
     train, validation = training_windows(config.data, data, patch_len)
     return Task(model_config, context_len, train, validation, loss, validation_error)
 
 
 def training_windows(config: DataConfig, data: ForecastData, ahead: int) -> tuple[Windows, Windows]:
-    """Training and validation windows of the context and `ahead` steps more."""
+    """Training and validation windows of the context and `ahead` steps more.
+
+    Where the series has gaps, those of a training window are filled within it; missing truths of
+    a validation window are NaN.
+    """
     separate = config.variables == "separate"
     length = config.context_len + ahead
     num_vars = data.values.shape[1]
     return (
-        make_windows(data.splits.train, length, num_vars, separate=separate),
+        make_windows(
+            data.splits.train, length, num_vars, separate=separate, ahead=ahead, fill_ahead=True
+        ),
         make_windows(
             data.splits.validation,
             length,
             num_vars,
             separate=separate,
             stride=config.validation_stride,
+            ahead=ahead,
         ),
     )
 
@@ -186,16 +198,33 @@ def make_step(
 
 
 def make_validate(task: Task, batch_size: int) -> Callable[[Params, jax.Array], jax.Array]:
-    """The jitted mean validation error over every window: `(params, values) -> scalar`."""
+    """The jitted mean validation error over every window: `(params, values) -> scalar`.
+
+    Windows of which no truth was observed do not count.
+    """
     mesh = make_mesh(batch_size)
     index, weight = padded_batches(task.validation.count, batch_size)
 
-    def validate(params: Params, values: jax.Array) -> jax.Array:
+    def validate(params: Params, values: jax.Array | Gaps) -> jax.Array:
+        if isinstance(values, Gaps):
+            return with_missing(params, values)
+
         def body(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
             windows = split_batch(task.validation.gather(values, batch[0]), mesh)
             return total + jnp.sum(batch[1] * task.validation_error(params, windows)), None
 
         total, _ = jax.lax.scan(body, jnp.zeros(()), (index, weight))
         return total / task.validation.count
+
+    def with_missing(params: Params, values: Gaps) -> jax.Array:
+        def body(sums: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
+            windows = split_batch(task.validation.gather(values, batch[0]), mesh)
+            truth = windows[:, windows.shape[1] - task.validation.ahead :]
+            counts = batch[1] * ~jnp.isnan(truth).all(axis=(1, 2))
+            errors = task.validation_error(params, windows)
+            return sums + jnp.stack([jnp.sum(counts * errors), jnp.sum(counts)]), None
+
+        sums, _ = jax.lax.scan(body, jnp.zeros(2), (index, weight))
+        return sums[0] / sums[1]
 
     return jax.jit(validate)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import benchmark
@@ -130,7 +129,7 @@ class _Bench:
 
     def __init__(self, config: EvaluateConfig, data: ForecastData, sampled: bool) -> None:
         self.config, self.error = config, "crps" if sampled else "mse"
-        self.horizon, self.values = max(config.horizons), jnp.asarray(data.values)
+        self.horizon, self.values = max(config.horizons), data.on_device
         self.windows = benchmark.test_windows(config, data, self.horizon)
         sizes = self.values, self.windows, self.horizon
         self.contexts = benchmark.timing_contexts(config, *sizes)

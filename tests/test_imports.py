@@ -26,6 +26,7 @@ LEVELS = {
     "stride_jax.data.download": 1,
     "stride_jax.data.embedded": 1,
     "stride_jax.data.loaders": 1,
+    "stride_jax.data.gaps": 1,
     "stride_jax.data.splits": 1,
     "stride_jax.data.windows": 1,
     "stride_jax.models": 2,

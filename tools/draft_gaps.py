@@ -83,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     config = EvaluateConfig(data=DataConfig(source=args.source, context_len=args.context))
     data, target = load_data(config.data), find_model(args.target)
-    values, num_vars = jnp.asarray(data.values), len(data.names)
+    values, num_vars = data.on_device, len(data.names)
     process = make_target(target, "window", args.context, num_vars)
     sigma = float(jnp.asarray(sigma_of(config, data, process)))
     rows = []

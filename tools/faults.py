@@ -175,6 +175,18 @@ def two_runs(whole: Path, work: Path) -> tuple[bool, str]:
     return status == 2 and done == 0 and same(whole, out), said
 
 
+def refused(work: Path) -> tuple[bool, str]:
+    """`--resume` where only empty temporary folders lie: one line, and nothing after it."""
+    out = work / "refused"
+    for name in ("last", "best"):
+        (out / name / "7.orbax-checkpoint-tmp").mkdir(parents=True, exist_ok=True)
+    process = start(out, "--resume")
+    _, said = process.communicate()
+    lines = [line for line in said.splitlines() if not line.startswith("seed ")]
+    well = process.returncode == 2 and len(lines) == 1 and lines[0].startswith("error: ")
+    return well, said if not well else lines[0]
+
+
 def damaged_download(work: Path) -> tuple[bool, str]:
     """A data file that is not what it should be."""
     (work / "ETT-small").mkdir(exist_ok=True)
@@ -226,6 +238,7 @@ def main() -> int:
             repeat("Ctrl-C", few, lambda: stop(signal.SIGINT)),
             repeat("full disk", few, lambda: full_disk(whole, work)),
             repeat("two runs in one directory", 1, lambda: two_runs(whole, work)),
+            repeat("refused --resume", few, lambda: refused(work)),
             repeat("damaged checkpoint", args.tries, lambda: damaged_checkpoint(whole, work, rng)),
             repeat("damaged .safetensors", args.tries, lambda: damaged_file(whole, work, rng)),
             repeat("damaged download", 1, lambda: damaged_download(work)),

@@ -88,7 +88,7 @@ def main() -> None:
     task = Task(model, DATA.context_len, *windows, loss, error)
     optim = OptimConfig(learning_rate=2e-3, schedule="cosine", batch_size=BATCH, epochs=1)
     trained = Trainer(task, optim, RunConfig(out=args.run), params, data.values, {}).fit()
-    rows, values = [], jnp.asarray(data.values)
+    rows, values = [], data.on_device
     for split in ("train", "validation", "test"):
         chosen = make_windows(
             getattr(data.splits, split), DATA.context_len, 7, separate=False, stride=16

@@ -41,11 +41,11 @@ def load_series(
         source: `"beijing_weather"` (inside the package), a name in `CATALOG` (downloaded if it is
             not there yet), or the path of a file, which has a separator or a suffix in it.
         columns: The variables to keep, in this order; None keeps all.
-        missing: `"error"` or `"interpolate"`, as in `load_file`.
+        missing: `"error"`, `"interpolate"` or `"keep"`, as in `load_file`.
         root: Where catalogue files lie; None takes `STRIDE_JAX_DATA` or the user's cache.
 
     Returns:
-        The series: values `[T, C]` float64, all finite, in the source's own units.
+        The series: values `[T, C]` float64, finite, in the source's own units.
 
     Raises:
         InputError: The source is neither, or it cannot be fetched or read.

@@ -56,10 +56,10 @@ def load_file(
         columns: The variables to keep, in this order; None keeps all but clock and row counter.
         missing: What to do about empty, infinite and `?`-like cells: `"error"` refuses them,
             `"interpolate"` draws a straight line over the rows between (every row one step) and
-            repeats the nearest value at the ends.
+            repeats the nearest value at the ends, `"keep"` leaves them as NaN.
 
     Returns:
-        The series: values `[T, C]` float64, all finite, in the file's own units; times `[T]`
+        The series: values `[T, C]` float64, finite, in the file's own units; times `[T]`
         datetime64[us], never decreasing, or None.
 
     Raises:
@@ -67,8 +67,9 @@ def load_file(
             missing that may not be filled, or time goes backwards.
     """
     try:
-        if missing not in ("error", "interpolate"):
-            raise InputError(f"missing={missing!r} is not known; use 'error' or 'interpolate'")
+        if missing not in ("error", "interpolate", "keep"):
+            known = "'error', 'interpolate' or 'keep'"
+            raise InputError(f"missing={missing!r} is not known; use {known}")
         if isinstance(columns, str):
             raise InputError(f"columns={columns!r} is one string; pass a list: [{columns!r}]")
         kind, raw = _read(Path(path).expanduser())
@@ -294,6 +295,8 @@ def _fill(series: Series, missing: str) -> np.ndarray:
     if bad.all(axis=0).any():
         name = series.names[int(np.argmax(bad.all(axis=0)))]
         raise InputError(f"column {name!r} is wholly missing; leave it out with columns=")
+    if missing == "keep":
+        return np.where(bad, np.nan, series.values)
     values, rows = series.values.copy(), np.arange(len(bad))
     for i, gap in enumerate(bad.T):
         values[gap, i] = np.interp(rows[gap], rows[~gap], values[~gap, i])

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import DataConfig
 from stride_jax.data import load_series
+from stride_jax.data.gaps import Gaps, with_gaps
 from stride_jax.errors import InputError
 from stride_jax.types import Series
 
@@ -28,8 +31,8 @@ class ForecastData(NamedTuple):
     """A standardised series with its splits.
 
     Attributes:
-        values: `[T, C]` float32, standardised per variable.
-        mean: `[C]` float64 of the training rows, in the file's units.
+        values: `[T, C]` float32, standardised per variable; NaN where nothing was observed.
+        mean: `[C]` float64 of what was observed in the training rows, in the file's units.
         std: `[C]` float64, population std of the training rows (1 for a constant variable).
         names: C variable names.
         times: `[T]` datetime64 or None.
@@ -42,6 +45,12 @@ class ForecastData(NamedTuple):
     names: tuple[str, ...]
     times: np.ndarray | None
     splits: Splits
+
+    @property
+    def on_device(self) -> jax.Array | Gaps:
+        """The values as `Windows.gather` takes them."""
+        placed: jax.Array | Gaps = jax.tree.map(jnp.asarray, with_gaps(self.values))
+        return placed
 
 
 def split_scheme(source: str, split: str) -> str:
@@ -88,20 +97,34 @@ def load_data(config: DataConfig) -> ForecastData:
         InputError: see `data.load_series` and `split_rows`.
     """
     columns = config.columns or None
-    return prepare(config, load_series(config.source, columns=columns, missing=config.missing))
+    missing = "keep" if config.missing == "interpolate" else config.missing  # filled by windows
+    return prepare(config, load_series(config.source, columns=columns, missing=missing))
 
 
 def prepare(config: DataConfig, series: Series) -> ForecastData:
-    """Splits a series and standardises it by its training rows.
+    """Splits a series and standardises it by its training rows; NaN stays NaN.
 
     Raises:
-        InputError: see `split_rows`.
+        InputError: a variable without a value in the training rows, or see `split_rows`.
     """
     scheme = split_scheme(config.source, config.split)
     splits = split_rows(len(series.values), config.context_len, scheme)
-    train = series.values[slice(*splits.train)]
-    constant = np.ptp(train, axis=0) == 0  # its computed std is rounding, not always 0
-    mean = np.where(constant, train[0], train.mean(axis=0))
-    std = np.where(constant, 1.0, train.std(axis=0))
+    mean, std = _statistics(series.values[slice(*splits.train)], series.names)
     values = ((series.values - mean[None]) / std[None]).astype(np.float32)
     return ForecastData(values, mean, std, series.names, series.times, splits)
+
+
+def _statistics(train: np.ndarray, names: tuple[str, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and std `[C]` of what was observed; std 1 for a constant variable."""
+    missing = np.isnan(train)
+    if missing.all(axis=0).any():
+        name = names[int(np.argmax(missing.all(axis=0)))]
+        raise InputError(
+            f"variable {name!r} has no value in the {len(train)} training rows; leave it out with "
+            "data.columns, or give a series where it begins earlier."
+        )
+    mean_of, std_of = (np.nanmean, np.nanstd) if missing.any() else (np.mean, np.std)
+    low = np.nanmin(train, axis=0)
+    constant = low == np.nanmax(train, axis=0)  # its computed std is rounding, not always 0
+    mean = np.where(constant, low, mean_of(train, axis=0))
+    return mean, np.where(constant, 1.0, std_of(train, axis=0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
+from stride_jax.data.gaps import Gaps
 from stride_jax.errors import InputError
 
 
@@ -24,6 +25,8 @@ class Windows:
         num_vars: C of the series.
         separate: one variable a window.
         stride: rows between two windows.
+        ahead: rows of a window after its context, 0 where all of it is context.
+        fill_ahead: fill missing values there too, for training; else they stay NaN.
     """
 
     start: int
@@ -32,28 +35,59 @@ class Windows:
     num_vars: int
     separate: bool
     stride: int = 1
+    ahead: int = 0
+    fill_ahead: bool = False
 
     @property
     def count(self) -> int:
         """Number of windows."""
         return self.num_starts * (self.num_vars if self.separate else 1)
 
-    def gather(self, values: jax.Array, index: jax.Array) -> jax.Array:
-        """`values [T, C]`, `index [B]` int -> `[B, length, C]` (`[B, length, 1]` if separate)."""
+    def gather(self, values: jax.Array | Gaps, index: jax.Array) -> jax.Array:
+        """`values [T, C]`, `index [B]` int -> `[B, length, C]` (`[B, length, 1]` if separate).
+
+        Of a series with gaps, a missing value of the context is filled from what is known before
+        the context ends: on a straight line between its neighbours, or where the next one comes
+        after the end, with the last value before it. After the context missing values are NaN, or
+        with `fill_ahead` filled in the same way from what is known before the window ends.
+        """
 
         def one(i: jax.Array) -> jax.Array:
             row = self.start + self.stride * (i % self.num_starts)
-            if self.separate:
-                return jax.lax.dynamic_slice(values, (row, i // self.num_starts), (self.length, 1))
-            return jax.lax.dynamic_slice(values, (row, 0), (self.length, self.num_vars))
+            column, width = (i // self.num_starts, 1) if self.separate else (0, self.num_vars)
+
+            def cut(array: jax.Array) -> jax.Array:
+                return jax.lax.dynamic_slice(array, (row, column), (self.length, width))
+
+            if isinstance(values, Gaps):
+                return self._filled(Gaps(*[cut(array) for array in values]), row)
+            return cut(values)
 
         return jax.vmap(one)(index)
 
+    def _filled(self, gaps: Gaps, row: jax.Array) -> jax.Array:
+        """One window `[length, C]` of a slice with gaps that begins at `row`."""
+        place = jnp.arange(self.length)[:, None]
+        context_len = self.length - self.ahead
+        end = row + jnp.where(place < context_len, context_len, self.length)
+        filled = jnp.where(gaps.next_seen < end, gaps.interpolated, gaps.forward)
+        if self.fill_ahead:
+            return filled
+        seen = gaps.next_seen == row + place
+        return jnp.where(seen | (place < context_len), filled, jnp.nan)
+
 
 def make_windows(
-    rows: tuple[int, int], length: int, num_vars: int, *, separate: bool, stride: int = 1
+    rows: tuple[int, int],
+    length: int,
+    num_vars: int,
+    *,
+    separate: bool,
+    stride: int = 1,
+    ahead: int = 0,
+    fill_ahead: bool = False,
 ) -> Windows:
-    """All windows of `length` rows inside the row range, every `stride` rows.
+    """All windows of `length` rows inside the row range, every `stride` rows; see `Windows`.
 
     Raises:
         InputError: the range is shorter than one window.
@@ -65,7 +99,7 @@ def make_windows(
             "of this split; shorten the horizon or the context."
         )
     num_starts = (stop - start - length) // stride + 1
-    return Windows(start, num_starts, length, num_vars, separate, stride)
+    return Windows(start, num_starts, length, num_vars, separate, stride, ahead, fill_ahead)
 
 
 def epoch_order(key: jax.Array, epoch: int, count: int) -> jax.Array:
