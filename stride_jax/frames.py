@@ -1,15 +1,22 @@
-"""Forecasts of pandas frames in the long format of Nixtla's libraries: id, time, value."""
+"""Forecasts of frames in the long format of Nixtla's libraries: id, time, value.
+
+Frames of pandas, polars and whatever else narwhals reads; the result is a frame of the same kind.
+"""
 
 from __future__ import annotations
 
-import warnings
+import decimal
+import numbers
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from stride_jax.errors import InputError, nearest
+from stride_jax.data.interchange import as_pandas, like
+from stride_jax.data.panel import Grid, Panel, lay_out
+from stride_jax.data.stamps import Reading, read_stamps
+from stride_jax.errors import InputError
 from stride_jax.forecasting import forecast
 
 MODEL = "stride"
@@ -17,144 +24,101 @@ MODEL = "stride"
 Freq = str | int | pd.DateOffset | None
 
 
-class Grid(NamedTuple):
-    """One series on a regular clock.
-
-    Attributes:
-        name: its id.
-        times: `[T]`, timestamps or whole numbers, without gaps.
-        values: `[T]` float64; NaN where the frame has no row or no value.
-        step: between two times: an offset, or a whole number.
-    """
-
-    name: Any
-    times: pd.Index
-    values: np.ndarray
-    step: Any
-
-    def ahead(self, horizon: int) -> pd.Index:
-        """The `horizon` times after the last one."""
-        if isinstance(self.step, int):
-            return pd.Index(self.times[-1] + self.step * np.arange(1, horizon + 1))
-        return pd.date_range(self.times[-1], periods=horizon + 1, freq=self.step)[1:]
-
-
-def read_frame(
-    df: pd.DataFrame, id_col: str, time_col: str, target_col: str, freq: Freq = None
-) -> list[Grid]:
-    """The series of a long frame, sorted by time, gaps in the clock filled with NaN.
+def read_panel(
+    df: Any,
+    id_col: str,
+    time_col: str,
+    target_col: str,
+    freq: Freq = None,
+    *,
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
+) -> Panel:
+    """The series of a long frame on one clock, and how it was read.
 
     Args:
-        df: a row a series and time; other columns are not looked at. Rows may be in any order.
-        id_col: names the series.
-        time_col: timestamps (or text that pandas reads as such), or whole numbers.
-        target_col: values.
-        freq: pandas offset alias, or a whole number for a clock of numbers; None infers it for each
-            series: its regular frequency, else its most common step.
+        df: one row per series and time, a frame of pandas or another library that narwhals reads;
+            other columns are not looked at. Rows may be in any order.
+        id_col: names the series; of any type.
+        time_col: timestamps with or without a zone, text, or whole numbers; see
+            `data.stamps.read_stamps`.
+        target_col: values; also Decimal, nullable, or numbers as objects or categories.
+        freq: pandas offset alias, or a whole number for a clock of numbers; None infers it from
+            all series together.
+        dayfirst: whether the day comes first in `01/02/2026`; None decides by the clock.
+        date_format: of `strptime`, for times that are text.
 
     Raises:
         InputError: no frame, a missing column, an empty frame, a time that is missing or twice
-            there, values that are not numbers, or a clock that does not fit its frequency.
+            there, values that are not numbers, times that can be read in two ways, series of
+            different frequencies, or a stamp that does not lie on the clock.
     """
-    if not isinstance(df, pd.DataFrame):
-        raise InputError(f"df must be a pandas DataFrame, got {type(df).__name__}.")
-    missing = [c for c in (id_col, time_col, target_col) if c not in df.columns]
-    if missing:
-        raise InputError(
-            f"the frame has no column {missing[0]!r}. "
-            f"{nearest(missing[0], [str(c) for c in df.columns])}"
-        )
-    if len(df) == 0:
+    frame = as_pandas(df, (id_col, time_col, target_col))
+    if len(frame) == 0:
         raise InputError("the frame has no rows.")
-    numeric = pd.api.types.is_numeric_dtype(df[target_col])
-    if not numeric or pd.api.types.is_bool_dtype(df[target_col]):
-        raise InputError(f"column {target_col!r} must be numbers, got {df[target_col].dtype}.")
-    if df[[id_col, time_col]].isna().any(axis=None):
+    if frame[[id_col, time_col]].isna().any(axis=None):
         raise InputError(f"columns {id_col!r} and {time_col!r} must not have missing entries.")
-    times = _times(df[time_col])
-    values = df[target_col].to_numpy(np.float64, na_value=np.nan)
-    table = pd.DataFrame({"id": df[id_col].to_numpy(), "time": times, "value": values})
-    twice = table.duplicated(["id", "time"])
-    if twice.any():
-        row = table[twice].iloc[0]
-        raise InputError(
-            f"series {row['id']!r} has the time {row['time']} twice; drop or merge the rows."
-        )
-    return [_grid(name, part, freq) for name, part in table.groupby("id", sort=True)]
+    values = _values(frame[target_col])
+    codes, names = _ids(frame[id_col])
+    how = Reading(dayfirst, date_format, freq)
+    stamps = read_stamps(frame[time_col], time_col, codes, how)
+    return lay_out(names, codes, stamps, values, freq)._replace(ids=frame[id_col])
 
 
-def _times(column: pd.Series) -> np.ndarray:
-    """Timestamps or whole numbers.
+def read_frame(
+    df: Any, id_col: str, time_col: str, target_col: str, freq: Freq = None, **how: Any
+) -> list[Grid]:
+    """The series of a long frame, sorted by time, gaps in the clock filled with NaN.
+
+    Arguments and errors are those of `read_panel`.
+    """
+    return read_panel(df, id_col, time_col, target_col, freq, **how).grids
+
+
+def _ids(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
+    """The number of each row's id `[T]` in the order of the ids, and the ids.
 
     Raises:
-        InputError: neither.
+        InputError: ids that cannot be compared, such as lists.
     """
-    if pd.api.types.is_integer_dtype(column):
-        return column.to_numpy(np.int64)
     try:
-        with warnings.catch_warnings():  # that each entry may have a form of its own
-            warnings.simplefilter("ignore")
-            stamps = pd.to_datetime(column)
-        if stamps.isna().any():
-            raise ValueError(f"{column[stamps.isna()].iloc[0]!r} is no time")
-    except (ValueError, TypeError) as error:
+        table = pd.DataFrame({"id": column.to_numpy(), "row": np.arange(len(column))})
+        groups = table.groupby("id", sort=True)
+        return groups.ngroup().to_numpy(), [name for name, _ in groups]
+    except TypeError as error:
         raise InputError(
-            f"column {column.name!r} holds no timestamps that pandas can read: {error}"
+            f"column {column.name!r} has ids that cannot name a series, such as "
+            f"{column.iloc[0]!r}; use text, numbers or tuples."
         ) from error
-    if pd.api.types.is_float_dtype(column):
-        raise InputError(f"column {column.name!r} must be timestamps or whole numbers.")
-    return np.asarray(stamps.array)
 
 
-def _grid(name: Any, part: pd.DataFrame, freq: Freq) -> Grid:
-    part = part.sort_values("time")
-    times = pd.Index(part["time"])
-    step = _step(name, times, freq)
-    if isinstance(step, int):
-        whole: pd.Index = pd.Index(np.arange(times[0], times[-1] + 1, step))
-    else:
-        whole = pd.date_range(times[0], times[-1], freq=step)
-    off = times[~times.isin(whole)]
-    if len(off):
-        raise InputError(
-            f"series {name!r} has the time {off[0]}, which does not lie on its clock of step "
-            f"{getattr(step, 'freqstr', step)} from {times[0]}; resample it or give freq."
-        )
-    values = pd.Series(part["value"].to_numpy(), index=times).reindex(whole)
-    return Grid(name, whole, values.to_numpy(np.float64), step)
+def _values(column: pd.Series) -> np.ndarray:
+    """Values `[T]` float64, NaN where they are missing.
 
-
-def _step(name: Any, times: pd.Index, freq: Freq) -> Any:
-    numbers = pd.api.types.is_integer_dtype(times.dtype)
-    if freq is not None:
-        if isinstance(freq, int | np.integer) and freq < 1:
-            raise InputError(f"freq must be a step of 1 or more, got {freq}.")
-        if numbers != isinstance(freq, int | np.integer):
-            raise InputError(
-                f"freq {freq!r} does not fit times of type {times.dtype}: whole numbers need a "
-                "whole number, timestamps an offset such as 'h' or 'D'."
-            )
-        if isinstance(freq, int | np.integer):
-            return int(freq)
-        try:
-            return pd.tseries.frequencies.to_offset(freq)
-        except ValueError as error:
-            raise InputError(f"freq {freq!r} is no pandas offset: {error}") from error
-    if len(times) < 2:
-        raise InputError(f"series {name!r} has one row, which tells no frequency; give freq.")
-    steps = pd.Series(times).diff().iloc[1:]
-    if numbers:
-        return int(steps.mode().iloc[0])
-    found = None
-    if len(times) > 2:
-        with warnings.catch_warnings():  # pandas 3 announces that it will give an offset
-            warnings.simplefilter("ignore")
-            found = pd.infer_freq(pd.DatetimeIndex(times))
-    return pd.tseries.frequencies.to_offset(found or steps.mode().iloc[0])
+    Raises:
+        InputError: they are not numbers.
+    """
+    kind, wrong = pd.api.types, f"column {column.name!r} must be numbers, got {column.dtype}"
+    if kind.is_bool_dtype(column) or kind.is_complex_dtype(column):
+        raise InputError(f"{wrong}.")
+    if kind.is_numeric_dtype(column):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    loose = pd.CategoricalDtype | pd.ArrowDtype
+    if not (kind.is_object_dtype(column) or isinstance(column.dtype, loose)):
+        raise InputError(f"{wrong}.")
+    column = column.astype(object)
+    values = np.full(len(column), np.nan)
+    for row in np.flatnonzero(column.notna()):
+        value = column.iloc[row]
+        truth = isinstance(value, bool | np.bool_)
+        if truth or not isinstance(value, numbers.Real | decimal.Decimal):
+            raise InputError(f"{wrong} with {value!r} in data row {row + 1}.")
+        values[row] = float(value)
+    return values
 
 
 def forecast_df(
-    df: pd.DataFrame,
+    df: Any,
     h: int,
     *,
     target: Any,
@@ -163,39 +127,104 @@ def forecast_df(
     time_col: str = "ds",
     target_col: str = "y",
     freq: Freq = None,
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
     quantiles: Sequence[float] = (),
     **settings: Any,
-) -> pd.DataFrame:
+) -> Any:
     """Forecasts every series of a long frame.
 
-    Series may differ in length, start and frequency; rows may be in any order; times that are
-    missing between two others count as missing values.
+    Series may differ in length and start, and share one frequency; rows may be in any order; times
+    that are missing between two others count as missing values.
 
     Args:
-        df: see `read_frame`.
-        h: steps to forecast, in each series' own frequency.
+        df: see `read_panel`.
+        h: steps to forecast.
         target: see `forecasting.forecast`.
         draft: see `forecasting.forecast`.
         id_col: names the series.
         time_col: their times.
         target_col: their values.
-        freq: see `read_frame`.
+        freq: see `read_panel`.
+        dayfirst: see `read_panel`.
+        date_format: see `read_panel`.
         quantiles: a column each: `stride-q-10` for .1.
         **settings: of `forecasting.forecast`: key, num_samples, rule, num_draft, sigma, missing...
 
     Returns:
-        A row a series and future time: id, time, `stride` (the mean) and the quantiles.
+        A frame of the kind of `df`, one row per series and future time: id, time, `stride` (the
+        mean) and the quantiles.
 
     Raises:
-        InputError: see `read_frame` and `forecasting.forecast`.
+        InputError: quantiles without sample paths, a horizon that ends in no year; see `read_panel`
+            and `forecasting.forecast`.
     """
-    grids = read_frame(df, id_col, time_col, target_col, freq)
-    made = _forecast(grids, h, target, draft, quantiles, settings)
+    _check_counts(h=h)
+    panel = read_panel(
+        df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
+    )
+    found = forecast_panel(
+        panel,
+        h,
+        target=target,
+        draft=draft,
+        columns=(id_col, time_col),
+        quantiles=quantiles,
+        **settings,
+    )
+    return like(found, df, (id_col, time_col))
+
+
+def forecast_panel(
+    panel: Panel,
+    h: int,
+    *,
+    target: Any,
+    draft: Any = None,
+    columns: tuple[str, str] = ("unique_id", "ds"),
+    quantiles: Sequence[float] = (),
+    **settings: Any,
+) -> pd.DataFrame:
+    """Forecasts every series of a panel; `columns` are the names of id and time.
+
+    Raises:
+        InputError: see `forecast_df`.
+    """
+    _check_counts(h=h)
+    ahead = [grid.ahead(h) for grid in panel.grids]
+    made = _forecast(panel.grids, h, target, draft, quantiles, settings)
     parts = [
-        pd.DataFrame({id_col: [grid.name] * h, time_col: grid.ahead(h), **columns})
-        for grid, columns in zip(grids, made, strict=True)
+        pd.DataFrame({columns[1]: times, **found}) for times, found in zip(ahead, made, strict=True)
     ]
-    return pd.concat(parts, ignore_index=True)
+    return _together(columns[0], panel.grids, parts, panel)
+
+
+def history_frame(panel: Panel, columns: tuple[str, str, str]) -> pd.DataFrame:
+    """The grids of a panel as a long frame of id, time and value, NaN where there is none."""
+    id_col, time_col, target_col = columns
+    parts = [
+        pd.DataFrame({time_col: grid.timeline.at(grid.numbers), target_col: grid.values})
+        for grid in panel.grids
+    ]
+    return _together(id_col, panel.grids, parts, panel)
+
+
+def _together(
+    id_col: str, grids: list[Grid], parts: list[pd.DataFrame], panel: Panel
+) -> pd.DataFrame:
+    """The rows of all series, with their ids, of the type of the frame's, in front."""
+    rows = np.repeat([grid.row for grid in grids], [len(part) for part in parts])
+    found = pd.concat(parts, ignore_index=True)
+    found.insert(0, id_col, panel.ids.iloc[rows].reset_index(drop=True))
+    return found
+
+
+def _check_counts(**counts: Any) -> None:
+    for name, value in counts.items():
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or value < 1:
+            said = "the horizon h" if name == "h" else name
+            raise InputError(f"{said} must be a whole number from 1 on, got {value!r}.")
 
 
 def _forecast(
@@ -207,6 +236,11 @@ def _forecast(
     settings: dict[str, Any],
 ) -> list[dict[str, np.ndarray]]:
     """The columns of each series' forecast."""
+    if len(quantiles) and settings.get("num_samples", 100) == 0:
+        raise InputError(
+            f"quantiles {list(quantiles)} need sample paths; leave them out with num_samples 0 "
+            "(--num-samples 0), or ask for paths."
+        )
     try:
         found = forecast(
             target, [g.values for g in grids], h, draft=draft, quantiles=quantiles, **settings
@@ -233,7 +267,7 @@ def _named(error: InputError, grids: list[Grid]) -> InputError:
 
 
 def backtest(
-    df: pd.DataFrame,
+    df: Any,
     h: int,
     *,
     n_windows: int = 1,
@@ -244,62 +278,59 @@ def backtest(
     time_col: str = "ds",
     target_col: str = "y",
     freq: Freq = None,
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
     quantiles: Sequence[float] = (),
     **settings: Any,
-) -> pd.DataFrame:
+) -> Any:
     """Forecasts the ends of the series from what came before them, as Nixtla's cross-validation.
 
     Args:
-        df: see `read_frame`.
+        df: see `read_panel`.
         h: steps to forecast after each cutoff.
-        n_windows: cutoffs a series.
+        n_windows: cutoffs per series.
         step_size: steps between two cutoffs; None for h.
         target: see `forecasting.forecast`.
         draft: see `forecasting.forecast`.
         id_col: names the series.
         time_col: their times.
         target_col: their values.
-        freq: see `read_frame`.
+        freq: see `read_panel`.
+        dayfirst: see `read_panel`.
+        date_format: see `read_panel`.
         quantiles: a column each.
         **settings: of `forecasting.forecast`.
 
     Returns:
-        A row a series, cutoff and time: id, time, cutoff (the last time known), the true value (NaN
-        where it is missing), `stride` and the quantiles; what utilsforecast's
-        `evaluate(..., models=["stride"])` reads.
+        A frame of the kind of `df`, one row per series, cutoff and time: id, time, cutoff (the last
+        time known), the true value (NaN where it is missing), `stride` and the
+        quantiles; what utilsforecast's `evaluate(..., models=["stride"])` reads.
 
     Raises:
         InputError: n_windows or step_size below 1, a series too short for its cutoffs, and see
             `forecast_df`.
     """
     step_size = h if step_size is None else step_size
-    for name, value in (("h", h), ("n_windows", n_windows), ("step_size", step_size)):
-        if not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a whole number from 1 on, got {value!r}.")
-    whole = read_frame(df, id_col, time_col, target_col, freq)
+    _check_counts(h=h, n_windows=n_windows, step_size=step_size)
+    panel = read_panel(
+        df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
+    )
     cuts: list[tuple[Grid, int]] = []
-    for grid in whole:
+    for grid in panel.grids:
         for window in range(n_windows - 1, -1, -1):
-            cut = len(grid.times) - h - window * step_size
+            cut = len(grid.values) - h - window * step_size
             if cut < 1:
                 raise InputError(
-                    f"series {grid.name!r} has {len(grid.times)} steps, too few for {n_windows} "
+                    f"series {grid.name!r} has {len(grid.values)} steps, too few for {n_windows} "
                     f"windows of {h} steps, {step_size} apart; it needs "
                     f"{h + (n_windows - 1) * step_size + 1}."
                 )
             cuts.append((grid, cut))
-    known = [g._replace(times=g.times[:cut], values=g.values[:cut]) for g, cut in cuts]
+    known = [grid.until(cut) for grid, cut in cuts]
     made = _forecast(known, h, target, draft, quantiles, settings)
-    parts = [
-        pd.DataFrame(
-            {
-                id_col: [grid.name] * h,
-                time_col: grid.times[cut : cut + h],
-                "cutoff": grid.times[cut - 1],
-                target_col: grid.values[cut : cut + h],
-                **columns,
-            }
-        )
-        for (grid, cut), columns in zip(cuts, made, strict=True)
-    ]
-    return pd.concat(parts, ignore_index=True)
+    parts = []
+    for (grid, cut), found in zip(cuts, made, strict=True):
+        times = grid.until(cut + h).times
+        truth = {"cutoff": times[cut - 1], target_col: grid.values[cut : cut + h]}
+        parts.append(pd.DataFrame({time_col: times[cut:], **truth, **found}))
+    return like(_together(id_col, known, parts, panel), df, (id_col, time_col))

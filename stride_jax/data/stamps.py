@@ -1,0 +1,386 @@
+"""One column, of text, numbers or datetimes, to stamps, and how they were read."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from stride_jax.data.clock import Clock, given_clock, infer_clock
+from stride_jax.data.dates import arrange, read_parts
+from stride_jax.errors import InputError
+
+_ORDERS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?")
+_DIGITS = re.compile(r"[+-]?\d{1,19}")
+_COMPACT = {
+    6: ("%Y%m", "months such as 202601"),
+    8: ("%Y%m%d", "dates such as 20260131"),
+    10: ("%Y%m%d%H", "hours such as 2026013123"),
+    12: ("%Y%m%d%H%M", "minutes such as 202601312359"),
+    14: ("%Y%m%d%H%M%S", "seconds such as 20260131235959"),
+}
+_UNIX = {10: "s", 13: "ms", 16: "us", 19: "ns"}
+_UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+class Reading(NamedTuple):
+    """What a user says about stamps.
+
+    Attributes:
+        dayfirst: the day comes before the month in `01/02/2026`; None decides by the clock.
+        date_format: of `strptime`, for all of them; None for the usual ones.
+        freq: of the clock, or None.
+    """
+
+    dayfirst: bool | None = None
+    date_format: str | None = None
+    freq: Any = None
+
+
+USUAL = Reading()
+"""Nothing is said."""
+
+
+class Stamps(NamedTuple):
+    """The stamps of a column.
+
+    Attributes:
+        wall: `[T]` datetime64[us] of the local wall clock, or int64 for whole numbers.
+        offset: `[T]` timedelta64[us] east of UTC, or None for stamps without a zone.
+        zone: of a column with a zone; None for offsets that stand in text.
+        unit: of the column's datetimes.
+        note: how they were read, where that is not plain.
+    """
+
+    wall: np.ndarray
+    offset: np.ndarray | None = None
+    zone: Any = None
+    unit: Literal["s", "ms", "us", "ns"] = "us"
+    note: str = ""
+
+    @property
+    def instant(self) -> np.ndarray:
+        """The same in UTC, or as they are without a zone."""
+        instant: np.ndarray = self.wall if self.offset is None else self.wall - self.offset
+        return instant
+
+    def as_pandas(self) -> pd.Series:
+        """Datetimes with their offset, or whole numbers; objects where the offsets change."""
+        if self.offset is None:
+            return pd.Series(self.wall)
+        utc = pd.DatetimeIndex(self.instant, tz="UTC")
+        if self.zone is not None or (self.offset == self.offset[0]).all():
+            zone = self.zone or datetime.timezone(self.offset[0].item())
+            return pd.Series(utc.tz_convert(zone))
+        zones = [datetime.timezone(offset) for offset in self.offset.tolist()]
+        stamps = [stamp.tz_convert(zone) for stamp, zone in zip(utc, zones, strict=True)]
+        return pd.Series(stamps, dtype=object)
+
+
+def read_stamps(column: Any, name: str, codes: np.ndarray, how: Reading = USUAL) -> Stamps:
+    """The stamps of one column.
+
+    Args:
+        column: `[T]`, of datetimes with or without a zone, periods, dates, text, categories of
+            these, or numbers: whole ones as they are, unless all are plausible compact dates
+            (20260131) or Unix times and no whole number is given as frequency.
+        name: of the column, for messages.
+        codes: `[T]`, the number of each row's series.
+        how: what the user says.
+
+    Raises:
+        InputError: an entry is no stamp, or dates can be read month first and day first.
+    """
+    column = pd.Series(np.asarray(column) if isinstance(column, np.ndarray) else column)
+    column = column.reset_index(drop=True)
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        column = pd.Series(column.to_numpy())
+    if isinstance(column.dtype, pd.PeriodDtype):
+        column = column.dt.to_timestamp()
+    kind = pd.api.types
+    if kind.is_datetime64_any_dtype(column):
+        return _of_datetimes(column, name)
+    if kind.is_bool_dtype(column) or kind.is_complex_dtype(column):
+        raise InputError(f"column {name!r} holds no timestamps but {column.dtype}.")
+    if kind.is_numeric_dtype(column):
+        return _of_numbers(_whole(column, name), name, how)
+    found, texts = pd.factorize(column)
+    if all(isinstance(text, str) for text in texts):
+        return _of_text(found, [str(text) for text in texts], name, codes, how)
+    return _of_objects(column, name)
+
+
+def zone_name(zone: Any) -> str | None:
+    """The name of a zone of the time zone data base, or None for plain offsets."""
+    name: str | None = getattr(zone, "key", None) or getattr(zone, "zone", None)  # zoneinfo, pytz
+    return name
+
+
+def _whole(column: pd.Series, name: str) -> np.ndarray:
+    """Whole numbers, int64."""
+    values = column.to_numpy()
+    if values.dtype.kind == "f":
+        if not (np.mod(values, 1) == 0).all() or (np.abs(values) >= 2**53).any():
+            raise InputError(f"column {name!r} must be timestamps or whole numbers.")
+        return values.astype(np.int64)
+    try:
+        return column.to_numpy(np.int64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise InputError(f"column {name!r} must be timestamps or whole numbers.") from error
+
+
+def _of_datetimes(column: pd.Series, name: str) -> Stamps:
+    """Of a column of datetimes, with a zone or without."""
+    zone: Any = column.dt.tz
+    instant = column if zone is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
+    wall = column if zone is None else column.dt.tz_localize(None)
+    unit: Any = np.datetime_data(wall.to_numpy().dtype)[0]
+    if unit == "ns" and (wall.dt.nanosecond != 0).any():
+        raise InputError(f"column {name!r} is finer than microseconds; round it.")
+    at, utc = (x.to_numpy().astype("datetime64[us]") for x in (wall, instant))
+    return Stamps(at, None if zone is None else at - utc, zone, unit)
+
+
+def _of_objects(column: pd.Series, name: str) -> Stamps:
+    """Of datetimes, dates and timestamps as Python objects, each with an offset or none."""
+    kinds = (datetime.date, datetime.datetime, np.datetime64)
+    values = column.tolist()
+    odd = [i for i, value in enumerate(values) if not isinstance(value, kinds)]
+    if odd:
+        raise InputError(
+            f"column {name!r} holds no timestamps: {values[odd[0]]!r} in data row {odd[0] + 1}."
+        )
+    stamps = [pd.Timestamp(value) for value in values]
+    aware = [stamp.tzinfo is not None for stamp in stamps]
+    if any(aware) and not all(aware):
+        raise InputError(f"column {name!r} has stamps with and without an offset; give all one.")
+    zones = {zone_name(stamp.tzinfo) for stamp in stamps}
+    if len(zones) == 1 and (zone := zones.pop()) is not None:
+        return _of_datetimes(pd.Series(pd.DatetimeIndex(stamps).tz_convert(zone)), name)
+    wall = np.array([stamp.tz_localize(None).to_datetime64() for stamp in stamps], "M8[us]")
+    if not all(aware):
+        return Stamps(wall)
+    offset = np.array([stamp.utcoffset() for stamp in stamps], "timedelta64[us]")
+    return Stamps(wall, offset)
+
+
+# --- numbers -------------------------------------------------------------------------------------
+
+
+def _of_numbers(values: np.ndarray, name: str, how: Reading) -> Stamps:
+    """Compact dates, Unix times, or the whole numbers themselves."""
+    if isinstance(how.freq, int | np.integer):
+        return Stamps(values)
+    if how.date_format is not None:
+        return _formatted([str(value) for value in values], np.arange(len(values)), name, how)
+    dates = compact_dates(values)
+    if dates is not None:
+        return dates
+    digits = _length(values)
+    if digits in (8, 12, 14):
+        fits = _compact(values, digits)
+        if (~np.isnat(fits)).mean() > 0.5:
+            row = int(np.argmax(np.isnat(fits)))
+            raise InputError(
+                f"{values[row]} in data row {row + 1} of column {name!r} is no date, though most "
+                "others are; repair that row, or give freq=1 (--freq 1) if they only count."
+            )
+    return Stamps(values)
+
+
+def compact_dates(values: np.ndarray) -> Stamps | None:
+    """Whole numbers as dates, if all are plausible: of 1900 to 2100, or Unix times from 2001 on."""
+    digits = _length(values)
+    if digits in _COMPACT:
+        stamps = _compact(values, digits)
+        if not np.isnat(stamps).any():
+            return Stamps(stamps, note=f"numbers read as {_COMPACT[digits][1]}")
+    if digits in _UNIX and values.min() > 0:
+        unit = _UNIX[digits]
+        stamps = values.astype(f"datetime64[{unit}]").astype("datetime64[us]")
+        if (stamps < np.datetime64("2100-01-01")).all():
+            return Stamps(stamps, note=f"numbers read as Unix {_UNITS[unit]} (UTC)")
+    return None
+
+
+def _length(values: np.ndarray) -> int:
+    """The number of digits, if that is the same in all; else 0."""
+    if not len(values) or values.min() < 0:
+        return 0
+    lengths = {len(str(values.min())), len(str(values.max()))}
+    return lengths.pop() if len(lengths) == 1 else 0
+
+
+def _compact(values: np.ndarray, digits: int) -> np.ndarray:
+    """Dates of 1900 to 2100 in numbers, else NaT."""
+    texts = pd.Series(values).astype(str)
+    form = _COMPACT[digits][0]
+    stamps = pd.to_datetime(texts, format=form, errors="coerce").to_numpy().astype("M8[us]")
+    late = (stamps < np.datetime64("1900-01-01")) | (stamps >= np.datetime64("2101-01-01"))
+    stamps[late] = np.datetime64("NaT")
+    return stamps
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+def _of_text(
+    found: np.ndarray, texts: list[str], name: str, codes: np.ndarray, how: Reading
+) -> Stamps:
+    """Of text, each different one read once: `found` has their numbers, `[T]`."""
+    texts = [text.strip() for text in texts]
+    if how.date_format is not None:
+        return _formatted(texts, found, name, how)
+    if all(_DIGITS.fullmatch(text) for text in texts):
+        try:
+            return _of_numbers(np.array([int(text) for text in texts])[found], name, how)
+        except OverflowError as error:
+            raise InputError(f"column {name!r} has numbers that are too large.") from error
+    if all(_ISO.fullmatch(text) for text in texts):
+        stamps = pd.to_datetime(pd.Series(texts), format="ISO8601", errors="coerce")
+        if not stamps.isna().any():
+            return Stamps(stamps.to_numpy().astype("datetime64[us]")[found])
+    return _of_parts(found, texts, name, codes, how)
+
+
+def _formatted(texts: list[str], found: np.ndarray, name: str, how: Reading) -> Stamps:
+    """Of text in one given format."""
+    form = str(how.date_format)
+    zoned = "%z" in form
+    try:
+        stamps = pd.to_datetime(pd.Series(texts), format=form, errors="coerce", utc=zoned)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"date_format {form!r} is no format of dates: {error}") from error
+    if stamps.isna().any():
+        _refuse(int(np.argmax(stamps.isna())), found, texts, name, f"of the form {form!r}")
+    if not zoned:
+        return Stamps(stamps.to_numpy().astype("datetime64[us]")[found])
+    each = [datetime.datetime.strptime(text, form) for text in texts]
+    offset = np.array([stamp.utcoffset() for stamp in each], "timedelta64[us]")[found]
+    wall = np.array([stamp.replace(tzinfo=None) for stamp in each], "datetime64[us]")[found]
+    return Stamps(wall, offset)
+
+
+def _refuse(which: int, found: np.ndarray, texts: list[str], name: str, wanted: str) -> None:
+    row = int(np.argmax(found == which)) + 1
+    raise InputError(
+        f"{texts[which]!r} in data row {row} of column {name!r} is no stamp {wanted}; repair or "
+        "remove that row"
+    )
+
+
+def _of_parts(
+    found: np.ndarray, texts: list[str], name: str, codes: np.ndarray, how: Reading
+) -> Stamps:
+    parts = [read_parts(text) for text in texts]
+    first = next((text for text, part in zip(texts, parts, strict=True) if part), None)
+    if first is None:
+        raise InputError(f"column {name!r} holds no timestamps: {texts[0]!r} in data row 1.")
+    if None in parts:
+        _refuse(parts.index(None), found, texts, name, f"like {first!r}")
+    read = [part for part in parts if part is not None]
+    offsets = [part.offset for part in read]
+    some = [offset for offset in offsets if offset is not None]
+    if some and len(some) < len(offsets):
+        _refuse(offsets.index(None), found, texts, name, "with an offset, as others are")
+    time = np.array([part.time for part in read], "timedelta64[us]")
+    numbers = np.array([part.numbers for part in read])
+    orders = np.array([part.order for part in read])
+    offset = np.array(some, "timedelta64[us]")[found] if some else None
+    days: dict[str, np.ndarray] = {}
+    for order in _candidates(orders, how.dayfirst):
+        dates, fits = arrange(numbers, orders, order)
+        if fits.all():
+            days[order] = dates
+        worst = int(np.argmin(fits))
+    if not days:
+        said = {None: "", True: " with the day first", False: " with the month first"}
+        _refuse(worst, found, texts, name, f"like {first!r}{said[how.dayfirst]}")
+    readings = {
+        order: Stamps((dates.astype("datetime64[us]") + time)[found], offset)
+        for order, dates in days.items()
+    }
+    order = _choose(readings, codes, how, name)
+    plain = (orders == "ymd").all()
+    return readings[order]._replace(
+        note="" if plain else _example(texts, readings[order], order, found)
+    )
+
+
+def _candidates(orders: np.ndarray, dayfirst: bool | None) -> list[str]:
+    """The orders in which all texts may be read."""
+    if (orders == "ymd").all():
+        return ["ymd"]
+    known = {None: ["mdy", "dmy"], True: ["dmy"], False: ["mdy"]}[dayfirst]
+    short = ((orders == "short") | (orders == "ymd")).all() and dayfirst is None
+    return [*known, "ymd"] if short else known
+
+
+def _example(texts: list[str], stamps: Stamps, order: str, found: np.ndarray) -> str:
+    text = texts[found[-1]]
+    return f"{_ORDERS[order]} ({text} is {str(stamps.wall[-1])[:10]})"
+
+
+def _choose(readings: dict[str, Stamps], codes: np.ndarray, how: Reading, name: str) -> str:
+    """The order of the dates of a column: the one that gives a regular clock.
+
+    Raises:
+        InputError: several do.
+    """
+    different = {order: stamps.wall.tobytes() for order, stamps in readings.items()}
+    if len(set(different.values())) == 1:
+        return next(iter(readings))
+    quality = {order: _regularity(stamps, codes, how.freq) for order, stamps in readings.items()}
+    best, second = sorted(quality, key=lambda order: quality[order], reverse=True)[:2]
+    (sorted_best, filled_best), (sorted_second, filled_second) = quality[best], quality[second]
+    clear = filled_best == 1 > filled_second or filled_best >= 2 * filled_second
+    if filled_best > 0 and (sorted_best > sorted_second or clear):
+        return best
+    shown = " or ".join(f"{_ORDERS[o]} {_continues(readings[o], codes)}" for o in (best, second))
+    raise InputError(
+        f"the dates of column {name!r} can be read {shown}; say which with --dayfirst, "
+        "--no-dayfirst or --date-format (dayfirst=, date_format=)."
+    )
+
+
+def _ordered(stamps: Stamps, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Wall and instant in the order of series and time, and the series."""
+    order = np.lexsort((stamps.instant, codes))
+    return stamps.wall[order], stamps.instant[order], codes[order]
+
+
+def _regularity(stamps: Stamps, codes: np.ndarray, freq: Any) -> tuple[bool, float]:
+    """Whether the rows of each series are sorted by time, and how much of the clock has a row."""
+    same = codes[1:] == codes[:-1]
+    steps = np.diff(stamps.instant)[same].astype(np.int64)
+    is_sorted = bool((steps >= 0).all() or (steps <= 0).all())
+    wall, instant, codes = _ordered(stamps, codes)
+    try:
+        clock = infer_clock(wall, instant, codes) if freq is None else given_clock(freq, wall)
+    except InputError:
+        return is_sorted, 0.0
+    return is_sorted, 1.0 if clock is None else _filled(clock, wall, instant, codes)
+
+
+def _filled(clock: Clock, wall: np.ndarray, instant: np.ndarray, codes: np.ndarray) -> float:
+    rows = steps = 0
+    starts = np.flatnonzero(np.diff(codes, prepend=codes[:1] - 1))
+    for part in np.split(np.arange(len(codes)), starts[1:]):
+        times = (instant if clock.unit == "microsecond" else wall)[part]
+        if clock.off(times).any():
+            return 0.0
+        numbers = np.unique(clock.numbers(times))
+        rows += len(numbers)
+        steps += int(numbers[-1] - numbers[0]) // clock.step + 1
+    return rows / steps
+
+
+def _continues(stamps: Stamps, codes: np.ndarray) -> str:
+    wall, instant, codes = _ordered(stamps, codes)
+    clock = infer_clock(wall, instant, codes)
+    said = "" if clock is None else f", {clock.describe()}"
+    return f"({str(wall[0])[:10]} to {str(wall[-1])[:10]}{said})"
