@@ -16,7 +16,7 @@ from stride_jax.data import load_file
 from stride_jax.errors import InputError
 
 PLAIN = "date,a,b\n2020-01-01 00:00:00,1,2\n2020-01-01 01:00:00,3,4\n2020-01-01 02:00:00,5,6.5\n"
-GAPS = "date,a,b\n2020-01-01,?,1\n2020-01-02,10,NA\n2020-01-03,,inf\n2020-01-04,30,4\n"
+GAPS = "date,a,b\n2020-01-01,?,1\n2020-01-02,10,NA\n2020-01-03,,?\n2020-01-04,30,4\n"
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = hnp.arrays(
     st.sampled_from([np.float64, np.float32, np.int16]),
@@ -191,7 +191,10 @@ def test_dates(tmp_path_factory: Folders, start: datetime, step: timedelta, form
     [
         ("date,a\n1990/1/9 0:00,1\n1990/1/10 0:00,2", ["1990-01-09", "1990-01-10"]),
         # Day first although every number is below 13: the steps are even only that way.
-        ("a,date\n1,1/3/2020\n1,2/3/2020\n1,3/3/2020\n1,4/3/2020", ["2020-03-01", "2020-03-02"]),
+        (
+            "a,date\n1,1/3/2020 23:00\n1,2/3/2020 0:00\n1,2/3/2020 1:00\n1,2/3/2020 2:00",
+            ["2020-03-01T23", "2020-03-02"],
+        ),
         # Two stamps across the end of summer time.
         ("date,a\n2020-10-25 02:30+02:00,1\n2020-10-25 02:00+01:00,2", ["2020-10-25T00:30"]),
         # The household data, the bike-sharing data, the weather data.

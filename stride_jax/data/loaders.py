@@ -2,61 +2,88 @@
 
 from __future__ import annotations
 
-import csv
 import difflib
-import gzip
 import io
-import lzma
-import math
 import re
-import warnings
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from stride_jax.data.cells import (
+    BROKEN,
+    MISSING,
+    Marks,
+    Table,
+    blank_rows,
+    decode,
+    number,
+    numbers,
+    read_bytes,
+    read_cells,
+)
+from stride_jax.data.dates import has_time, is_date, is_time_of_day
+from stride_jax.data.stamps import USUAL, Reading, Stamps, compact_dates, read_stamps
 from stride_jax.errors import InputError
 from stride_jax.types import Series
 
-_KINDS = (".csv", ".txt", ".npz", ".npy")
-_PACKED = {".gz": gzip.decompress, ".xz": lzma.decompress}
-_BROKEN = (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, zipfile.BadZipFile)
-_MARKS = {"", "?", "-", "--", "na", "n/a", "#n/a", "<na>", "nan", "null", "none"}
 _COUNTER = re.compile(r"no\.?|index|idx|id|unnamed: \d+", re.IGNORECASE)
-# Text first, numbers later: pandas before 3.1 rounds the last digit of some floats. A blank line
-# in a table of one column is a missing value, so no line is skipped.
-_CELLS: dict[str, Any] = {"dtype": object, "na_filter": False, "skipinitialspace": True}
-_LINES: dict[str, Any] = {"header": None, "index_col": False, "skip_blank_lines": False}
-_DATE = re.compile(r"\d{1,4}[-/.]\d{1,2}")
-_TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?$")
-_DAYS = ("%Y-%m-%d", "%Y/%m/%d", "%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%m-%d-%Y", "%d-%m-%Y")
-_HOURS = ("", " %H:%M", " %H:%M:%S", " %I:%M %p", " %I:%M:%S %p")
-_FORMATS = ("ISO8601", *(day + hour for day in _DAYS for hour in _HOURS))
+_CLOCK = re.compile(
+    r"(unnamed: 0|.*(date|time|stamp).*|ds|day|week|month|quarter|year|period)", re.IGNORECASE
+)
+"""Names of columns of whole numbers that are a clock if they only grow."""
+_STAMP = re.compile(r"date|ds|time_?stamp|date_?time", re.IGNORECASE)
+"""Names of columns that can be nothing but a clock."""
+
+
+class Wide(NamedTuple):
+    """A table with a column a variable, as it stands in a file.
+
+    Attributes:
+        values: `[T, C]` float64, NaN for missing cells.
+        names: C variable names.
+        stamps: of the rows, or None.
+        marks: separator and decimal mark.
+    """
+
+    values: np.ndarray
+    names: tuple[str, ...]
+    stamps: Stamps | None = None
+    marks: Marks = Marks()
 
 
 def load_file(
-    path: str | Path, *, columns: Sequence[str] | None = None, missing: str = "error"
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    missing: str = "error",
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
+    decimal: str | None = None,
 ) -> Series:
     """Reads the series in one file; the suffix says how, after a `.gz` or `.xz` is taken off.
 
-    `.csv`: UTF-8, latin-1, or UTF-16 with a byte-order mark; a first row of numbers is no header.
-    The clock is a column of dates (of several, the one with the most different stamps), with one
-    of times of day if need be, or columns year, month, day[, hour[, minute]], or there is none.
-    Stamps with an offset become UTC. Dates that can be read month first or day first are read so
-    that their steps vary less, else month first. A column like `No` that only counts is left out.
-    `.txt`: the same without a header. `.npz`: the array `data`, `[T, N, F]` (the first feature is
-    taken) or `[T, N]`. `.npy`: `[T]` or `[T, C]`. Without a header names are `var0`, `var1`, ...
+    `.csv` and `.tsv`: UTF-8, latin-1, or UTF-16 with a byte-order mark; separator and decimal mark
+    are sniffed; a first row of numbers is no header. The clock is a column of dates (of several,
+    the one with the most different stamps), with one of times of day if need be, or whole numbers
+    that are plausible dates (20260131, Unix times), or columns year, month[, day[, hour[,
+    minute]]], or there is none. Stamps with an offset become UTC. Dates that can be read month
+    first or day first are read so that they lie on a regular clock. A column like `No` that only
+    counts is left out. `.txt`: the same without a header. `.npz`: the array `data`, `[T, N, F]`
+    (the first feature is taken) or `[T, N]`. `.npy`: `[T]` or `[T, C]`. Without a header names are
+    `var0`, `var1`, ...
 
     Args:
         path: The file.
         columns: The variables to keep, in this order; None keeps all but clock and row counter.
-        missing: What to do about empty, infinite and `?`-like cells: `"error"` refuses them,
+        missing: What to do about empty and `?`-like cells: `"error"` refuses them,
             `"interpolate"` draws a straight line over the rows between (every row one step) and
             repeats the nearest value at the ends, `"keep"` leaves them as NaN.
+        dayfirst: Whether the day comes first in `01/02/2026`; None decides by the clock.
+        date_format: Of `strptime`, for all stamps.
+        decimal: The decimal mark, `"."` or `","`.
 
     Returns:
         The series: values `[T, C]` float64, finite, in the file's own units; times `[T]`
@@ -64,49 +91,106 @@ def load_file(
 
     Raises:
         InputError: The file is no such series, or a column is unknown or not numeric, or cells are
-            missing that may not be filled, or time goes backwards.
+            infinite, or missing where they may not be filled, or time goes backwards, or dates or
+            numbers can be read in two ways.
     """
+    if missing not in ("error", "interpolate", "keep"):
+        known = "'error', 'interpolate' or 'keep'"
+        raise InputError(f"{path}: missing={missing!r} is not known; use {known}")
     try:
-        if missing not in ("error", "interpolate", "keep"):
-            known = "'error', 'interpolate' or 'keep'"
-            raise InputError(f"missing={missing!r} is not known; use {known}")
-        if isinstance(columns, str):
-            raise InputError(f"columns={columns!r} is one string; pass a list: [{columns!r}]")
-        kind, raw = _read(Path(path).expanduser())
-        if kind in (".npz", ".npy"):
-            series = _from_array(raw, columns, archive=kind == ".npz")
-        else:
-            series = _from_table(_table(_decode(raw), plain=kind == ".txt"), columns)
+        wide = read_wide(path, columns=columns, how=Reading(dayfirst, date_format), decimal=decimal)
+        dated = wide.stamps is not None and wide.stamps.wall.dtype.kind == "M"
+        times = wide.stamps.instant if dated and wide.stamps is not None else None
+        series = Series(wide.values, wide.names, times)
         return series._replace(values=_fill(series, missing))
     except InputError as error:
         raise InputError(f"{path}: {error}") from error.__cause__
 
 
-def _read(path: Path) -> tuple[str, bytes]:
-    """The kind of a file and its unpacked bytes."""
-    if not path.is_file():
-        raise InputError("there is no such file; check the path")
-    unpack = _PACKED.get(path.suffix.lower())
-    kind = Path(path.stem if unpack else path.name).suffix.lower()
-    if kind not in _KINDS:
-        known = f"{', '.join(_KINDS)}, each also with .gz or .xz after it"
-        raise InputError(f"the suffix {kind!r} is not supported; use one of {known}")
-    try:
-        raw = path.read_bytes()
-        return kind, unpack(raw) if unpack else raw
-    except _BROKEN as error:
-        raise InputError(f"the file cannot be read ({error}); get a fresh copy") from error
+def read_wide(
+    path: str | Path,
+    *,
+    columns: Sequence[str] | None = None,
+    how: Reading = USUAL,
+    decimal: str | None = None,
+) -> Wide:
+    """The variables of a file as they are, gaps included; see `load_file`.
+
+    Raises:
+        InputError: see `load_file`; the message does not name the file.
+    """
+    if isinstance(columns, str):
+        raise InputError(f"columns={columns!r} is one string; pass a list: [{columns!r}]")
+    kind, raw = read_bytes(Path(path).expanduser())
+    if kind in (".npz", ".npy"):
+        return from_array(raw, columns, archive=kind == ".npz")
+    table = read_cells(decode(raw), plain=kind == ".txt", decimal=decimal)
+    return wide_of(table, columns, how)
 
 
-def _from_array(raw: bytes, columns: Sequence[str] | None, *, archive: bool) -> Series:
-    """A series out of the bytes of a `.npy` or `.npz` file."""
+def wide_of(table: Table, columns: Sequence[str] | None = None, how: Reading = USUAL) -> Wide:
+    """The variables of a table of text cells and its clock.
+
+    Raises:
+        InputError: see `load_file`.
+    """
+    cells, mark = table.columns, table.marks.decimal
+    clock, used = _clock(cells, mark, columns)
+    if clock is not None:
+        blank = blank_rows(list(cells.values()))
+        cells = {name: column[~blank].reset_index(drop=True) for name, column in cells.items()}
+        clock = clock[~blank].reset_index(drop=True)
+    measured = [n for n in cells if n not in used and not _counts(n, cells[n])]
+    chosen = measured if columns is None else _choose(columns, list(cells))
+    if not chosen:
+        raise InputError(f"there are no numeric columns among {list(cells)}; add one")
+    values = column_values({name: cells[name] for name in chosen}, mark)
+    stamps = None
+    if clock is not None:
+        stamps = read_stamps(clock, str(clock.name), np.zeros(len(clock), int), how)
+        _forward(stamps.instant)
+    return Wide(values, tuple(chosen), stamps, table.marks)
+
+
+def _forward(times: np.ndarray) -> None:
+    """Refuses times that go backwards."""
+    if (back := np.diff(times) < np.zeros(1, times.dtype).astype(np.diff(times).dtype)).any():
+        row = int(np.argmax(back)) + 1
+        order = f"{times[row]} comes after {times[row - 1]}"
+        raise InputError(f"time goes backwards in data row {row + 1}: {order}; sort by time")
+
+
+def column_values(cells: dict[str, pd.Series], decimal: str) -> np.ndarray:
+    """Numbers `[T, C]` float64, NaN where a cell is missing.
+
+    Raises:
+        InputError: text that is no number, or an infinite one.
+    """
+    values, text = {}, []
+    for name, column in cells.items():
+        values[name], odd = numbers(column, decimal)
+        if odd is not None:
+            text.append(f"{name!r} (for example {column.iloc[odd]!r}, data row {odd + 1})")
+        elif np.isinf(values[name]).any():
+            row = int(np.argmax(np.isinf(values[name])))
+            raise InputError(
+                f"column {name!r} is infinite, {column.iloc[row]!r} in data row {row + 1}; empty "
+                "that cell if the value is not known, or give a number"
+            )
+    if text:
+        raise InputError(f"not numbers: {', '.join(text)}; name the columns to use with columns=")
+    return np.column_stack(list(values.values()))
+
+
+def from_array(raw: bytes, columns: Sequence[str] | None, *, archive: bool) -> Wide:
+    """Variables out of the bytes of a `.npy` or `.npz` file."""
     ranks, wanted = ((2, 3), "[T, N, F] or [T, N]") if archive else ((1, 2), "[T] or [T, C]")
     try:
         # Pickles run code when they are opened, so none ever is.
         data = np.load(io.BytesIO(raw), allow_pickle=False)
         keys = [] if isinstance(data, np.ndarray) else list(data)
         data = data["data"] if "data" in keys else data
-    except _BROKEN as error:
+    except BROKEN as error:
         raise InputError(f"the file is not a readable array of numbers ({error})") from error
     if not isinstance(data, np.ndarray):
         raise InputError(f"the archive has no array 'data' but {keys}; save [T, N] as 'data'")
@@ -116,84 +200,11 @@ def _from_array(raw: bytes, columns: Sequence[str] | None, *, archive: bool) -> 
     data = data[..., 0] if data.ndim == 3 else data.reshape(len(data), -1)
     names = [f"var{i}" for i in range(data.shape[1])]
     chosen = names if columns is None else _choose(columns, names)
-    return Series(data[:, [names.index(n) for n in chosen]].astype(np.float64), tuple(chosen))
-
-
-def _decode(raw: bytes) -> str:
-    """The text of a file; latin-1 takes any bytes, so it comes last."""
-    try:
-        text = raw.decode("utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError:
-        text = raw.decode("latin-1")
-    if "\0" in text:
-        raise InputError("the file holds NUL bytes, so it is no text table; save it as UTF-8")
-    return text.strip("\r\n")
-
-
-def _table(text: str, *, plain: bool) -> dict[str, pd.Series]:
-    """The cells of comma-separated text, still as text; a `plain` table has no header."""
-    buffer = io.StringIO(text, newline=None)
-    try:
-        first = [cell.strip() for cell in next(csv.reader(buffer, skipinitialspace=True), [])]
-        if plain or _is_data(first):
-            names = [f"var{i}" for i in range(len(first))]
-            buffer.seek(0)
-        else:
-            # pandas writes its row counter without a name and reads it back as "Unnamed: 0".
-            names = [cell or f"Unnamed: {i}" for i, cell in enumerate(first)]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise InputError(f"several columns are named {twice}; rename all but one")
-        with warnings.catch_warnings():
-            # Rows longer than the header only warn, and their last cells would be lost.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            frame = pd.read_csv(buffer, names=names, **_CELLS, **_LINES) if names else None
-    except (csv.Error, pd.errors.ParserError, pd.errors.ParserWarning) as error:
-        reason = str(error).strip()
-        raise InputError(f"the file is not a regular table ({reason}); repair it") from error
-    if frame is None or frame.empty:
-        raise InputError("the file has no rows; it needs at least one row of numbers")
-    return {name: frame[name] for name in names}
-
-
-def _is_data(cells: Sequence[str]) -> bool:
-    """Whether a first row is data: numbers, besides at most stamps and missing marks."""
-    numbers = [_number(cell) for cell in cells]
-    # A blank first cell is a header: it stands over the row counter that pandas writes.
-    return any(number == number for number in numbers if number is not None and cells[0]) and all(
-        number is not None or _DATE.match(cell) or _TIME_OF_DAY.match(cell)
-        for number, cell in zip(numbers, cells, strict=True)
-    )
-
-
-def _number(cell: str) -> float | None:
-    """The number in a cell, NaN for a missing mark, None for any other text."""
-    text = cell.strip().lower()
-    try:
-        # Python would read 1_000 as a number; in a file it is a label.
-        return math.nan if text in _MARKS else float(text.replace("_", " "))
-    except ValueError:
-        return None
-
-
-def _from_table(table: dict[str, pd.Series], columns: Sequence[str] | None) -> Series:
-    """A series out of a table of text cells."""
-    times, used = _clock(table)
-    if times is not None and (back := np.diff(times) < np.timedelta64(0, "us")).any():
-        row = int(np.argmax(back)) + 1
-        order = f"{times[row]} comes after {times[row - 1]}"
-        raise InputError(f"time goes backwards in data row {row + 1}: {order}; sort by time")
-    measured = [name for name in table if name not in used and not _counts(name, table[name])]
-    chosen = measured if columns is None else _choose(columns, list(table))
-    if not chosen:
-        raise InputError(f"there are no numeric columns among {list(table)}; add one")
-    values, text = {}, []
-    for name in chosen:
-        values[name], odd = _numbers(table[name])
-        if odd is not None:
-            text.append(f"{name!r} (for example {table[name].iloc[odd]!r}, data row {odd + 1})")
-    if text:
-        raise InputError(f"not numbers: {', '.join(text)}; name the columns to use with columns=")
-    return Series(np.column_stack(list(values.values())), tuple(chosen), times)
+    values = data[:, [names.index(n) for n in chosen]].astype(np.float64)
+    if np.isinf(values).any():
+        row, column = np.argwhere(np.isinf(values))[0]
+        raise InputError(f"column {chosen[column]!r} is infinite in row {row}; make it NaN")
+    return Wide(values, tuple(chosen))
 
 
 def _choose(columns: Sequence[str], known: list[str]) -> list[str]:
@@ -207,82 +218,95 @@ def _choose(columns: Sequence[str], known: list[str]) -> list[str]:
     return list(columns)
 
 
-def _numbers(cells: pd.Series) -> tuple[np.ndarray, int | None]:
-    """Numbers `[T]` with NaN for missing marks, and the first row that is neither, if any."""
-    # Measured values repeat a lot: each different text is read once.
-    codes, texts = pd.factorize(cells)
-    found = [_number(text) for text in texts]
-    values = np.array(found, np.float64)[codes]
-    return values, int(np.argmax(codes == found.index(None))) if None in found else None
-
-
 def _counts(name: str, cells: pd.Series) -> bool:
     """Whether a column only numbers the rows from 0 or from 1."""
-    values = _numbers(cells)[0] if _COUNTER.fullmatch(name) else np.full(1, np.nan)
+    values = numbers(cells)[0] if _COUNTER.fullmatch(name) else np.full(1, np.nan)
     return values[0] in (0, 1) and np.array_equal(values, values[0] + np.arange(len(cells)))
 
 
-def _clock(table: dict[str, pd.Series]) -> tuple[np.ndarray | None, set[str]]:
-    """The stamps `[T]` datetime64[us], or None, and the columns that were part of the clock."""
-    dates = {name: found for name in table if (found := _dates(table[name])) is not None}
+def _clock(
+    table: dict[str, pd.Series], decimal: str, columns: Sequence[str] | None
+) -> tuple[pd.Series | None, set[str]]:
+    """The column of stamps, or None, and the names of the columns that were part of the clock."""
+    dates = [name for name in table if _is_dates(table[name], decimal)]
     if dates:
-        times = max(dates.values(), key=lambda found: np.unique(found).size)
-        hours = [name for name in table if _TIME_OF_DAY.match(_head(table[name]))]
-        if len(hours) == 1 and (times == times.astype("datetime64[D]")).all():
-            clock = _parse_all(table[hours[0]], "ISO8601", before="1970-01-01 ")
-            return times + (clock - np.datetime64("1970-01-01")), {*dates, *hours}
-        return times, set(dates)
-    lower = {name.lower(): name for name in table}
-    if not {"year", "month", "day"} <= lower.keys():
-        return None, set()
-    used = [part for part in ("year", "month", "day", "hour", "minute") if part in lower]
-    parts = pd.DataFrame({part: _numbers(table[lower[part]])[0] for part in used})
-    whole = (parts % 1 == 0).all(axis=1)
-    stamps = pd.to_datetime(parts.where(whole, 0).astype(np.int64), errors="coerce")
-    if stamps.isna().any():
-        row = int(np.argmax(stamps.isna()))
-        shown = ", ".join(f"{part} {table[lower[part]].iloc[row]!r}" for part in used)
-        raise InputError(f"data row {row + 1} has no valid date: {shown}; repair it")
-    return stamps.to_numpy().astype("datetime64[us]"), {lower[part] for part in used}
+        name = max(dates, key=lambda name: table[name].nunique())
+        hours = [n for n in table if is_time_of_day(_head(table[n]))]
+        if len(hours) == 1 and not has_time(_head(table[name])):
+            return _joined(table[name], table[hours[0]]), {*dates, *hours}
+        return table[name], set(dates)
+    free = {name: cells for name, cells in table.items() if name not in (columns or ())}
+    return _of_columns(free) or _of_numbers(free) or (None, set())
+
+
+def _is_dates(cells: pd.Series, decimal: str) -> bool:
+    """Whether the first filled cell of a column is a date and no number."""
+    head = _head(cells)
+    return number(head, decimal) is None and is_date(head)
 
 
 def _head(cells: pd.Series) -> str:
     """The first cell that is not missing."""
-    return next((cell.strip() for cell in cells if cell.strip().lower() not in _MARKS), "")
+    return next((cell.strip() for cell in cells if cell.strip().lower() not in MISSING), "")
 
 
-def _dates(cells: pd.Series) -> np.ndarray | None:
-    """The stamps in a column of dates, or None if its first filled cell is not a date."""
-    head = _head(cells)
-    if _number(head) is not None or not _DATE.match(head):
+def _joined(days: pd.Series, hours: pd.Series) -> pd.Series:
+    """Dates with the times of day beside them."""
+    blank = (days.str.strip() == "") & (hours.str.strip() == "")
+    odd = [not gap and not is_time_of_day(hour) for gap, hour in zip(blank, hours, strict=True)]
+    if any(odd):
+        row = odd.index(True)
+        cell = f"{hours.iloc[row]!r} in data row {row + 1} of column {hours.name!r}"
+        raise InputError(f"{cell} is no time like {_head(hours)!r}; repair or remove that row")
+    return (days.str.strip() + " " + hours.str.strip()).str.strip().rename(str(days.name))
+
+
+def _of_columns(table: dict[str, pd.Series]) -> tuple[pd.Series, set[str]] | None:
+    """The stamps in columns of years, months, days, hours and minutes."""
+    lower = {name.lower(): name for name in table}
+    if not {"year", "month"} <= lower.keys():
         return None
-    fits = [form for form in _FORMATS if not np.isnat(_parse(pd.Series([head]), form)[0])]
+    used = [part for part in ("year", "month", "day", "hour", "minute") if part in lower]
+    parts = pd.DataFrame({part: numbers(table[lower[part]])[0] for part in used})
+    blank = blank_rows(list(table.values()))
+    whole = (parts % 1 == 0).all(axis=1)
+    dated = parts.where(whole, 0).astype(np.int64).assign(**({} if "day" in lower else {"day": 1}))
+    dated[blank] = (1970, *[1] * (dated.shape[1] - 1))  # left out later
+    stamps = pd.to_datetime(dated, errors="coerce")
+    if stamps.isna().any():
+        row = int(np.argmax(stamps.isna()))
+        shown = ", ".join(f"{part} {table[lower[part]].iloc[row]!r}" for part in used)
+        raise InputError(f"data row {row + 1} has no valid date: {shown}; repair it")
+    return stamps.rename("date"), {lower[part] for part in used}
 
-    def misfit(form: str) -> tuple[int, int]:
-        stamps = _parse(cells, form)
-        return int(np.isnat(stamps).sum()), np.unique(np.diff(stamps)).size
 
-    return _parse_all(cells, min(fits, key=misfit)) if fits else None
+def _of_numbers(table: dict[str, pd.Series]) -> tuple[pd.Series, set[str]] | None:
+    """A column of whole numbers that grow and are plausible dates, or are named like a clock.
 
-
-def _parse(texts: pd.Series, form: str) -> np.ndarray:
-    """Stamps `[T]` datetime64[us] without zone, NaT where the text does not fit the format."""
-    stamps = pd.to_datetime(texts.str.strip(), format=form, errors="coerce", utc=True)
-    return stamps.dt.tz_convert(None).to_numpy().astype("datetime64[us]")
-
-
-def _parse_all(cells: pd.Series, form: str, before: str = "") -> np.ndarray:
-    """Stamps `[T]` of all cells, each with the text `before` in front of it."""
-    stamps = _parse(before + cells.str.strip(), form)
-    if np.isnat(stamps).any():
-        row = int(np.argmax(np.isnat(stamps)))
-        cell = f"{cells.iloc[row]!r} in data row {row + 1} of column {cells.name!r}"
-        raise InputError(f"{cell} is no stamp like {_head(cells)!r}; repair or remove that row")
-    return stamps
+    Raises:
+        InputError: a column named like a date holds other numbers.
+    """
+    for place, (name, cells) in enumerate(table.items()):
+        filled = cells[cells.str.strip() != ""]
+        values, odd = numbers(filled)
+        whole = odd is None and len(values) > 1 and bool((np.mod(values, 1) == 0).all())
+        whole = whole and bool((np.abs(values) < 2**62).all())
+        grows = whole and bool((np.diff(values) > 0).all())
+        if grows and not _counts(name, cells):
+            named = _CLOCK.fullmatch(name) is not None
+            dates = compact_dates(values.astype(np.int64))
+            if named or (dates is not None and (place == 0 or len(str(int(values[0]))) == 8)):
+                return cells, {name}
+        if _STAMP.fullmatch(name) and whole and not grows:
+            raise InputError(
+                f"column {name!r} is named like a clock, but its numbers neither grow nor are "
+                "dates; repair it, or name the variables with columns= (--columns)"
+            )
+    return None
 
 
 def _fill(series: Series, missing: str) -> np.ndarray:
-    """The values with every cell finite, or an error, as `missing` says."""
+    """The values with every cell filled, or an error, as `missing` says."""
     bad = ~np.isfinite(series.values)
     if not bad.any():
         return series.values
@@ -291,7 +315,7 @@ def _fill(series: Series, missing: str) -> np.ndarray:
         name = series.names[int(np.argmax(bad[row]))]
         where = f"{bad.sum()}, the first in data row {row + 1} of column {name!r}"
         hint = "fill them with missing='interpolate' or leave columns out with columns="
-        raise InputError(f"there are missing or infinite cells: {where}; {hint}")
+        raise InputError(f"there are missing cells: {where}; {hint}")
     if bad.all(axis=0).any():
         name = series.names[int(np.argmax(bad.all(axis=0)))]
         raise InputError(f"column {name!r} is wholly missing; leave it out with columns=")
