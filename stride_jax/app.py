@@ -14,27 +14,36 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stride_jax.errors import InputError, full_disk
 from stride_jax.programs import cache_directory, keep_programs, quick_compilation
 
+if TYPE_CHECKING:
+    from stride_jax.data.long import LongFile
+    from stride_jax.data.panel import Panel
+
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
 """What forecasts where nothing else is named."""
+QUANTILES = (0.1, 0.5, 0.9)
 BRIEF = 250_000
 """Steps of all sample paths together that are decoded sooner than a better program compiles."""
 
 
 def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("file", type=Path, help="CSV, .txt, .npy or .npz, also .gz or .xz; wide or long")
+    add("file", type=Path, help=".csv, .tsv, .txt, .npy or .npz, also .gz or .xz; wide or long")
     add("--horizon", type=int, required=True, help="steps to forecast")
-    add("--quantiles", type=float, nargs="*", default=[0.1, 0.5, 0.9], metavar="Q")
+    levels = "probabilities; default .1 .5 .9, none for the mean path alone"
+    add("--quantiles", type=float, nargs="*", default=None, metavar="Q", help=levels)
     add("--columns", nargs="*", default=None, help="variables of a wide file; default all")
     add("--id-col", default="unique_id", help="of a long file")
     add("--time-col", default="ds", help="of a long file")
     add("--target-col", default="y", help="of a long file")
-    add("--freq", default=None, help="pandas offset of the clock, such as h; default inferred")
+    add("--freq", default=None, help="pandas offset of the clock, such as h, or a number")
+    add("--dayfirst", action=argparse.BooleanOptionalAction, help="01/02 is 1 February; or not")
+    add("--date-format", default=None, help="of strptime, such as %%d/%%m/%%Y, for all stamps")
+    add("--decimal", choices=(".", ","), default=None, help="decimal mark; default sniffed")
     add("--target", default=TARGET, help="checkpoint, or a name in the package")
     said = "what proposes; 'none' for the target alone, which is the default for brief work, whose "
     said += "law is the same, and for a target of your own"
@@ -50,59 +59,66 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-cache", action="store_true", help="do not keep compiled programs on disk")
 
 
-def read_table(args: argparse.Namespace) -> Any:
-    """The file as a long frame: as it is, or a wide one with a row a variable and time.
+def read_table(args: argparse.Namespace) -> LongFile:
+    """The file as a long frame: as it is, or a wide one with one row per variable and time.
 
     Raises:
-        InputError: see `data.loaders.load_file`, or columns were named of a long file.
+        InputError: see `data.long.read_long`.
     """
-    import numpy as np
-    import pandas as pd
+    from stride_jax.data.long import read_long
+    from stride_jax.data.stamps import Reading
 
-    from stride_jax.data.loaders import load_file
-
-    names = {args.id_col, args.time_col, args.target_col}
-    if args.file.name.endswith((".csv", ".csv.gz", ".csv.xz")) and args.file.is_file():
-        try:
-            header = set(pd.read_csv(args.file, nrows=0).columns)
-        except (ValueError, OSError):
-            header = set()  # the loader says what is wrong with it
-        if names <= header:
-            if args.columns:
-                raise InputError("--columns is for wide files; this one has ids in a column.")
-            try:
-                return pd.read_csv(args.file)
-            except ValueError as error:
-                raise InputError(f"{args.file} cannot be read: {error}") from error
-    series = load_file(args.file, columns=args.columns, missing=args.missing)
-    times = np.arange(len(series.values)) if series.times is None else series.times
-    parts = [
-        pd.DataFrame({args.id_col: name, args.time_col: times, args.target_col: column})
-        for name, column in zip(series.names, series.values.T, strict=True)
-    ]
-    return pd.concat(parts, ignore_index=True)
+    return read_long(
+        args.file,
+        (args.id_col, args.time_col, args.target_col),
+        columns=args.columns,
+        how=Reading(args.dayfirst, args.date_format, _freq(args)),
+        decimal=args.decimal,
+    )
 
 
-def forecast_table(args: argparse.Namespace, table: Any, *, brief: bool) -> Any:
-    """The forecasts of a long frame, as the flags say.
+def read_clock(args: argparse.Namespace, frame: Any) -> Panel:
+    """The series of a long frame on their clock.
+
+    Raises:
+        InputError: see `frames.read_panel`.
+    """
+    from stride_jax.frames import read_panel
+
+    return read_panel(
+        frame,
+        args.id_col,
+        args.time_col,
+        args.target_col,
+        _freq(args),
+        dayfirst=args.dayfirst,
+        date_format=args.date_format,
+    )
+
+
+def _freq(args: argparse.Namespace) -> Any:
+    """The frequency, a number for a clock of numbers."""
+    whole = args.freq is not None and args.freq.strip().removeprefix("-").isdecimal()
+    return int(args.freq) if whole else args.freq
+
+
+def forecast_table(args: argparse.Namespace, panel: Panel, *, brief: bool) -> Any:
+    """The forecasts of a panel, as the flags say.
 
     Brief work is decoded by the target alone: a draft's program takes longer to compile than it
-    saves. The law is the same.
+    saves. The distribution is the same.
     """
-    from stride_jax.frames import forecast_df
+    from stride_jax.frames import forecast_panel
 
     draft = args.draft or (DRAFT if args.target == TARGET and not brief else "none")
-    freq = int(args.freq) if args.freq and args.freq.isdecimal() else args.freq
-    return forecast_df(
-        table,
+    usual = QUANTILES if args.num_samples else ()
+    return forecast_panel(
+        panel,
         args.horizon,
         target=args.target,
         draft=None if draft == "none" else draft,
-        id_col=args.id_col,
-        time_col=args.time_col,
-        target_col=args.target_col,
-        freq=freq,
-        quantiles=args.quantiles,
+        columns=(args.id_col, args.time_col),
+        quantiles=usual if args.quantiles is None else args.quantiles,
         key=args.seed,
         num_samples=args.num_samples,
         num_draft=args.num_draft,
@@ -112,38 +128,60 @@ def forecast_table(args: argparse.Namespace, table: Any, *, brief: bool) -> Any:
     )
 
 
-def run_forecast(args: argparse.Namespace) -> None:
-    """`stride-jax forecast`."""
-    if args.out and args.out.suffix not in (".csv", ".json"):
+def check_forecast(args: argparse.Namespace) -> None:
+    """Refuses what can be seen to be wrong before the file is read."""
+    if args.out and args.out.suffix.lower() not in (".csv", ".json"):
         raise InputError(f"--out must end in .csv or .json, got {args.out}.")
-    if args.plot and args.plot.suffix != ".png":
+    if args.plot and args.plot.suffix.lower() != ".png":
         raise InputError(f"--plot must end in .png, got {args.plot}.")
     for path in (args.out, args.plot):
         if path and not path.parent.is_dir():
             raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
+    if not 0 <= args.seed < 2**32:  # jax would silently take the last 32 bits of another one
+        raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
+    if args.horizon < 1:
+        raise InputError(f"--horizon must be a whole number from 1 on, got {args.horizon}.")
+
+
+def run_forecast(args: argparse.Namespace) -> None:
+    """`stride-jax forecast`."""
+    from stride_jax.data.panel import describe
+
+    check_forecast(args)
     if not args.no_cache:
         keep_programs(cache_directory())
     _say(f"reading {args.file}")
     table = read_table(args)
-    count = table[args.id_col].nunique()
+    panel = read_clock(args, table.frame)
+    count = len(panel.grids)
+    _say(describe(panel, args.horizon, table.note))
     _say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
     start = time.perf_counter()
     brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
     with quick_compilation() if brief else nullcontext():
-        found = forecast_table(args, table, brief=brief)
+        found = forecast_table(args, panel, brief=brief)
     _say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
-    if args.out is None:
-        found.to_csv(sys.stdout, index=False)
-    elif args.out.suffix == ".json":
-        found.to_json(args.out, orient="records", date_format="iso", indent=1)
-    else:
-        found.to_csv(args.out, index=False)
+    write_table(args, found)
     if args.plot:
+        from stride_jax.frames import history_frame
         from stride_jax.plots import save_intervals
 
         columns = args.id_col, args.time_col, args.target_col
-        save_intervals(args.plot, table, found, columns)
+        save_intervals(args.plot, history_frame(panel, columns), found, columns)
         _say(f"picture in {args.plot}")
+
+
+def write_table(args: argparse.Namespace, found: Any) -> None:
+    """The forecasts to `--out` or stdout; in JSON stamps keep their offset."""
+    if args.out is None:
+        found.to_csv(sys.stdout, index=False)
+    elif args.out.suffix.lower() == ".csv":
+        found.to_csv(args.out, index=False)
+    else:
+        stamps = found[args.time_col]
+        if getattr(stamps.dtype, "tz", None) is not None or stamps.dtype == object:
+            found = found.assign(**{args.time_col: [stamp.isoformat() for stamp in stamps]})
+        found.to_json(args.out, orient="records", date_format="iso", indent=1)
 
 
 def run_info(args: argparse.Namespace) -> None:
