@@ -243,6 +243,59 @@ def test_gaps_follow_the_flag(model: str, tmp_path: Path, capsys: Capture) -> No
     assert_same(*outputs)
 
 
+def test_the_clock_that_was_read_is_said(model: str, wide: str, capsys: Capture) -> None:
+    """A month that was read as a day would be seen by nobody."""
+    assert app.main(arguments(wide, model)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    expected = "hourly, 60 rows, 2 series, 2024-02-28 18:00 to 2024-02-29 23:00; "
+    assert expected + "forecast of 6 from 2024-03-01 00:00" in lines
+
+
+def test_leading_blanks_of_a_wide_file_are_no_history(
+    model: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """A variable that begins late would be forecast from values that nobody measured."""
+    frame = wide_frame()
+    frame.loc[:21, "load"] = np.nan
+    frame.to_csv(tmp_path / "wide.csv", index=False)
+    long_frame().drop(index=range(22)).to_csv(tmp_path / "long.csv", index=False)
+    found = []
+    for name in ("wide.csv", "long.csv"):
+        assert app.main(arguments(str(tmp_path / name), model)) == 0
+        found.append(table(capsys.readouterr().out))
+    assert_same(*found)
+
+
+def test_offsets_are_printed_as_they_came(model: str, tmp_path: Path, capsys: Capture) -> None:
+    """The first hour of the forecast would be printed as the last one that is known."""
+    stamps = [f"2026-11-01T{hour:02d}:00:00+01:00" for hour in range(20)]
+    pd.DataFrame({"date": stamps, "load": np.arange(20.0)}).to_csv(tmp_path / "x.csv", index=False)
+    out = tmp_path / "out.json"
+    assert app.main(arguments(str(tmp_path / "x.csv"), model, horizon="1")) == 0
+    assert "load,2026-11-01 20:00:00+01:00," in capsys.readouterr().out
+    argv = arguments(str(tmp_path / "x.csv"), model, "--out", str(out), horizon="1")
+    assert app.main(argv) == 0
+    assert json.loads(out.read_text())[0]["ds"] == "2026-11-01T20:00:00+01:00"
+
+
+def test_a_picture_shows_the_dates_that_were_read(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The history would be drawn month first and the forecast day first."""
+    shown: list[pd.DataFrame] = []
+    monkeypatch.setattr(
+        "stride_jax.plots.save_intervals", lambda _, known, *rest: shown.append(known)
+    )
+    frame = long_frame()[:30].assign(
+        ds=pd.date_range("2026-01-03", periods=30).strftime("%d/%m/%Y")
+    )
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    assert (
+        app.main(arguments(str(tmp_path / "x.csv"), model, "--plot", str(tmp_path / "a.png"))) == 0
+    )
+    assert shown[0]["ds"].tolist() == pd.date_range("2026-01-03", periods=30).tolist()
+
+
 # --- bad input -----------------------------------------------------------------------------------
 
 BAD = {
@@ -252,6 +305,13 @@ BAD = {
     "torn": (["torn.csv"], [], "torn.csv"),
     "words for values": (["words.csv"], [], "'y'"),
     "no horizon": ([], ["--horizon", "0"], "horizon"),
+    "an endless horizon": ([], ["--horizon", "99999999999"], "99999999999"),
+    "an endless seed": ([], ["--seed", str(2**70)], str(2**70)),
+    "no step": ([], ["--freq", "0D"], "0D"),
+    "quantiles of no paths": ([], ["--quantiles", ".1", "--num-samples", "0"], "sample paths"),
+    "a wild number": (["wild.csv"], [], "'a'"),
+    "a wild stamp": (["stray.csv"], [], "1970-01-01"),
+    "two columns y": (["twice.csv"], [], "'y'"),
     "percents": ([], ["--quantiles", "10", "90"], "10"),
     "no such target": ([], ["--target", "nothing.npz"], "nothing.npz"),
     "no such draft": ([], ["--draft", "lastvalue"], "lastvalue"),
@@ -287,6 +347,14 @@ def test_bad_input_is_one_line_and_status_2(
     (tmp_path / "data.xlsx").write_text("x")
     (tmp_path / "torn.csv").write_text("unique_id,ds,y\na,2024-01-01,1\na,2024-01-02,2,3\n")
     (tmp_path / "words.csv").write_text("unique_id,ds,y\na,2024-01-01,x\na,2024-01-02,y\n")
+    days = [f"a,2024-01-0{day},{day}\n" for day in range(1, 10)]
+    content = {
+        "wild": ["unique_id,ds,y\n", *days, "a,2024-01-10,1e200\n"],
+        "stray": ["unique_id,ds,y\n", "a,1970-01-01,1\n", *days],
+        "twice": ["unique_id,ds,y,y\n", "a,2024-01-01,1,2\n"],
+    }
+    for file_name, lines in content.items():
+        (tmp_path / f"{file_name}.csv").write_text("".join(lines))
     file, flags, said = BAD[name]
     assert app.main(arguments(file[0] if file else wide, model, *flags)) == 2
     shown = capsys.readouterr()

@@ -297,10 +297,10 @@ def _of_numbers(table: dict[str, pd.Series]) -> tuple[pd.Series, set[str]] | Non
             dates = compact_dates(values.astype(np.int64))
             if named or (dates is not None and (place == 0 or len(str(int(values[0]))) == 8)):
                 return cells, {name}
-        if _STAMP.fullmatch(name) and whole and not grows:
+        if _STAMP.fullmatch(name) and odd is None and len(values) > 1 and not grows:
             raise InputError(
-                f"column {name!r} is named like a clock, but its numbers neither grow nor are "
-                "dates; repair it, or name the variables with columns= (--columns)"
+                f"column {name!r} is named like a clock, but holds other numbers than dates and "
+                "whole ones that grow; repair it, or name the variables with columns= (--columns)"
             )
     return None
 

@@ -174,13 +174,12 @@ def _agree(
     for rows in parts if len(parts) > 1 else []:
         times = _counted(stamps, clock)[rows]
         steps = np.unique(np.diff(clock.numbers(times)))
-        if len(rows) < 3 or (len(steps) > 1 and not clock.off(times).any()):
+        fits = len(steps) > 1 or bool((steps == clock.step).all())
+        if len(rows) < 3 or (fits and not clock.off(times).any()):
             continue
         single = np.zeros(len(rows), int)
         own = infer_clock(stamps.wall[rows], stamps.instant[rows], single)
-        if own is None or own == clock or own.off(_counted(stamps, own)[rows]).any():
-            continue
-        if len(steps) > 1 or steps[0] != clock.step:
+        if own is not None and own != clock and not own.off(_counted(stamps, own)[rows]).any():
             raise InputError(
                 f"series {names[codes[rows[0]]]!r} is {own.describe()}, the others are "
                 f"{clock.describe()}; forecast them apart, or give freq (--freq) if its gaps are "

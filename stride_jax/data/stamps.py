@@ -15,7 +15,7 @@ from stride_jax.errors import InputError
 
 _ORDERS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}(?:[T ]\d{2}:\d{2}(?::\d{2}(?:\.\d{1,6})?)?)?")
-_DIGITS = re.compile(r"[+-]?\d{1,19}")
+_DIGITS = re.compile(r"([+-]?\d{1,19})(?:\.0*)?")
 _COMPACT = {
     6: ("%Y%m", "months such as 202601"),
     8: ("%Y%m%d", "dates such as 20260131"),
@@ -235,11 +235,12 @@ def _of_text(
     texts = [text.strip() for text in texts]
     if how.date_format is not None:
         return _formatted(texts, found, name, how)
-    if all(_DIGITS.fullmatch(text) for text in texts):
-        try:
-            return _of_numbers(np.array([int(text) for text in texts])[found], name, how)
-        except OverflowError as error:
-            raise InputError(f"column {name!r} has numbers that are too large.") from error
+    digits = [_DIGITS.fullmatch(text) for text in texts]
+    if all(digits):
+        numbers = [int(match[1]) for match in digits if match]
+        if max(map(abs, numbers)) >= 2**63:
+            raise InputError(f"column {name!r} has numbers beyond 64 bits, such as {texts[0]}.")
+        return _of_numbers(np.array(numbers, np.int64)[found], name, how)
     if all(_ISO.fullmatch(text) for text in texts):
         stamps = pd.to_datetime(pd.Series(texts), format="ISO8601", errors="coerce")
         if not stamps.isna().any():
