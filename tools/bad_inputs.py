@@ -107,6 +107,26 @@ def frames() -> Iterator[Case]:
     yield "inf in a frame", call(good.assign(y=np.inf))
     yield "a series without a clock", call(good[:1])
     yield "times off the clock", call(pd.DataFrame({"unique_id": "a", "ds": odd, "y": 1.0}))
+    texts = ["01/02/2026", "02/02/2026", "03/02/2026"]
+    stray = times[:-1].insert(0, pd.Timestamp("1970-01-01"))
+    daily = good.assign(unique_id="b", ds=pd.date_range("2026-01-01", periods=100))
+    yield "dates of either order", call(good[:3].assign(ds=texts))
+    yield "one stamp of 1970", call(good.assign(ds=stray))
+    yield "an hourly and a daily series", call(pd.concat([good, daily]))
+    yield "a stamp off the given clock", call(good, freq="2h")
+    yield "freq '0D'", call(good, freq="0D")
+    yield "a format that does not fit", call(good[:3].assign(ds=texts), date_format="%Y-%m-%d")
+    yield "a compact date that is none", call(good[:4].assign(ds=range(20260129, 20260133)))
+    yield (
+        "an offset on one stamp only",
+        call(good[:2].assign(ds=["2026-01-01T00:00Z", "2026-01-01"])),
+    )
+    yield "two columns y", call(pd.concat([good, good[["y"]]], axis=1))
+    yield "lists as ids", call(good.assign(unique_id=[["a"]] * 100))
+    yield "truth for values", call(good.assign(y=True))
+    yield "complex values in a frame", call(good.assign(y=1j))
+    yield "quantiles without sample paths", call(num_samples=0, quantiles=(0.1, 0.9))
+    yield "h 99999999999", call(h=99_999_999_999)
     yield "h 0", call(h=0)
     yield "n_windows 0", cut(n_windows=0)
     yield "step_size 0", cut(step_size=0)
@@ -175,6 +195,20 @@ def files(folder: Path) -> Iterator[Case]:
     yield "a header alone", table("header.csv", "date,x\n")
     yield "words in a column", table("words.csv", "x\n1\nhigh\n")
     yield "a gap in a file", table("gap.csv", "date,x\n2026-01-01,1\n2026-01-02,\n2026-01-03,2\n")
+    dates = "date;x\n2026-01-01;{}\n2026-01-02;{}\n"
+    yield "an infinite cell", table("inf.csv", "date,x\n2026-01-01,1\n2026-01-02,inf\n")
+    yield "a number beyond floats", table("large.csv", "date,x\n2026-01-01,1\n2026-01-02,1e999\n")
+    yield "a decimal comma and a point", table("marks.csv", dates.format("1,5", "2.5"))
+    yield "thousands or decimals", table("open.csv", dates.format("1.200", "2.345"))
+    yield "decimal ';'", table("mark.csv", dates.format("1", "2"), decimal=";")
+    yield "two columns x", table("twice.csv", "date,x,x\n2026-01-01,1,2\n")
+    yield "a clock that does not grow", table("clock.csv", "date,x\n3,1\n1,2\n2,3\n")
+    either = "date,x\n01/02/2026,1\n02/02/2026,2\n03/02/2026,3\n"
+    yield "dates of either order in a file", table("either.csv", either)
+    yield (
+        "dates that are not day first",
+        table("us.csv", "d,x\n01/13/2026,1\n01/14/2026,2\n", dayfirst=True),
+    )
     yield "dates that go back", table("back.csv", "date,x\n2026-01-02,1\n2026-01-01,2\n")
     yield "a column that is not there", table("two.csv", "x,y\n1,2\n3,4\n", columns=["z"])
     yield "no file", lambda: load_file(folder / "nothing.csv")
