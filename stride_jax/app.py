@@ -10,13 +10,14 @@ import argparse
 import json
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stride_jax.errors import InputError, full_disk
+from stride_jax.errors import InputError, InputWarning, full_disk
 from stride_jax.programs import cache_directory, keep_programs, quick_compilation
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--rule", default=None, help="default: block for sample paths, mean for the mean path")
     add("--sigma", type=float, default=None, help="std of a step's law; default measured")
     add("--missing", choices=("interpolate", "error"), default="interpolate")
+    said = "cut forecasts off at 0; default where a history is never below 0"
+    add("--non-negative", action=argparse.BooleanOptionalAction, default=None, help=said)
     add("--seed", type=int, default=0)
     add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
     add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
@@ -125,7 +128,27 @@ def forecast_table(args: argparse.Namespace, panel: Panel, *, brief: bool) -> An
         rule=args.rule,
         sigma=args.sigma,
         missing=args.missing,
+        non_negative=args.non_negative,
     )
+
+
+def _say_non_negative(args: argparse.Namespace, panel: Panel) -> None:
+    """Which forecasts were cut off at 0 without being asked."""
+    import numpy as np
+
+    count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
+    if args.non_negative is None and count:
+        _say(
+            f"{count} of {len(panel.grids)} series never below 0: their forecasts are cut off at 0 "
+            "(--no-non-negative lets them be)"
+        )
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **rest: Any) -> None:
+    """Our own as one line; others as Python shows them."""
+    ours = issubclass(category, InputWarning)
+    text = f"warning: {message}" if ours else warnings.formatwarning(message, category, *place[:2])
+    _say(text.rstrip())
 
 
 def check_forecast(args: argparse.Namespace) -> None:
@@ -158,8 +181,11 @@ def run_forecast(args: argparse.Namespace) -> None:
     _say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
     start = time.perf_counter()
     brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
-    with quick_compilation() if brief else nullcontext():
+    with quick_compilation() if brief else nullcontext(), warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = _show_warning
         found = forecast_table(args, panel, brief=brief)
+    _say_non_negative(args, panel)
     _say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
     write_table(args, found)
     if args.plot:

@@ -14,6 +14,13 @@ class InputError(ValueError):
     """
 
 
+class InputWarning(UserWarning):
+    """What a result rests on less firmly than it looks: short, gappy histories, few sample paths.
+
+    The command-line programs print it as one line.
+    """
+
+
 def nearest(name: str, known: list[str]) -> str:
     """A sentence that suggests the known name closest to `name`, or lists them all."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)

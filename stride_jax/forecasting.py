@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
+import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,26 +19,24 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig
 from stride_jax.convert import find_model
 from stride_jax.coupling import RuleParams, find_rule
-from stride_jax.decoding import DecodeInfo, check_scalar, compiled, in_chunks
+from stride_jax.decoding import DecodeInfo, check_scalar, num_patches
 from stride_jax.drafts import Draft, as_draft
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, InputWarning
 from stride_jax.history import Contexts, Histories, Missing, make_contexts, read_histories
 from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target, trained_kind
 from stride_jax.processes import CachedProcess, Process
 from stride_jax.speculative import decode_speculative
+from stride_jax.spread import RESIDUALS, groups, sigmas
 
-PRIOR_SIGMA = 0.5
-"""sigma over the std of the context before anything is known of the series."""
-RESIDUALS = 8
-"""The last patches of a history whose one-patch errors give its sigma."""
 PATHS_AT_ONCE = 2000
 """Sample paths decoded at once unless told otherwise: caches must not grow with the series."""
-SERIES_AT_ONCE = 256
-"""Series whose sigma is measured at once, at most."""
+FILLED_WARNS, FILLED_FAILS = 0.25, 0.5
+"""Shares of interpolated values in what is decoded from: more than that is said, or refused."""
 
 
 Part = tuple[np.ndarray, np.ndarray, DecodeInfo]
 """Numbers of some series, their forecasts `[b, S, H, C]` and what was counted."""
+LEVELS = (0.1, 0.5, 0.9)
 
 
 class Forecast(NamedTuple):
@@ -47,7 +49,9 @@ class Forecast(NamedTuple):
         levels: their probabilities, ascending.
         paths: the same with an axis of S sample paths before H, or None.
         sigma: std of a step's law given the steps before; the shape of the mean without H.
-        info: counts of the decode, a series and path; see `DecodeInfo`.
+        info: counts of the decode, a series and path; see `DecodeInfo`. Where a history ends
+            without values, the patches over its end count too; other series have the kind -1 there.
+        non_negative: bool, whether forecasts were cut off at 0; the shape of sigma.
     """
 
     mean: np.ndarray
@@ -56,6 +60,7 @@ class Forecast(NamedTuple):
     paths: np.ndarray | None
     sigma: np.ndarray
     info: DecodeInfo
+    non_negative: np.ndarray
 
 
 def forecast(
@@ -66,7 +71,7 @@ def forecast(
     draft: str | Path | Checkpoint | Draft | Process | None = None,
     key: jax.Array | int = 0,
     num_samples: int = 100,
-    quantiles: Sequence[float] = (0.1, 0.5, 0.9),
+    quantiles: Sequence[float] = LEVELS,
     sigma: float | None = None,
     variables: str = "separate",
     process: ProcessKind | None = None,
@@ -77,6 +82,8 @@ def forecast(
     missing: Missing = "interpolate",
     batch_size: int | None = None,
     path_chunk: int | None = None,
+    ids: Sequence[str] | None = None,
+    non_negative: bool | None = None,
 ) -> Forecast:
     """Forecasts one series or many.
 
@@ -85,16 +92,23 @@ def forecast(
             history as it is (a model that normalises sees it standardised).
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. Its last `context_len` steps count, in whole patches; sigma is
-            measured on up to eight patches more.
+            measured on up to eight patches more, as far back as they are like those steps (see
+            `history.alike`).
         horizon: H, steps to forecast; any number.
         draft: what proposes: as `pairs.make_pair` takes it, or a draft or process of your own.
             None decodes the target alone. The law of the forecast is the same with an exact rule.
-        key: PRNG key, or a seed; series i takes `fold_in(key, i)`.
+        key: PRNG key, or a seed; series i takes `fold_in(key, i)`, see also `ids`.
         num_samples: S, sample paths a series; 0 for the mean path alone.
-        quantiles: probabilities in (0, 1); they never cross, being those of the sample paths.
+        quantiles: different probabilities in (0, 1); they never cross, being those of the sample
+            paths.
         sigma: std of a step's law in the units of the history; None measures it on each history:
-            the root of the mean squared error of the target's one-patch forecasts of the last
-            patches, with a patch's weight on half the std of the context.
+            the root of the mean squared error of the target's one-patch forecasts of the last eight
+            patches, where values were observed, with a patch's weight on half the std of the
+            context. As long as fewer patches could be forecast, more of the std counts; with none
+            it is the std of the observed values, made larger so that the mean of as many values of
+            white noise +- 1.28 sigma holds 80 % of the next ones (Student's t). Of one value, or of
+            several that are all the same, sigma is their absolute value (1 for zeros) over their
+            number until a patch could be forecast.
         variables: separate forecasts each variable as a series of its own, joint all together.
         process: window or cached; None takes cached for models with causal normalisation.
         context_len: L; None for what the target was trained on.
@@ -102,12 +116,27 @@ def forecast(
         rule: of the coupling; None takes block for sample paths (exact) and mean for the mean path
             (within `tolerance`).
         tolerance: of the rules mean and shared_noise, in sigmas.
-        missing: interpolate gaps, or error; see `history.read_histories`.
+        missing: interpolate gaps, or error; see `history.read_histories`. Missing values before
+            the first known one are no history. Those after the last one are forecast too, as many
+            steps more, and only what comes after them is returned.
         batch_size: series decoded at once; None for as many as make 2,000 sample paths.
         path_chunk: paths of a series decoded at once; None for 2,000.
+        ids: text, a different one for each series. Series `id` then takes a hash of that text in
+            place of its number (and variables that are apart their number beside it), so that its
+            paths do not depend on which series are forecast with it, or in which order.
+        non_negative: cut the sample paths, or the mean path, off at 0; None does so for each
+            variable whose history is never below 0. Mean and quantiles are those of the cut
+            paths. The decoded paths themselves go on from uncut values: with an exact rule what is
+            returned has the law of max(x, 0), x a path of the target.
 
     Raises:
-        InputError: anything that cannot be forecast, before anything is compiled.
+        InputError: anything that cannot be forecast, before anything is compiled; also a history
+            of which most of what is decoded from would be interpolated.
+
+    Warns:
+        InputWarning: more than a quarter of that is interpolated; sigma is to be measured on a
+            history that tells no spread; the sample paths are too few for a quantile q,
+            `num_samples * min(q, 1 - q) < 1`.
     """
     levels = _levels(quantiles)
     _check_count("horizon", horizon, 1)
@@ -121,18 +150,28 @@ def forecast(
     check_scalar("tolerance", tolerance, at_least=0)
     if variables not in ("separate", "joint"):
         raise InputError(f"variables must be 'separate' or 'joint', got {variables!r}.")
+    _check_non_negative(non_negative)
     chosen = _rule(rule, int(num_samples))
-    spoken = _key(key)
-    found = read_histories(history, missing, apart=variables == "separate")
-    pair, length, standardise = _pair(target, draft, process, context_len, found.series)
+    key = _key(key)
+    histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
+    pair, length, standardise = _pair(target, draft, process, context_len, histories.series)
     patch_len = pair.target.patch_len
     # some more than is decoded from: sigma is measured on the last patches given those before
     seen = make_contexts(
-        found.series, length, patch_len, more=RESIDUALS * patch_len, standardise=standardise
+        histories.series,
+        length,
+        patch_len,
+        observed=histories.observed,
+        more=RESIDUALS * patch_len,
+        standardise=standardise,
     )
-    spread = _sigmas(pair.target, seen, length, sigma, batch_size)
+    _check_filled(seen.filled, histories.names)
+    _warn_of_few_paths(levels, int(num_samples))
+    spread = _sigmas(pair.target, seen, length, sigma, batch_size, histories.names)
     contexts = seen._replace(
-        values=seen.values[:, -length:], lengths=np.minimum(seen.lengths, length)
+        values=seen.values[:, -length:],
+        observed=seen.observed[:, -length:],
+        lengths=np.minimum(seen.lengths, length),
     )
     config = DecodeConfig(
         int(horizon),
@@ -143,40 +182,67 @@ def forecast(
         path_chunk=path_chunk or (PATHS_AT_ONCE if num_samples > PATHS_AT_ONCE else None),
     )
     params = RuleParams(tolerance=tolerance)
+    streams, ahead = _streams(ids, histories), np.array(histories.ahead)
+    patches = np.array([num_patches(config.horizon + more, patch_len) for more in ahead])
     parts = [
-        _decode(pair, contexts, spread, rows, spoken, config, params)
-        for rows in _groups(pair.target, contexts.lengths)
+        _decode(pair, contexts, spread, rows, ahead, streams, key, config, params)
+        for rows in groups(pair.target, contexts.lengths, patches)
     ]
-    own = _as_came((spread * contexts.scale)[:, None], found)  # with S and H of 1
-    return _result(parts, contexts, own, found, levels, sampled=num_samples > 0)
+    return _result(
+        parts, contexts, spread, histories, levels, non_negative, sampled=num_samples > 0
+    )
 
 
 def _result(
     parts: list[Part],
     contexts: Contexts,
-    sigma: np.ndarray,
-    found: Histories,
+    spread: np.ndarray,
+    histories: Histories,
     levels: tuple[float, ...],
+    non_negative: bool | None,
     *,
     sampled: bool,
 ) -> Forecast:
     """Back in the order, units and shapes of the histories."""
     order = np.argsort(np.concatenate([rows for rows, _, _ in parts]))
-    made = np.concatenate([paths for _, paths, _ in parts])[order]  # [B, S, H, C]
-    info = jax.tree.map(lambda *x: np.concatenate(x)[order], *[info for _, _, info in parts])
-    made = _as_came(made * contexts.scale[:, None] + contexts.mean[:, None], found)
-    axis = -2 if found.flat else -3  # of the paths
+    paths = np.concatenate([paths for _, paths, _ in parts])[order]  # [B, S, H, C]
+    info = jax.tree.map(lambda x: x[order], _joined([info for _, _, info in parts]))
+    paths = paths * contexts.scale[:, None] + contexts.mean[:, None]
+    cut = np.array([one.min(axis=0) >= 0 for one in histories.series])[:, None, None]
+    if non_negative is not None:
+        cut = np.full_like(cut, non_negative)
+    paths = _as_came(np.where(cut, np.maximum(paths, 0), paths), histories)
+    axis = -2 if histories.flat else -3  # of the paths
     ranked = None
     if sampled and levels:
-        ranked = np.moveaxis(np.quantile(made, levels, axis=axis), 0, axis)
+        ranked = np.moveaxis(np.quantile(paths, levels, axis=axis), 0, axis)
+    once = axis, axis + 1  # S and H of 1
     return Forecast(
-        mean=made.mean(axis=axis),
+        mean=paths.mean(axis=axis),
         quantiles=ranked,
         levels=levels,
-        paths=made if sampled else None,
-        sigma=np.squeeze(sigma, axis=(axis, axis + 1)),
+        paths=paths if sampled else None,
+        sigma=np.squeeze(_as_came((spread * contexts.scale)[:, None], histories), axis=once),
         info=info,
+        non_negative=np.squeeze(_as_came(cut, histories), axis=once),
     )
+
+
+def _joined(infos: list[DecodeInfo]) -> DecodeInfo:
+    """One info of several groups of series, with room for the most patches of any."""
+    room = max(info.kind.shape[2] for info in infos)
+
+    def filled(values: Any, value: float) -> Any:
+        after = [(0, 0)] * values.ndim
+        after[2] = (0, room - values.shape[2])
+        return np.pad(values, after, constant_values=value)
+
+    infos = [
+        info._replace(kind=filled(info.kind, -1), proposal=filled(info.proposal, np.nan))
+        for info in infos
+    ]
+    joined: DecodeInfo = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
+    return joined
 
 
 def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
@@ -187,7 +253,70 @@ def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
     bad = [q for q in quantiles if not 0 < q < 1]
     if bad:
         raise InputError(f"quantiles must be inside (0, 1), got {bad[0]}.")
-    return tuple(sorted(float(q) for q in quantiles))
+    levels = tuple(sorted(float(q) for q in quantiles))
+    twice = [q for q, after in itertools.pairwise(levels) if q == after]
+    if twice:
+        raise InputError(f"quantiles must differ, got {twice[0]} twice.")
+    return levels
+
+
+def _warn_of_few_paths(levels: tuple[float, ...], num_samples: int) -> None:
+    """Says it where fewer than one path is expected below a quantile, or above it."""
+    rare = [q for q in levels if 0 < num_samples * min(q, 1 - q) < 1 - 1e-9]
+    if rare:
+        outer = min(rare, key=lambda q: min(q, 1 - q))
+        _warn(
+            f"{num_samples} sample paths do not tell the quantiles {', '.join(map(str, rare))}; "
+            f"num_samples {math.ceil(1 / min(outer, 1 - outer) - 1e-9)} is the least for them."
+        )
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, InputWarning, stacklevel=4)
+
+
+def _check_filled(filled: np.ndarray, names: list[str]) -> None:
+    """Refuses a forecast from values that are mostly interpolated, and says it of fewer."""
+    share = filled.max(axis=1)  # of each series the variable with the most
+    most = int(np.argmax(share))
+    if share[most] > FILLED_FAILS:
+        raise InputError(
+            f"{names[most]} has no values in {share[most]:.1%} of the steps it is forecast from; "
+            "interpolated values cannot stand for them. Look for a wrong time, take a coarser "
+            "clock (freq), or leave out what comes before the gap."
+        )
+    gappy = np.flatnonzero(share > FILLED_WARNS)
+    if len(gappy):
+        _warn(
+            f"{_listed(names, gappy)}: up to {share[most]:.1%} of the steps it is forecast from "
+            "have no values and are interpolated."
+        )
+
+
+def _listed(names: list[str], rows: np.ndarray) -> str:
+    """The first names, and how many more."""
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return ", ".join(names[row] for row in rows[:3]) + more
+
+
+def _check_non_negative(non_negative: Any) -> None:
+    if not (non_negative is None or isinstance(non_negative, bool)):
+        raise InputError(f"non_negative must be True, False or None, got {non_negative!r}.")
+
+
+def _streams(ids: Sequence[str] | None, histories: Histories) -> np.ndarray:
+    """What each series folds into the key, int32: its number, or a hash of its id's text."""
+    count = len(histories.series)
+    if ids is None:
+        return np.arange(count, dtype=np.int32)
+    apart = count // len(ids)  # variables that are series of their own
+    return np.array([_stream(one, c) for one in ids for c in range(apart)], np.int32)
+
+
+def _stream(text: str, variable: int) -> int:
+    """31 bits of a hash that no platform or process changes."""
+    seen = f"{variable} {text}".encode("utf-8", "surrogatepass")
+    return int.from_bytes(hashlib.blake2b(seen, digest_size=4).digest(), "big") >> 1
 
 
 def _check_count(name: str, value: Any, least: int) -> None:
@@ -269,80 +398,25 @@ def _length(series: list[np.ndarray], patch_len: int) -> int:
     return max(1, max(len(one) for one in series) // patch_len) * patch_len
 
 
-def _groups(target: Process, lengths: np.ndarray) -> list[np.ndarray]:
-    """Series that are decoded together: all, or those of one length where there is no mask."""
-    if isinstance(target, CachedProcess):
-        return [np.arange(len(lengths))]
-    return [np.flatnonzero(lengths == n) for n in np.unique(lengths)]
-
-
 def _sigmas(
     target: Process,
     contexts: Contexts,
     context_len: int,
     sigma: float | None,
     batch_size: int | None,
+    names: list[str],
 ) -> np.ndarray:
-    """Std of the law of each series over its scale, `[B, 1, C]` float64."""
+    """Std of the law of each series over its scale, `[B, 1, C]` float64: given, or measured."""
     if sigma is not None:
         return sigma / contexts.scale
-    together = batch_size or SERIES_AT_ONCE
-    size = target.patch_len
-    total, known = np.square(PRIOR_SIGMA * contexts.spread), np.ones(len(contexts.lengths))
-    fixed = getattr(target, "context_len", None)
-    for rows in _groups(target, contexts.lengths):
-        values, lengths = contexts.values[rows], contexts.lengths[rows]
-        if isinstance(target, CachedProcess):
-            one = dataclasses.replace(target, context_len=context_len)
-            seen = jnp.asarray(values), jnp.asarray(lengths)
-            squares, there = _residuals(one, *seen, count=RESIDUALS, together=together)
-        else:
-            count = min(RESIDUALS, (int(lengths[0]) - (fixed or size)) // size)
-            if count < 1:
-                continue
-            whole = jnp.asarray(values[:, values.shape[1] - int(lengths[0]) :])
-            squares, there = _residuals(target, whole, None, count=count, together=together)
-        total[rows] += np.asarray(squares, np.float64).sum(axis=1)[:, None]
-        known[rows] += np.asarray(there).sum(axis=1)
-    found: np.ndarray = np.sqrt(total / known[:, None, None])
-    return np.maximum(found, 1e-6)
-
-
-@compiled
-def _residuals(
-    target: Process,
-    contexts: jax.Array,
-    lengths: jax.Array | None,
-    *,
-    count: int,
-    together: int,
-) -> tuple[jax.Array, jax.Array]:
-    """Mean squares of the one-patch errors of the last M patches, `[B, M, C]`, and `[B, M]` bool.
-
-    The target verifies the true patches as if they were proposals. Errors of a patch that has no
-    history before it are 0 and not known.
-    """
-    size = target.patch_len
-    total = contexts.shape[1]
-
-    def one(context: jax.Array, length: jax.Array | None) -> tuple[jax.Array, jax.Array]:
-        before = context[: -count * size]
-        # [M * P, C] -> [M, P, C]
-        patches = context[-count * size :].reshape(count, size, -1)
-        memory = target.prepare(before, None if length is None else length - count * size)
-        laws, _ = target.verify(memory, target.start(memory, count), patches)
-        error = jnp.mean(jnp.square(laws.mean[:-1] - patches), axis=1)  # [M, C]
-        known = jnp.ones(count, bool)
-        if length is not None:
-            first = (total - length) // size  # number of the first real patch
-            known = (total // size - count) + jnp.arange(count) > first
-            if getattr(target, "norm", None) == "frozen":
-                known &= length > count * size  # its statistics are those of the part before
-        return jnp.where(known[:, None], error, 0), known
-
-    if lengths is None:
-        return in_chunks(jax.vmap(lambda context: one(context, None)), contexts, together)
-    return in_chunks(lambda part: jax.vmap(one)(*part), (contexts, lengths), together)
+    measured, unsure = sigmas(target, contexts, context_len, batch_size)
+    if unsure.any():
+        _warn(
+            f"{_listed(names, np.flatnonzero(unsure))}: one value, or all the same, tell nothing "
+            "of how they vary; sigma is the value over the number of values. Give sigma if you "
+            "know better."
+        )
+    return measured
 
 
 def _decode(
@@ -350,6 +424,8 @@ def _decode(
     contexts: Contexts,
     spread: np.ndarray,
     rows: np.ndarray,
+    ahead: np.ndarray,
+    streams: np.ndarray,
     key: jax.Array,
     config: DecodeConfig,
     params: RuleParams,
@@ -358,18 +434,21 @@ def _decode(
     cached = isinstance(pair.target, CachedProcess)
     length = contexts.values.shape[1] if cached else int(contexts.lengths[rows[0]])
     context = jnp.asarray(contexts.values[rows][:, contexts.values.shape[1] - length :])
-    made, info = decode_speculative(
+    horizon, skipped = config.horizon, ahead[rows]
+    decoded, info = decode_speculative(
         key,
         context,
         target=pair.target,
         draft=pair.draft,
         sigma=jnp.asarray(spread[rows], jnp.float32),
-        config=config,
+        config=dataclasses.replace(config, horizon=horizon + int(skipped.max())),
         params=params,
-        series_index=jnp.asarray(rows, jnp.int32),
+        series_index=jnp.asarray(streams[rows]),
         lengths=jnp.asarray(contexts.lengths[rows]) if cached else None,
     )
-    return rows, np.asarray(made, np.float64), jax.tree.map(np.asarray, info)
+    steps = skipped[:, None] + np.arange(horizon)  # [b, H]
+    last = np.take_along_axis(np.asarray(decoded, np.float64), steps[:, None, :, None], axis=2)
+    return rows, last, jax.tree.map(np.asarray, info)
 
 
 def _as_came(values: np.ndarray, found: Histories) -> np.ndarray:

@@ -192,7 +192,8 @@ def forecast_panel(
     """
     _check_counts(h=h)
     ahead = [grid.ahead(h) for grid in panel.grids]
-    made = _forecast(panel.grids, h, target, draft, quantiles, settings)
+    ids = [str(grid.name) for grid in panel.grids]
+    made = _forecast(panel.grids, ids, h, target, draft, quantiles, settings)
     parts = [
         pd.DataFrame({columns[1]: times, **found}) for times, found in zip(ahead, made, strict=True)
     ]
@@ -229,6 +230,7 @@ def _check_counts(**counts: Any) -> None:
 
 def _forecast(
     grids: list[Grid],
+    ids: list[str],
     h: int,
     target: Any,
     draft: Any,
@@ -241,29 +243,25 @@ def _forecast(
             f"quantiles {list(quantiles)} need sample paths; leave them out with num_samples 0 "
             "(--num-samples 0), or ask for paths."
         )
-    try:
-        found = forecast(
-            target, [g.values for g in grids], h, draft=draft, quantiles=quantiles, **settings
-        )
-    except InputError as error:
-        raise _named(error, grids) from error
+    values = [grid.values for grid in grids]
+    found = forecast(target, values, h, draft=draft, quantiles=quantiles, ids=ids, **settings)
+    names = quantile_columns(found.levels)
     made = []
     for i in range(len(grids)):
         columns = {MODEL: found.mean[i]}
         if found.quantiles is not None:
-            for q, values in zip(found.levels, found.quantiles[i], strict=True):
-                columns[f"{MODEL}-q-{100 * q:g}"] = values
+            columns.update(zip(names, found.quantiles[i], strict=True))
         made.append(columns)
     return made
 
 
-def _named(error: InputError, grids: list[Grid]) -> InputError:
-    """The error with the number of a series replaced by its id."""
-    text = str(error)
-    for i, grid in enumerate(grids):
-        if text.startswith((f"series {i} ", f"series {i},")):
-            return InputError(f"series {grid.name!r}{text[len(f'series {i}') :]}")
-    return error
+def quantile_columns(levels: Sequence[float]) -> list[str]:
+    """Names such as `stride-q-2.5` for .025: six digits, or as many as tell them all apart."""
+    for digits in range(6, 18):
+        names = [f"{100 * q:.{digits}g}" for q in levels]
+        if len({*names, "0", "100"}) == len(levels) + 2:
+            break
+    return [f"{MODEL}-q-{name}" for name in names]
 
 
 def backtest(
@@ -327,7 +325,8 @@ def backtest(
                 )
             cuts.append((grid, cut))
     known = [grid.until(cut) for grid, cut in cuts]
-    made = _forecast(known, h, target, draft, quantiles, settings)
+    ids = [f"{grid.name}, cutoff {grid.until(cut).times[-1]}" for grid, cut in cuts]
+    made = _forecast(known, ids, h, target, draft, quantiles, settings)
     parts = []
     for (grid, cut), found in zip(cuts, made, strict=True):
         times = grid.until(cut + h).times

@@ -23,7 +23,7 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.decoding import AUTOREGRESSIVE
 from stride_jax.drafts import seasonal_draft
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting import Forecast, forecast
 from stride_jax.pairs import make_target
 from stride_jax.processes import CachedProcess, WindowProcess, window_process
@@ -61,7 +61,7 @@ CAUSAL = Checkpoint(MODEL, params_of(MODEL), L)
 WINDOW = CAUSAL._replace(model=dataclasses.replace(MODEL, instance_norm="window"))
 LEAN = dataclasses.replace(MODEL, d_ff=4)
 SMALL = Checkpoint(LEAN, params_of(LEAN), 8)
-SHORT: dict[str, Any] = {"num_samples": 3, "context_len": 8}
+SHORT: dict[str, Any] = {"num_samples": 3, "context_len": 8, "quantiles": ()}
 """What most forecasts of `REPEAT` share, with a horizon of 6, so that few programs are compiled."""
 
 
@@ -107,18 +107,18 @@ FORMS: dict[str, tuple[Any, tuple[int, ...], tuple[int, ...]]] = {
 def test_a_forecast_has_the_form_of_its_history(form: str, variables: str) -> None:
     """Axes would be missing or in another order, or variables and series change places."""
     history, lead, tail = FORMS[form]
-    settings = {"quantiles": (0.9, 0.25), "sigma": 1e-3, "variables": variables}
-    found = forecast(REPEAT, history, 6, **settings, **SHORT)
+    settings = {"quantiles": (0.9, 0.25), "sigma": 1e-3, "variables": variables, "num_samples": 10}
+    found = forecast(REPEAT, history, 6, **{**SHORT, **settings})
     assert found.levels == (0.25, 0.9)
     assert found.mean.shape == (*lead, 6, *tail)
     assert found.quantiles.shape == (*lead, 2, 6, *tail)
-    assert found.paths.shape == (*lead, 3, 6, *tail)
+    assert found.paths.shape == (*lead, 10, 6, *tail)
     assert np.shape(found.sigma) == (*lead, *tail)
     np.testing.assert_allclose(found.sigma, 1e-3)
     for field in (found.mean, found.quantiles, found.paths):
         assert field.dtype == np.float64
     count = math.prod(lead) * (math.prod(tail) if variables == "separate" else 1)
-    assert found.info.rounds.shape == (count, 3)
+    assert found.info.rounds.shape == (count, 10)
     batch = history if lead else [history]
     for i, one in enumerate(batch):
         for values in (found.mean, found.quantiles[..., 0, :, :] if tail else found.quantiles):
@@ -135,7 +135,6 @@ def test_separate_variables_are_series_of_their_own() -> None:
     apart = forecast(REPEAT, list(series.T), 6, **SHORT)
     np.testing.assert_array_equal(table.paths, np.moveaxis(apart.paths, 0, -1))
     np.testing.assert_array_equal(table.mean, apart.mean.T)
-    np.testing.assert_array_equal(table.quantiles, np.moveaxis(apart.quantiles, 0, -1))
     np.testing.assert_array_equal(table.sigma, apart.sigma)
     assert table.sigma[0] != table.sigma[1]
 
@@ -236,7 +235,9 @@ def test_only_the_context_counts() -> None:
 def test_quantiles_are_those_of_the_paths() -> None:
     """Quantiles would cross, or say something else than the sample paths beside them."""
     levels = (0.75, 0.05, 0.5, 0.25, 0.6, 0.95)
-    found = forecast(REPEAT, BATCH[..., 0].tolist(), 6, quantiles=levels, sigma=2.0, **SHORT)
+    settings = {**SHORT, "quantiles": levels, "sigma": 2.0}
+    with pytest.warns(InputWarning, match="3 sample paths"):
+        found = forecast(REPEAT, BATCH[..., 0].tolist(), 6, **settings)
     assert found.levels == tuple(sorted(levels))
     assert (np.diff(found.quantiles, axis=1) >= 0).all()
     low, middle, high = np.moveaxis(np.sort(found.paths, axis=1), 1, 0)
@@ -255,10 +256,10 @@ def test_quantiles_are_those_of_the_paths() -> None:
 
 def test_no_quantiles_are_no_quantiles() -> None:
     """An empty axis, or quantiles of a mean path, would be plotted as an interval."""
-    found = forecast(REPEAT, walk(8), 6, quantiles=(), **SHORT)
+    found = forecast(REPEAT, walk(8), 6, **SHORT)
     assert (found.quantiles, found.levels) == (None, ())
     assert found.paths.shape == (3, 6)
-    found = forecast(REPEAT, walk(8), 6, **{**SHORT, "num_samples": 0}, quantiles=(0.1,))
+    found = forecast(REPEAT, walk(8), 6, **{**SHORT, "num_samples": 0, "quantiles": (0.1,)})
     assert (found.quantiles, found.paths) == (None, None)
 
 
@@ -338,9 +339,9 @@ def test_gaps_are_filled_before_the_forecast() -> None:
     gaps[[0, 1, 5, 6, 13]] = np.nan
     known = ~np.isnan(gaps)
     filled = np.interp(np.arange(14), np.flatnonzero(known), history[known])[2:]
-    found = forecast(REPEAT, gaps, 6, **SHORT)
-    expected = forecast(REPEAT, filled, 6, **SHORT)
-    np.testing.assert_array_equal(found.paths, expected.paths)
+    found = forecast(REPEAT, gaps, 6, sigma=1.0, **SHORT)
+    expected = forecast(REPEAT, filled[:-1], 7, sigma=1.0, **SHORT)  # the last step is not known
+    np.testing.assert_array_equal(found.paths, expected.paths[:, 1:])
     with pytest.raises(InputError, match="5 missing values, the first at step 0"):
         forecast(REPEAT, gaps, 6, missing="error")
 
@@ -351,9 +352,10 @@ UNITS = [(1e-3, 0.0), (1e-3, 10.0), (37.5, -4.0), (1e6, 1e6), (1.0, 1e6), (2.0, 
 def test_a_forecast_moves_with_its_history() -> None:
     """The same series in other units, or at another level, would be forecast differently."""
     history = walk(21)
-    plain = forecast(CAUSAL, history, 6, num_samples=3)
+    settings = {"num_samples": 10, "non_negative": False}
+    plain = forecast(CAUSAL, history, 6, **settings)
     for factor, offset in UNITS:
-        moved = forecast(CAUSAL, factor * history + offset, 6, num_samples=3)
+        moved = forecast(CAUSAL, factor * history + offset, 6, **settings)
         # float32 of a standardised history has seven digits; a few patches lose two of them
         close = 1e-5 * factor * np.abs(plain.paths - history.mean()).max() + 1e-10 * abs(offset)
         for name in ("paths", "mean", "quantiles"):
@@ -366,8 +368,8 @@ def test_a_forecast_moves_with_its_history() -> None:
 
 def test_a_given_sigma_is_in_the_units_of_the_history() -> None:
     """A sigma of 3 degrees would be taken for 3 standard deviations."""
-    plain = forecast(REPEAT, walk(12), 6, sigma=0.7, **SHORT)
-    moved = forecast(REPEAT, 100 * walk(12) + 5, 6, sigma=70.0, **SHORT)
+    plain = forecast(REPEAT, walk(12), 6, sigma=0.7, non_negative=False, **SHORT)
+    moved = forecast(REPEAT, 100 * walk(12) + 5, 6, sigma=70.0, non_negative=False, **SHORT)
     np.testing.assert_allclose(moved.paths, 100 * plain.paths + 5, rtol=1e-5, atol=1e-3)
 
 
@@ -444,10 +446,10 @@ def test_the_rule_follows_what_is_asked_for(asked: Ask) -> None:
     """Sample paths would not be exact by default, or a mean path be made of noise."""
     pair = {"target": REPEAT, "history": walk(12), "draft": seasonal_draft(P, 3)}
     for given, expected in (
-        ({"num_samples": 4}, "block"),
+        ({"num_samples": 10}, "block"),
         ({"num_samples": 0}, "mean"),
-        ({"num_samples": 4, "rule": "residual"}, "residual"),
-        ({"num_samples": 4, "rule": "shared_noise"}, "shared_noise"),
+        ({"num_samples": 10, "rule": "residual"}, "residual"),
+        ({"num_samples": 10, "rule": "shared_noise"}, "shared_noise"),
     ):
         found = asked(**pair, **given, tolerance=0.3, num_draft=7)
         assert found["draft"] is pair["draft"]
@@ -560,7 +562,7 @@ def test_memory_does_not_grow_with_the_series(
 
 def test_sigma_is_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be another one, or be measured on all series at once."""
-    module = importlib.import_module("stride_jax.forecasting")
+    module = importlib.import_module("stride_jax.spread")
     batch = np.stack([walk(12, seed=seed) for seed in range(5)])
     whole = forecast(CAUSAL, batch, 6, num_samples=0).sigma
     sizes: list[int] = []
@@ -587,8 +589,12 @@ def steady(patches: int, gap: float, seed: int = 0) -> np.ndarray:
 
 
 def expected_sigma(history: np.ndarray, gap: float, errors: int) -> float:
-    """The root mean square of so many errors of `2 gap` and of one of half the std."""
-    return math.sqrt((errors * (2 * gap) ** 2 + history.var() / 4) / (errors + 1))
+    """The root mean square of so many errors of `2 gap` and of a share of the std."""
+    count, known = len(history), errors / 8
+    student = stats.t.ppf(0.9, count - 1) / stats.norm.ppf(0.9)
+    alone = np.var(history, ddof=1) * (1 + 1 / count) * student**2
+    prior = (1 - known) * alone + known * history.var() / 4
+    return math.sqrt((errors * (2 * gap) ** 2 + prior) / (errors + 1))
 
 
 def measured(target: Any, history: Any, **settings: Any) -> np.ndarray:
@@ -758,7 +764,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the input was not checked before this is compiled")
 
     module = importlib.import_module("stride_jax.forecasting")
-    for name in ("decode_speculative", "_residuals"):
+    for name in ("decode_speculative", "sigmas"):
         monkeypatch.setattr(module, name, reached)
 
 

@@ -83,7 +83,7 @@ def repeated(values: Any, horizon: int) -> np.ndarray:
 def test_the_output_has_the_form_of_nixtla_s() -> None:
     """Code that takes statsforecast's output could not take this one."""
     df = long(a=hours(9), b=hours(6))
-    found = forecast_df(df, 6, **{**POINT, "num_samples": 3}, quantiles=(0.9, 0.1))
+    found = forecast_df(df, 6, **{**POINT, "num_samples": 10}, quantiles=(0.9, 0.1))
     assert list(found.columns) == ["unique_id", "ds", "stride", "stride-q-10", "stride-q-90"]
     assert found.index.equals(pd.RangeIndex(12))
     assert found["unique_id"].tolist() == ["a"] * 6 + ["b"] * 6
@@ -96,10 +96,10 @@ def test_the_output_has_the_form_of_nixtla_s() -> None:
 def test_values_are_those_of_forecast() -> None:
     """Series would get each other's forecasts, or settings be lost on the way."""
     df = long(b=hours(9), a=hours(6))
-    settings = {"num_samples": 3, "key": 3, "sigma": 2.0, "quantiles": (0.25, 0.5)}
+    settings = {"num_samples": 4, "key": 3, "sigma": 2.0, "quantiles": (0.25, 0.5)}
     found = forecast_df(df, 6, target=REPEAT, context_len=8, **settings)
     series = [own(df, name)["y"].to_numpy() for name in ("a", "b")]  # in the order of their ids
-    expected = forecast(REPEAT, series, 6, context_len=8, **settings)
+    expected = forecast(REPEAT, series, 6, context_len=8, ids=["a", "b"], **settings)
     np.testing.assert_array_equal(found["stride"], expected.mean.ravel())
     np.testing.assert_array_equal(found["stride-q-25"], expected.quantiles[:, 0].ravel())
     np.testing.assert_array_equal(found["stride-q-50"], expected.quantiles[:, 1].ravel())
@@ -108,7 +108,7 @@ def test_values_are_those_of_forecast() -> None:
 def test_quantiles_are_named_by_percent() -> None:
     """A column would be named stride-q-28.999999999999996."""
     levels = (0.025, 0.07, 0.29, 0.5, 0.55, 0.975)
-    df, settings = long(a=hours(9), b=hours(6)), {**POINT, "num_samples": 3}
+    df, settings = long(a=hours(9), b=hours(6)), {**POINT, "num_samples": 40}
     found = forecast_df(df, 6, **settings, quantiles=levels)
     names = ["2.5", "7", "29", "50", "55", "97.5"]
     assert list(found.columns[3:]) == [f"stride-q-{name}" for name in names]
@@ -394,16 +394,20 @@ BAD: dict[str, tuple[pd.DataFrame, dict[str, Any], str]] = {
     "an offset of a count": (long(a=np.arange(6)), {"freq": "h"}, "freq 'h' does not fit"),
     "a step of nothing": (long(a=np.arange(6)), {"freq": 0}, "0"),
     "a step back": (long(a=np.arange(6)), {"freq": -1}, "-1"),
-    "infinite": (changed("y", 10, np.inf), {}, "series 'b' is infinite at step 1,"),
+    "infinite": (
+        changed("y", 10, np.inf),
+        {},
+        "series 'b(, cutoff [^']*)?' is infinite at step 1,",
+    ),
     "nothing known": (
         BASE.assign(y=BASE["y"].where(BASE["unique_id"] == "a")),
         {},
-        "series 'b', variable 0 has no value at all",
+        "series 'b(, cutoff [^']*)?', variable 0 has no value at all",
     ),
     "a gap": (
         changed("y", 11, np.nan),
         {"missing": "error"},
-        "series 'b' has 1 missing values, the first at step 2",
+        "series 'b(, cutoff [^']*)?' has 1 missing values, the first at step 2",
     ),
     "no horizon": (BASE, {"h": 0}, "0"),
     "half a horizon": (BASE, {"h": 2.5}, r"2\.5"),
@@ -429,7 +433,9 @@ def test_errors_name_the_series_and_not_its_place() -> None:
     )
     df.loc[df["unique_id"] == 111, "y"] = -np.inf
     for call in (forecast_df, backtest):
-        with pytest.raises(InputError, match=r"^series 111 is infinite at step 0"):
+        with pytest.raises(
+            InputError, match=r"^series '111(, cutoff \d+)?.*' is infinite at step 0"
+        ):
             call(df, 2, **POINT)
 
 
@@ -464,7 +470,7 @@ def test_a_backtest_does_not_see_the_future() -> None:
     df = long(a=hours(24))
     other = df.copy()
     other.loc[14:, "y"] += 1000
-    settings = {**POINT, "num_samples": 3, "quantiles": (0.1, 0.9)}
+    settings = {**POINT, "num_samples": 10, "quantiles": (0.1, 0.9)}
     found = [backtest(x, 6, n_windows=2, **settings) for x in (df, other)]
     early = found[0]["cutoff"] < df["ds"][14]
     assert early.sum() == 6
@@ -518,7 +524,7 @@ def tested() -> pd.DataFrame:
     """A backtest with quantiles."""
     df = long(a=hours(24), b=hours(17))
     df["y"] = np.random.default_rng(0).normal(size=len(df)).cumsum()
-    settings = {**POINT, "num_samples": 9, "sigma": 1.0, "quantiles": (0.1, 0.5, 0.9)}
+    settings = {**POINT, "num_samples": 10, "sigma": 1.0, "quantiles": (0.1, 0.5, 0.9)}
     return backtest(df, 4, n_windows=3, **settings)
 
 

@@ -92,24 +92,23 @@ def test_a_list_of_one_series_is_a_batch_of_one() -> None:
 
 
 def filled_by_hand(series: np.ndarray) -> np.ndarray:
-    """Straight lines between the known values, step by step; from the first complete step on."""
+    """Straight lines between the known values, step by step, where each variable has begun."""
     known = ~np.isnan(series)
     first = max(int(np.flatnonzero(column)[0]) for column in known.T)
+    last = min(int(np.flatnonzero(column)[-1]) for column in known.T)
     out = np.empty_like(series)
     for c, column in enumerate(series.T):
         places = np.flatnonzero(known[:, c])
         for t in range(len(series)):
             before, after = places[places <= t], places[places >= t]
-            if len(after) == 0:
-                out[t, c] = column[before[-1]]
-            elif len(before) == 0:
-                out[t, c] = column[after[0]]
-            elif before[-1] == after[0]:
+            if len(after) == 0 or len(before) == 0:
+                continue
+            if before[-1] == after[0]:
                 out[t, c] = column[t]
             else:
                 share = (t - before[-1]) / (after[0] - before[-1])
                 out[t, c] = (1 - share) * column[before[-1]] + share * column[after[0]]
-    return out[first:]
+    return out[first : last + 1]
 
 
 @PROPERTY
@@ -129,12 +128,18 @@ def test_gaps_are_filled_by_straight_lines(
     gaps[rng.integers(steps, size=num_vars), np.arange(num_vars)] = False
     series[gaps] = NAN
     before = series.copy()
-    found = read_histories(series).series[0]
-    np.testing.assert_array_equal(series, before)  # the user's array is theirs
     expected = filled_by_hand(series)
+    if len(expected) == 0:
+        with pytest.raises(InputError, match="ends before another one begins"):
+            read_histories(series)
+        return
+    histories = read_histories(series)
+    found, seen, ahead = histories.series[0], histories.observed[0], histories.ahead[0]
+    np.testing.assert_array_equal(series, before)  # the user's array is theirs
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
-    rest = ~gaps[steps - len(found) :]
-    np.testing.assert_array_equal(found[rest], series[steps - len(found) :][rest])
+    rest = slice(steps - ahead - len(found), steps - ahead)
+    np.testing.assert_array_equal(seen, ~gaps[rest])
+    np.testing.assert_array_equal(found[seen], series[rest][seen])
 
 
 @pytest.mark.parametrize(
@@ -142,8 +147,8 @@ def test_gaps_are_filled_by_straight_lines(
     [
         ([NAN, NAN, 1.0, 2.0], [1.0, 2.0]),
         ([1.0, NAN, NAN, 4.0], [1.0, 2.0, 3.0, 4.0]),
-        ([1.0, 3.0, NAN, NAN], [1.0, 3.0, 3.0, 3.0]),
-        ([NAN, 1.0, NAN, 0.0, NAN], [1.0, 0.5, 0.0, 0.0]),
+        ([1.0, 3.0, NAN, NAN], [1.0, 3.0]),
+        ([NAN, 1.0, NAN, 0.0, NAN], [1.0, 0.5, 0.0]),
         ([NAN, NAN, 5.0], [5.0]),
     ],
 )
@@ -325,9 +330,10 @@ def test_a_real_spread_is_never_taken_for_rounding(spread: float) -> None:
 def test_a_constant_series_is_zeros_around_its_value(value: float) -> None:
     """The rounding of a mean would be blown up to a series of its own, or divided by zero."""
     made = make_contexts([np.full((30, 1), value)], 12, 4)
-    np.testing.assert_allclose(made.mean[0, 0], value, rtol=1e-15)
-    assert made.scale[0, 0] == 1
-    np.testing.assert_allclose(made.values, 0, atol=1e-15 * max(1, abs(value)))
+    assert made.mean[0, 0] == value
+    assert made.spread[0, 0] == 0
+    np.testing.assert_allclose(made.scale[0, 0], 1e-6 * (abs(value) or 1))
+    assert not made.values.any()
 
 
 def test_a_constant_variable_leaves_the_others_alone() -> None:
@@ -346,10 +352,11 @@ def test_less_than_a_patch_is_filled_up_in_front(length: int) -> None:
     """A new product with two sales could not be forecast, or its zeros would count as sales."""
     short = walk(length, 2) + 40
     whole = np.concatenate([np.repeat(short[:1], 4 - length, axis=0), short])
-    for found, expected in zip(
-        make_contexts([short], 12, 4), make_contexts([whole], 12, 4), strict=True
-    ):
-        np.testing.assert_array_equal(found, expected)
+    found, expected = make_contexts([short], 12, 4), make_contexts([whole], 12, 4)
+    for name in ("values", "lengths", "mean", "scale"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    assert found.observed.sum() == short.size  # and nothing was measured before it
+    np.testing.assert_allclose(found.spread * found.scale, short.std(axis=0)[None, None])
 
 
 def test_only_the_last_whole_patches_count() -> None:

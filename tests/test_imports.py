@@ -73,6 +73,7 @@ LEVELS = {
     "stride_jax.trainer": 4,
     "stride_jax.augmentation": 1,
     "stride_jax.forecasting": 6,
+    "stride_jax.spread": 5,
     "stride_jax.frames": 6,
     "stride_jax.app": 6,
     "stride_jax.export": 6,
