@@ -104,11 +104,12 @@ def forecast(
         sigma: std of a step's law in the units of the history; None measures it on each history:
             the root of the mean squared error of the target's one-patch forecasts of the last eight
             patches, where values were observed, with a patch's weight on half the std of the
-            context. As long as fewer patches could be forecast, more of the std counts; with none
+            context. As long as fewer patches could be forecast, more of the std counts. With none
             it is the std of the observed values, made larger so that the mean of as many values of
-            white noise +- 1.28 sigma holds 80 % of the next ones (Student's t). Of one value, or of
-            several that are all the same, sigma is their absolute value (1 for zeros) over their
-            number until a patch could be forecast.
+            white noise +- 1.28 sigma holds 80 % of the next ones (Student's t), and the distance of
+            the target's forecast from their mean (root mean square of a patch, at most twice the
+            former), squares added. Of one value, or of several that are all the same, sigma is
+            their absolute value (1 for zeros) over their number until a patch could be forecast.
         variables: separate forecasts each variable as a series of its own, joint all together.
         process: window or cached; None takes cached for models with causal normalisation.
         context_len: L; None for what the target was trained on.

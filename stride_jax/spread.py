@@ -18,6 +18,8 @@ PRIOR_SIGMA = 0.5
 """Share of the std of the context that stands beside eight measured patches, as a ninth."""
 RESIDUALS = 8
 """The last patches of a history whose one-patch errors give its sigma."""
+AFIELD = 4.0
+"""How much the distance of a forecast from the mean counts at most, over the spread's square."""
 FLOOR = 1e-6
 """sigma at least, over the std of a history (over its absolute value where that is constant)."""
 SERIES_AT_ONCE = 256
@@ -50,61 +52,82 @@ def sigmas(
     Returns:
         `(sigma, unsure)`: unsure, `[B]` bool, where a history tells nothing of how it varies.
     """
-    squares, known = _errors(target, contexts, context_len, batch_size)
-    values = contexts.observed[:, -context_len:].sum(axis=1, keepdims=True)
-    total = squares + _prior(contexts, values, known)
+    squares, known, ahead = _errors(target, contexts, context_len, batch_size)
+    total = squares + _prior(contexts, context_len, known, ahead)
     least = FLOOR * np.where(contexts.spread > 0, contexts.spread, contexts.size)
     unsure = (contexts.spread == 0) & (known == 0)
     return np.maximum(np.sqrt(total / (known + 1)), least), unsure.any(axis=(1, 2))
 
 
-def _prior(contexts: Contexts, values: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _prior(
+    contexts: Contexts, context_len: int, known: np.ndarray, ahead: np.ndarray
+) -> np.ndarray:
     """The square that counts as one patch beside those that were measured, `[B, 1, C]`.
 
-    From the spread of so many values, corrected for how few they are, to the square of half of it
-    as eight patches become known; see `forecast`.
+    As long as fewer than eight are known, part of it is the spread of the values, corrected for
+    how few they are, and how far the forecast goes from their mean, up to a limit: nothing is known
+    yet of what it is worth. See `forecast`.
+
+    Args:
+        contexts: as in `sigmas`.
+        context_len: L.
+        known: `[B, 1, C]`, patches that were measured.
+        ahead: `[B, P, C]`, the forecast of the next patch.
     """
+    real = contexts.observed[:, -context_len:]
+    values = real.sum(axis=1, keepdims=True)
+    sums = np.where(real, contexts.values[:, -context_len:], 0).sum(axis=1, keepdims=True)
+    off = np.square(ahead - sums / np.maximum(values, 1)).mean(axis=1, keepdims=True)
     count = np.maximum(values, 2)
     student = stats.t.ppf(0.9, count - 1) / stats.norm.ppf(0.9)
-    few = (count + 1) / (count - 1) * np.square(student)  # n / (n - 1) unbiased, 1 + 1 / n ahead
+    # n / (n - 1) for an unbiased variance, 1 + 1 / n for the mean and the next value
+    few = np.square(contexts.spread * student) * (count + 1) / (count - 1)
     share = np.minimum(known / RESIDUALS, 1)
-    spread = np.square(contexts.spread) * ((1 - share) * few + share * PRIOR_SIGMA**2)
+    early = (1 - share) * (few + np.minimum(off, AFIELD * few))
+    prior = early + share * np.square(PRIOR_SIGMA * contexts.spread)
     alone = np.where(known == 0, np.square(contexts.size / np.maximum(values, 1)), 0)
-    prior: np.ndarray = np.where(contexts.spread > 0, spread, alone)
-    return prior
+    return np.where(contexts.spread > 0, prior, alone)
 
 
 def _errors(
     target: Process, contexts: Contexts, context_len: int, batch_size: int | None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Sums over the last patches of a history, `[B, 1, C]` each: mean squares, and how many."""
-    together, size = batch_size or SERIES_AT_ONCE, target.patch_len
-    fixed = getattr(target, "context_len", None)
-    totals = np.zeros((2, *contexts.scale.shape))
-    for rows in groups(target, contexts.lengths):
-        values, observed = contexts.values[rows], contexts.observed[rows]
-        lengths, count = contexts.lengths[rows], RESIDUALS
-        asked, masked = target, None
-        if isinstance(target, CachedProcess):
-            asked = dataclasses.replace(target, context_len=context_len)
-            masked = jnp.asarray(lengths)
-        else:
-            first, steps = values.shape[1] - int(lengths[0]), int(lengths[0])
-            count = min(RESIDUALS, (steps - (fixed or size)) // size)
-            if count < 1:
-                continue
-            values, observed = values[:, first:], observed[:, first:]
-        sums = _residuals(
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of the last patches of a history: the sums of mean squares and of what is known of them.
+
+    Both are `[B, 1, C]`; with them comes the forecast of the next patch, `[B, P, C]`.
+    """
+    together, asked, cached = batch_size or SERIES_AT_ONCE, target, False
+    if isinstance(target, CachedProcess):
+        asked, cached = dataclasses.replace(target, context_len=context_len), True
+    counts = _counts(target, contexts.lengths)
+    squares, known = np.zeros((2, *contexts.scale.shape))
+    ahead = np.zeros((len(counts), target.patch_len, squares.shape[-1]))
+    for rows in groups(target, contexts.lengths, counts):
+        lengths, first = contexts.lengths[rows], 0
+        if not cached:
+            first = contexts.values.shape[1] - int(lengths[0])
+        parts = _residuals(
             asked,
-            jnp.asarray(values),
-            jnp.asarray(observed),
-            masked,
-            count=count,
+            jnp.asarray(contexts.values[rows, first:]),
+            jnp.asarray(contexts.observed[rows, first:]),
+            jnp.asarray(lengths) if cached else None,
+            count=int(counts[rows[0]]),
             together=together,
         )
-        for total, patches in zip(totals, sums, strict=True):
-            total[rows] = np.asarray(patches, np.float64).sum(axis=1, keepdims=True)
-    return totals[0], totals[1]
+        errors, there, ahead[rows] = (np.asarray(part, np.float64) for part in parts)
+        squares[rows], known[rows] = (x.sum(axis=1, keepdims=True) for x in (errors, there))
+    return squares, known, ahead
+
+
+def _counts(target: Process, lengths: np.ndarray) -> np.ndarray:
+    """Patches of each history that are forecast from what was before them, `[B]`."""
+    if isinstance(target, CachedProcess):
+        # frozen statistics are those of the part before
+        none = (target.norm == "frozen") & (lengths <= RESIDUALS * target.patch_len)
+        return np.where(none, 0, RESIDUALS)
+    size = target.patch_len
+    room = (lengths - (getattr(target, "context_len", None) or size)) // size
+    return np.clip(room, 0, RESIDUALS)
 
 
 @compiled
@@ -116,31 +139,27 @@ def _residuals(
     *,
     count: int,
     together: int,
-) -> tuple[jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Squares of the one-patch errors of the last M patches, and what is known, `[B, M, C]` each.
 
     The target verifies the true patches as if they were proposals. Squares are summed over the
     observed steps of a patch, and like the number of these divided by P. Errors of a patch that has
-    no history before it are 0 and not known.
+    no history before it are 0 and not known. The third is the forecast of the next, `[B, P, C]`.
     """
-    size = target.patch_len
-    total = contexts.shape[1]
+    size, total = target.patch_len, contexts.shape[1]
+    start = total - count * size
 
     def one(context: jax.Array, seen: jax.Array, length: jax.Array | None) -> Any:
-        before = context[: -count * size]
-        # [M * P, C] -> [M, P, C]
-        patches = context[-count * size :].reshape(count, size, -1)
-        real = seen[-count * size :].reshape(patches.shape)
+        before = context[:start]
+        patches = context[start:].reshape(count, size, context.shape[1])  # [M * P, C] -> [M, P, C]
+        real = seen[start:].reshape(patches.shape)
         memory = target.prepare(before, None if length is None else length - count * size)
-        laws, _ = target.verify(memory, target.start(memory, count), patches)
+        laws, _ = target.verify(memory, target.start(memory, max(1, count)), patches)
         if length is not None:
             first = (total - length) // size  # number of the first real patch
-            known = (total // size - count) + jnp.arange(count) > first
-            if getattr(target, "norm", None) == "frozen":
-                known &= length > count * size  # its statistics are those of the part before
-            real &= known[:, None, None]
+            real &= (start // size + jnp.arange(count) > first)[:, None, None]
         squares = jnp.where(real, jnp.square(laws.mean[:-1] - patches), 0)
-        return jnp.mean(squares, axis=1), jnp.mean(real, axis=1)
+        return jnp.mean(squares, axis=1), jnp.mean(real, axis=1), laws.mean[-1]
 
     # a length of None has no leaves, and stays None
     return in_chunks(lambda part: jax.vmap(one)(*part), (contexts, observed, lengths), together)
