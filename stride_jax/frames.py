@@ -8,6 +8,7 @@ from __future__ import annotations
 import decimal
 import numbers
 from collections.abc import Sequence
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -256,11 +257,10 @@ def _forecast(
 
 
 def quantile_columns(levels: Sequence[float]) -> list[str]:
-    """Names such as `stride-q-2.5` for .025: six digits, or as many as tell them all apart."""
-    for digits in range(6, 18):
-        names = [f"{100 * q:.{digits}g}" for q in levels]
-        if len({*names, "0", "100"}) == len(levels) + 2:
-            break
+    """Names such as `stride-q-2.5` for .025: six digits, or all where these do not tell apart."""
+    names = [f"{100 * q:g}" for q in levels]
+    if len({*names, "0", "100"}) < len(levels) + 2:
+        names = [f"{(100 * Decimal(repr(float(q)))).normalize():f}" for q in levels]
     return [f"{MODEL}-q-{name}" for name in names]
 
 

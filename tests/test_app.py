@@ -91,7 +91,7 @@ def long(tmp_path: Path) -> str:
 
 def arguments(file: str, model: str, *flags: str, horizon: str = "6") -> list[str]:
     """A forecast of a moment: one program serves all of them."""
-    few = ["--draft", "none", "--num-samples", "4", "--sigma", "0.5", "--no-cache"]
+    few = ["--draft", "none", "--num-samples", "10", "--sigma", "0.5", "--no-cache"]
     return ["forecast", file, "--horizon", horizon, "--target", model, *few, *flags]
 
 
@@ -102,7 +102,7 @@ def table(text: str) -> pd.DataFrame:
 
 def expected(model: str, **settings: object) -> pd.DataFrame:
     """The same by the library."""
-    values = {"num_samples": 4, "sigma": 0.5, "quantiles": (0.1, 0.5, 0.9), **settings}
+    values = {"num_samples": 10, "sigma": 0.5, "quantiles": (0.1, 0.5, 0.9), **settings}
     return forecast_df(long_frame(), 6, target=model, **values)
 
 
