@@ -5,7 +5,6 @@ Frames of pandas, polars and whatever else narwhals reads; the result is a frame
 
 from __future__ import annotations
 
-import decimal
 import numbers
 from collections.abc import Sequence
 from decimal import Decimal
@@ -112,7 +111,7 @@ def _values(column: pd.Series) -> np.ndarray:
     for row in np.flatnonzero(column.notna()):
         value = column.iloc[row]
         truth = isinstance(value, bool | np.bool_)
-        if truth or not isinstance(value, numbers.Real | decimal.Decimal):
+        if truth or not isinstance(value, numbers.Real | Decimal):
             raise InputError(f"{wrong} with {value!r} in data row {row + 1}.")
         values[row] = float(value)
     return values
