@@ -69,7 +69,7 @@ def read_table(args: argparse.Namespace) -> LongFile:
         InputError: see `data.long.read_long`.
     """
     from stride_jax.data.long import read_long
-    from stride_jax.data.stamps import Reading
+    from stride_jax.data.orders import Reading
 
     return read_long(
         args.file,

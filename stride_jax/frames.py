@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 
 from stride_jax.data.interchange import as_pandas, like
+from stride_jax.data.orders import Reading
 from stride_jax.data.panel import Grid, Panel, lay_out
-from stride_jax.data.stamps import Reading, read_stamps
+from stride_jax.data.stamps import read_stamps
 from stride_jax.errors import InputError
 from stride_jax.forecasting import forecast
 

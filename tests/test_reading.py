@@ -576,6 +576,9 @@ REFUSED: dict[str, tuple[str, list[str], list[str]]] = {
         [],
         ["9999-12-31", "data row 6"],
     ),
+    "a stamp of the year 0": (long(a=["0000-01-01", "0000-01-02"]), [], ["0000-01-01", "row 1"]),
+    "a clock alone": ("x\n20260101\n20260102\n20260103\n", [], ["besides the clock ['x']"]),
+    "a zone by name": (wide("2026-01-01 00:00 CET", "2026-01-01 01:00 CET"), [], ["CET", "row 1"]),
     "a stamp off the clock": (
         wide(*dated("2026-01-01", 9, "h", "%Y-%m-%d %H:%M"), "2026-01-01 09:20"),
         [],

@@ -25,7 +25,8 @@ from stride_jax.data.cells import (
     read_cells,
 )
 from stride_jax.data.dates import has_time, is_date, is_time_of_day
-from stride_jax.data.stamps import USUAL, Reading, Stamps, compact_dates, read_stamps
+from stride_jax.data.orders import USUAL, Reading, Stamps
+from stride_jax.data.stamps import compact_dates, read_stamps
 from stride_jax.errors import InputError
 from stride_jax.types import Series
 
@@ -143,7 +144,8 @@ def wide_of(table: Table, columns: Sequence[str] | None = None, how: Reading = U
     measured = [n for n in cells if n not in used and not _counts(n, cells[n])]
     chosen = measured if columns is None else _choose(columns, list(cells))
     if not chosen:
-        raise InputError(f"there are no numeric columns among {list(cells)}; add one")
+        clocks = f" besides the clock {sorted(used)}" if used else ""
+        raise InputError(f"there are no numeric columns{clocks} among {list(cells)}; add one")
     values = column_values({name: cells[name] for name in chosen}, mark)
     stamps = None
     if clock is not None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from stride_jax.data.cells import Marks, Table, blank_rows, decode, read_bytes, read_cells
 from stride_jax.data.loaders import Wide, column_values, from_array, wide_of
-from stride_jax.data.stamps import USUAL, Reading
+from stride_jax.data.orders import USUAL, Reading
 from stride_jax.errors import InputError, nearest
 
 

@@ -8,8 +8,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from stride_jax.data.clock import MOST, Clock, given_clock, infer_clock
-from stride_jax.data.stamps import Stamps
+from stride_jax.data.clock import MOST, Clock, infer_clock
+from stride_jax.data.frequencies import given_clock
+from stride_jax.data.orders import Stamps
 from stride_jax.errors import InputError
 
 FAR = 100
@@ -138,7 +139,7 @@ def lay_out(
         codes: `[T]`, the number of each row's id.
         stamps: `[T]`.
         values: `[T]` float64.
-        freq: see `clock.given_clock`; None infers it from all series together.
+        freq: see `frequencies.given_clock`; None infers it from all series together.
 
     Raises:
         InputError: a time twice, no frequency, series of different frequencies, a stamp off the
