@@ -128,7 +128,7 @@ def forecast(
         non_negative: cut the sample paths, or the mean path, off at 0; None does so for each
             variable whose history is never below 0. Mean and quantiles are those of the cut
             paths. The decoded paths themselves go on from uncut values: with an exact rule what is
-            returned has the law of max(x, 0), x a path of the target.
+            returned has the distribution of max(x, 0), x a path of the target.
 
     Raises:
         InputError: anything that cannot be forecast, before anything is compiled; also a history
@@ -407,7 +407,7 @@ def _sigmas(
     batch_size: int | None,
     names: list[str],
 ) -> np.ndarray:
-    """Std of the law of each series over its scale, `[B, 1, C]` float64: given, or measured."""
+    """sigma of each series over its scale, `[B, 1, C]` float64: given, or measured."""
     if sigma is not None:
         return sigma / contexts.scale
     measured, unsure = sigmas(target, contexts, context_len, batch_size)

@@ -41,7 +41,7 @@ def groups(
 def sigmas(
     target: Process, contexts: Contexts, context_len: int, batch_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Std of the law of each series over its scale, `[B, 1, C]` float64, see `forecast`.
+    """sigma of each series over its scale, `[B, 1, C]` float64, see `forecast`.
 
     Args:
         target: the process.

@@ -593,6 +593,7 @@ def expected_sigma(history: np.ndarray, gap: float, errors: int) -> float:
     count, known = len(history), errors / 8
     student = stats.t.ppf(0.9, count - 1) / stats.norm.ppf(0.9)
     alone = np.var(history, ddof=1) * (1 + 1 / count) * student**2
+    alone += min(4 * alone, np.mean((history[-P:] - history.mean()) ** 2))
     prior = (1 - known) * alone + known * history.var() / 4
     return math.sqrt((errors * (2 * gap) ** 2 + prior) / (errors + 1))
 
