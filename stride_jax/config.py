@@ -7,6 +7,7 @@ command-line programs prints them.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -17,6 +18,26 @@ def require(condition: bool, message: str) -> None:
     """Raises InputError with the message unless the condition holds."""
     if not condition:
         raise InputError(message)
+
+
+LARGEST_INDEX = 2**31 - 1
+"""Of what is counted by int32 on a device."""
+
+
+def whole_number(name: str, value: Any, *, least: int, most: int = LARGEST_INDEX) -> int:
+    """A whole number of any type (int, numpy, a JAX scalar) as int.
+
+    Raises:
+        InputError: anything else, a bool too; outside `least` to `most`.
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < least:
+        raise InputError(f"{name} must be a whole number from {least} on, got {value!r}.")
+    require(number <= most, f"{name} must be at most {most}, got {value!r}.")
+    return number
 
 
 def check_factor(factor: float) -> None:
@@ -376,14 +397,9 @@ class DecodeConfig:
 
     def __post_init__(self) -> None:
         for name in ("horizon", "num_draft", "num_paths", "batch_size", "path_chunk"):
-            value = getattr(self, name)
-            optional = name not in ("horizon", "num_draft") and value is None
-            require(
-                optional or (isinstance(value, int) and not isinstance(value, bool)),
-                f"{name} must be a whole number, got {value!r}.",
-            )
-            least = 0 if name == "num_draft" else 1
-            require(optional or value >= least, f"{name} must be at least {least}, got {value}.")
+            value, least = getattr(self, name), 0 if name == "num_draft" else 1
+            if value is not None or name in ("horizon", "num_draft"):
+                object.__setattr__(self, name, whole_number(name, value, least=least))
         require(
             self.pacing in (None, "threshold", "gain"),
             f"pacing must be 'threshold', 'gain' or None, got {self.pacing!r}.",

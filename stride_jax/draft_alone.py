@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from stride_jax.autoregressive import unroll
 from stride_jax.config import DecodeConfig
 from stride_jax.decoding import DecodeInfo, Inputs, check_inputs, compiled, num_patches
-from stride_jax.drafts import Draft
+from stride_jax.drafts import Draft, propose
 from stride_jax.errors import InputError
 
 
@@ -54,7 +54,9 @@ def _decode(inputs: Inputs, draft: Draft, *, config: DecodeConfig) -> tuple[jax.
 
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
         memory, scale = memory
-        made, state = draft.propose(memory, state, noise, scale, size, learned=config.learned_scale)
+        made, state = propose(
+            draft, memory, state, noise, scale, size, learned=config.learned_scale
+        )
         # `commit` takes K + 1 patches; the last one is not kept.
         grown = jnp.concatenate([made.patches, made.patches[-1:]])
         return made.patches, draft.commit(state, grown, jnp.asarray(size, jnp.int32))

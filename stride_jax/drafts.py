@@ -1,4 +1,8 @@
-"""Who proposes: K patches and their laws, given a path's state. The decoder does not care how."""
+"""Who proposes: what K patches are expected to be, given a path's state.
+
+A draft only predicts. Its proposals are `mean + sigma * noise`, built in one place, `propose`,
+because the rules that are exact rely on that and on nothing else of a draft.
+"""
 
 from __future__ import annotations
 
@@ -12,15 +16,16 @@ import jax.numpy as jnp
 
 from stride_jax.errors import InputError
 from stride_jax.processes import Process
+from stride_jax.processes.base import check_law, traits_of
 from stride_jax.types import PatchLaw
 
 
 class Proposals(NamedTuple):
-    """K proposals and the laws they were drawn from, each `[K, P, C]`.
+    """K proposals and the distributions they were drawn from, each `[K, P, C]`.
 
     Attributes:
         patches: `mean + sigma * noise`.
-        mean: of the draft's laws.
+        mean: of the draft's distributions.
         sigma: std they were drawn with.
         logvar: the draft's learned log variance, or None.
     """
@@ -32,7 +37,12 @@ class Proposals(NamedTuple):
 
 
 class Draft(Protocol):
-    """What proposes; a pytree. Methods work on one series, see `processes.Process`."""
+    """What a draft supplies; a pytree. Methods work on one series, see `processes.Process`.
+
+    A draft never sees the noise, nor sigma, and does not make its proposals: whatever it predicts,
+    an exact rule stays exact. What is not finite is never accepted. A draft that predicts one patch
+    at a time is a `StepwiseDraft`.
+    """
 
     @property
     def patch_len(self) -> int:
@@ -41,36 +51,41 @@ class Draft(Protocol):
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """Memory of a context `[L, C]`, shared by all its sample paths.
 
-        `length`: see `processes.Process`; a draft may take padding for values, as what it proposes
-        is verified.
+        `length`: see `processes.Process`; a draft may take padding for values, as its proposals
+        are verified.
         """
 
     def start(self, memory: Any, room: int) -> Any:
         """The state of a path before its first patch."""
 
-    def propose(
-        self,
-        memory: Any,
-        state: Any,
-        noise: jax.Array,
-        sigma: jax.Array,
-        count: int | jax.Array,
-        *,
-        learned: bool,
-    ) -> tuple[Proposals, Any]:
-        """Proposes K patches.
+    def predict_next(
+        self, memory: Any, state: Any, shape: tuple[int, int, int]
+    ) -> tuple[PatchLaw, Any]:
+        """Predicts the next K patches, or the first of them alone.
 
         Args:
             memory: of the context.
             state: of the path.
-            noise: `[K, P, C]`, standard normal (or 0 for mean proposals).
-            sigma: `[P, C]`, std of the laws.
-            count: how many of the K are wanted; the others may be anything finite.
-            learned: take the draft's own std where it has one, instead of sigma.
+            shape: `(K, P, C)`.
+
+        Returns:
+            The distributions of all K, `[K, P, C]`, or of the first, `[1, P, C]`, if the others
+            depend on the proposals before them; and a state for `step` and `commit`.
         """
 
     def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
         """Keeps the first `count` of `patches [K + 1, P, C]`."""
+
+
+class StepwiseDraft(Draft, Protocol):
+    """A draft that predicts each patch given the proposals before it."""
+
+    def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchLaw, Any]:
+        """The distribution `[P, C]` after one more proposal `[P, C]`, without keeping it."""
+
+
+METHODS = ("patch_len", "prepare", "start", "predict_next", "commit")
+"""What a draft must have."""
 
 
 def law_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
@@ -78,6 +93,86 @@ def law_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
     if learned and law.logvar is not None:
         return jnp.exp(0.5 * jnp.asarray(law.logvar, jnp.float32))
     return jnp.broadcast_to(sigma, law.mean.shape)
+
+
+def propose(
+    draft: Draft,
+    memory: Any,
+    state: Any,
+    noise: jax.Array,
+    sigma: jax.Array,
+    count: int | jax.Array,
+    *,
+    learned: bool,
+) -> tuple[Proposals, Any]:
+    """Proposes K patches: the one place where proposals are made.
+
+    Args:
+        draft: predicts them.
+        memory: of the context.
+        state: of the path.
+        noise: `[K, P, C]`, standard normal (or 0 for mean proposals).
+        sigma: `[P, C]`, std of the distributions.
+        count: how many of the K are wanted; those that a draft has to predict step by step are 0
+            from there on.
+        learned: take the draft's own std where it has one, instead of sigma.
+
+    Returns:
+        The proposals, and a state that has seen them but kept none; see `Draft.commit`.
+
+    Raises:
+        InputError: the draft returned something else than a `PatchLaw` of K patches or of one.
+    """
+    laws, state = draft.predict_next(memory, state, cast(Any, noise.shape))
+    laws = _checked(draft, "predict_next", laws, noise)
+    if len(laws.mean) == len(noise):
+        return _drawn(laws, noise, sigma, learned), state
+    if not callable(getattr(draft, "step", None)):
+        raise InputError(
+            f"the draft {type(draft).__name__} predicted 1 of {len(noise)} patches and has no "
+            "method step to predict the others; see drafts.StepwiseDraft."
+        )
+    stepwise, first = cast(StepwiseDraft, draft), _drawn(laws, noise[:1], sigma, learned)
+    proposals = jax.tree.map(
+        lambda x: jnp.zeros((len(noise), *x.shape[1:]), x.dtype).at[0].set(x[0]), first
+    )
+
+    def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
+        proposals, ahead = carry
+        law, ahead = stepwise.step(memory, ahead, proposals.patches[i - 1])
+        law = _checked(draft, "step", law, noise[0])
+        drawn = _drawn(law, noise[i], sigma, learned)
+        return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
+
+    return jax.lax.fori_loop(1, count, step, (proposals, state))
+
+
+def _drawn(law: PatchLaw, noise: jax.Array, sigma: jax.Array, learned: bool) -> Proposals:
+    spread = law_sigma(law, sigma, learned)
+    return Proposals(law.mean + spread * noise, law.mean, spread, law.logvar)
+
+
+def _checked(draft: Draft, method: str, law: Any, noise: jax.Array) -> PatchLaw:
+    """The prediction in float32, of the shape of `noise`, or of its first patch."""
+    name = f"{method} of the draft {type(draft).__name__}"
+    if not isinstance(law, PatchLaw):
+        raise InputError(
+            f"{name} must return a PatchLaw of mean and log variance, got {type(law).__name__}; "
+            "the proposals are drawn from it by the decoder."
+        )
+    expected, layout = noise.shape, "[P, C]"
+    if noise.ndim == 3:
+        layout = "[K, P, C], or [1, P, C],"
+        expected = expected if jnp.shape(law.mean) == expected else (1, *expected[1:])
+    check_law(law, expected, layout, name)
+    logvar = None if law.logvar is None else jnp.asarray(law.logvar, jnp.float32)
+    return PatchLaw(jnp.asarray(law.mean, jnp.float32), logvar)
+
+
+def _filled(context: jax.Array, length: jax.Array) -> jax.Array:
+    """`[L, C]` with the first value of its last `length` steps in place of those before them."""
+    first = context.shape[0] - length
+    return context[jnp.maximum(jnp.arange(context.shape[0]), first)]
 
 
 @jax.tree_util.register_dataclass
@@ -96,43 +191,32 @@ class AutoregressiveDraft:
         """P."""
         return int(self.process.patch_len)
 
+    @property
+    def context_len(self) -> int | None:
+        """Steps that the process sees, or None for all."""
+        return traits_of(self.process).context_len
+
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
-        """See `Draft`."""
-        return self.process.prepare(context, length)
+        """See `Draft`; a process without a mask sees padding as the first value of the history."""
+        if length is None or traits_of(self.process).supports_padding:
+            return self.process.prepare(context, length)
+        return self.process.prepare(_filled(context, length))
 
     def start(self, memory: Any, room: int) -> Any:
         """See `Draft`."""
         return self.process.start(memory, room)
 
-    def propose(
-        self,
-        memory: Any,
-        state: Any,
-        noise: jax.Array,
-        sigma: jax.Array,
-        count: int | jax.Array,
-        *,
-        learned: bool,
-    ) -> tuple[Proposals, Any]:
-        """See `Draft`; a pass a proposal."""
+    def predict_next(
+        self, memory: Any, state: Any, shape: tuple[int, int, int]
+    ) -> tuple[PatchLaw, Any]:
+        """See `Draft`; the first patch alone."""
+        laws, state = self.process.verify(memory, state, jnp.zeros((0, *shape[1:]), jnp.float32))
+        return laws, state
 
-        def entry(law: PatchLaw, noise: jax.Array) -> Proposals:
-            spread = law_sigma(law, sigma, learned)
-            return Proposals(law.mean + spread * noise, law.mean, spread, law.logvar)
-
-        laws, ahead = self.process.verify(memory, state, noise[:0])
-        first = entry(jax.tree.map(lambda x: x[0], laws), noise[0])
-        made = jax.tree.map(
-            lambda x: jnp.zeros((len(noise), *x.shape), x.dtype).at[0].set(x), first
-        )
-
-        def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
-            made, ahead = carry
-            law, ahead = self.process.step(memory, ahead, made.patches[i - 1])
-            return jax.tree.map(lambda m, x: m.at[i].set(x), made, entry(law, noise[i])), ahead
-
-        made, ahead = jax.lax.fori_loop(1, count, step, (made, ahead))
-        return made, ahead
+    def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchLaw, Any]:
+        """See `StepwiseDraft`; one pass."""
+        law, state = self.process.step(memory, state, patch)
+        return law, state
 
     def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
         """See `Draft`."""
@@ -170,31 +254,21 @@ class ContinuationDraft:
                 f"the context has {context.shape[0]} steps, this draft needs {size}; give a "
                 "longer history."
             )
-        if length is not None:
-            first = context.shape[0] - length
-            context = context[jnp.maximum(jnp.arange(context.shape[0]), first)]
+        context = context if length is None else _filled(context, length)
         return context[context.shape[0] - size :]
 
     def start(self, memory: jax.Array, room: int) -> jax.Array:
         """See `Draft`."""
         return memory
 
-    def propose(
-        self,
-        memory: jax.Array,
-        state: jax.Array,
-        noise: jax.Array,
-        sigma: jax.Array,
-        count: int | jax.Array,
-        *,
-        learned: bool,
-    ) -> tuple[Proposals, jax.Array]:
-        """See `Draft`; one call for all, whatever `count`."""
-        law = self.continuation(state, noise.shape[0] * self.patch_len)
-        mean = jnp.asarray(law.mean, jnp.float32).reshape(noise.shape)  # [K * P, C] -> [K, P, C]
-        logvar = None if law.logvar is None else law.logvar.reshape(noise.shape)
-        spread = law_sigma(PatchLaw(mean, logvar), sigma, learned)
-        return Proposals(mean + spread * noise, mean, spread, logvar), state
+    def predict_next(
+        self, memory: jax.Array, state: jax.Array, shape: tuple[int, int, int]
+    ) -> tuple[PatchLaw, jax.Array]:
+        """See `Draft`; all K in one call."""
+        law = self.continuation(state, shape[0] * self.patch_len)
+        mean = jnp.asarray(law.mean, jnp.float32).reshape(shape)  # [K * P, C] -> [K, P, C]
+        logvar = None if law.logvar is None else law.logvar.reshape(shape)
+        return PatchLaw(mean, logvar), state
 
     def commit(self, state: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
         """See `Draft`."""
@@ -208,13 +282,17 @@ def as_draft(draft: Draft | Process) -> Draft:
     """A draft as it is; a process as one that proposes patch by patch.
 
     Raises:
-        InputError: neither of the two.
+        InputError: neither of the two, or a method is missing.
     """
-    if hasattr(draft, "propose"):
+    if hasattr(draft, "predict_next"):
+        missing = [name for name in METHODS if not hasattr(draft, name)]
+        if missing:
+            raise InputError(f"the draft {type(draft).__name__} lacks {', '.join(missing)}.")
         return cast(Draft, draft)
     if not hasattr(draft, "drafting"):
         raise InputError(
-            f"a draft is a process or has the methods of drafts.Draft, got {type(draft).__name__}."
+            "a draft is a process or has the methods of drafts.Draft, got "
+            f"{type(draft).__name__}; it needs {', '.join(METHODS)}."
         )
     return AutoregressiveDraft(draft.drafting())
 

@@ -35,6 +35,7 @@ from stride_jax.config import DecodeConfig
 from stride_jax.coupling import RULES, Decide, Outcome, Round, Rule, RuleParams, find_rule
 from stride_jax.coupling.base import log_ratios, log_uniform, num_leading, target_draw
 from stride_jax.coupling.exact import full_log_ratio, residual_patch
+from stride_jax.drafts import Draft
 from stride_jax.pairs import ProcessKind
 from stride_jax.report import write_rows
 from stride_jax.speculative import decode_speculative
@@ -88,9 +89,10 @@ def decode(
     num_draft: int,
     seed: int,
     kind: ProcessKind = "window",
+    draft: Draft | None = None,
 ) -> Any:
     """`(context [L, C], forecast [S, N * P, C], info)` of S paths of one context."""
-    target, draft = processes(problem, kind)
+    target, own = processes(problem, kind)
     rng = np.random.default_rng(seed)
     context = rng.normal(size=(CONTEXT * problem.patch_len, problem.num_vars)).astype(np.float32)
     config = DecodeConfig(
@@ -105,7 +107,7 @@ def decode(
         jax.random.key(seed),
         series,
         target=target,
-        draft=draft,
+        draft=own if draft is None else draft,
         sigma=problem.sigma,
         config=config,
         params=RuleParams(tolerance=1e9),
@@ -124,15 +126,16 @@ def check(
     num_draft: int = 3,
     num_projections: int = 4,
     seed: int = 0,
+    draft: Draft | None = None,
 ) -> dict[str, float]:
-    """Decodes and tests one rule.
+    """Decodes and tests one rule, with the problem's draft or another one.
 
     Returns:
         Corrected p-values `p_direction`, `p_projections`, `p_covariance` and their minimum `p`;
         effect sizes `ks_direction`, `ks_projections` (largest distance of a distribution function
         from the normal one); `acceptance`; 5, 50 and 95 % quantiles of delta.
     """
-    context, forecast, info = decode(problem, rule, num_series, num_draft, seed, kind)
+    context, forecast, info = decode(problem, rule, num_series, num_draft, seed, kind, draft)
     eps, gap = innovations(problem, context, forecast)
     delta = np.linalg.norm(gap, axis=-1)
     along = np.sum(eps * gap / delta[..., None], axis=-1)  # [S, N]

@@ -19,6 +19,7 @@ from stride_jax.config_json import to_dict
 from stride_jax.coupling import Decide, Outcome, Round, RuleParams
 from stride_jax.coupling.base import target_draw
 from stride_jax.decoding import over_lanes
+from stride_jax.drafts import propose
 from stride_jax.models.timer_xl import init_params
 from stride_jax.pairs import Pair, ProcessKind, make_pair
 from stride_jax.speculative import decode_speculative
@@ -111,12 +112,12 @@ def model_calls(
         return over_lanes(one, lanes)(memory, (state, proposals))
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def propose(
+    def draft_round(
         pair: Pair, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
     ) -> Any:
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
-            return pair.draft.propose(memory[1], state, noise, sigma, count, learned=False)
+            return propose(pair.draft, memory[1], state, noise, sigma, count, learned=False)
 
         return over_lanes(one, lanes)(memory, (state, noise))
 
@@ -131,7 +132,7 @@ def model_calls(
         jax.block_until_ready(prepare(pair, context))
         for missing in range(patches, 0, -num_draft - 1):
             count = min(num_draft, missing)
-            made, states[1] = propose(pair, memory, states[1], proposals, count)
+            made, states[1] = draft_round(pair, memory, states[1], proposals, count)
             jax.block_until_ready(made)
             laws, states[0] = verify(pair, memory, states[0], proposals)
             jax.block_until_ready(laws)

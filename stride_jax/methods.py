@@ -15,7 +15,7 @@ from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import RuleParams, find_rule
 from stride_jax.draft_alone import decode_draft
-from stride_jax.drafts import Draft
+from stride_jax.drafts import Draft, propose
 from stride_jax.pacing import PaceParams
 from stride_jax.pairs import Pair, ProcessKind, make_pair, trained_kind
 from stride_jax.processes import Process
@@ -49,7 +49,7 @@ def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> 
         memory = draft.prepare(context)
         noise = jnp.zeros((num_draft, *patch))
         state = draft.start(memory, num_draft)
-        return draft.propose(memory, state, noise, jnp.ones(patch), num_draft, learned=False)
+        return propose(draft, memory, state, noise, jnp.ones(patch), num_draft, learned=False)
 
     jax.eval_shape(once, jax.ShapeDtypeStruct((context_len, num_vars), jnp.float32))
 

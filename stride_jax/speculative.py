@@ -31,7 +31,7 @@ from stride_jax.decoding import (
     patch_noise,
     path_keys,
 )
-from stride_jax.drafts import Draft, as_draft, law_sigma
+from stride_jax.drafts import Draft, as_draft, law_sigma, propose
 from stride_jax.errors import InputError
 from stride_jax.pacing import Pace, PaceParams, initial_pace, next_pace, own_chances
 from stride_jax.processes import Process
@@ -259,8 +259,8 @@ def decode_round(
     if rule.proposes == "mean":
         noise = jnp.zeros_like(noise)
     learned = config.learned_scale and rule.scales == "free"
-    made, drafted = model.draft.propose(
-        memory[1], state.draft, noise, sigma, longest, learned=learned
+    made, drafted = propose(
+        model.draft, memory[1], state.draft, noise, sigma, longest, learned=learned
     )
     laws, seen = model.target.verify(memory[0], state.target, made.patches)
     current = Round(

@@ -22,6 +22,7 @@ from toys import (
     timer_xl,
 )
 
+from stride_jax import drafts
 from stride_jax.config import DecodeConfig
 from stride_jax.drafts import (
     AutoregressiveDraft,
@@ -43,7 +44,7 @@ def propose(draft, context, num_draft: int, noise=None, sigma=SIGMA, learned=Fal
     memory = draft.prepare(jnp.asarray(context))
     state = draft.start(memory, 9)
     scale, count = jnp.full(shape[1:], sigma), num_draft if count is None else count
-    return draft.propose(memory, state, noise, scale, count, learned=learned)[0]
+    return drafts.propose(draft, memory, state, noise, scale, count, learned=learned)[0]
 
 
 def flat(made) -> np.ndarray:

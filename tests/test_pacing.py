@@ -24,7 +24,6 @@ from toys import (
 from stride_jax.config import DecodeConfig
 from stride_jax.coupling import Outcome
 from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED
-from stride_jax.drafts import Proposals
 from stride_jax.errors import InputError
 from stride_jax.pacing import (
     Pace,
@@ -36,6 +35,7 @@ from stride_jax.pacing import (
 )
 from stride_jax.processes import window_process
 from stride_jax.theory import speedup
+from stride_jax.types import PatchLaw
 
 PARAMS = PaceParams(lower=0.25, upper=0.6, draft_cost=0.2, decay=0.8)
 
@@ -119,7 +119,7 @@ def easy_or_hard(key, current, params):
 
 @jax.tree_util.register_static
 class Counting:
-    """A draft that proposes the number of patches it is asked for."""
+    """A draft that expects the number of steps that it has been asked for before."""
 
     patch_len = 3
 
@@ -129,9 +129,11 @@ class Counting:
     def start(self, memory, room):
         return memory
 
-    def propose(self, memory, state, noise, sigma, count, *, learned):
-        asked = jnp.zeros_like(noise) + count
-        return Proposals(asked, asked, jnp.ones_like(noise), None), state
+    def predict_next(self, memory, state, shape):
+        return PatchLaw(jnp.full((1, *shape[1:]), state)), state
+
+    def step(self, memory, state, patch):
+        return PatchLaw(jnp.full(patch.shape, state)), state + 1
 
     def commit(self, state, patches, count):
         return state
@@ -142,9 +144,11 @@ def test_a_finished_series_asks_for_nothing(key):
     repeat = window_process(Partial(lambda window: window[-3:]), 3)
     context = np.ones((2, 12, 1), np.float32) * np.float32([1, -1])[:, None, None]
     config = DecodeConfig(30, 4, easy_or_hard, pacing="threshold")
-    _, info = speculate(key, context, target=repeat, draft=Counting(), config=config)
+    _, info = speculate(key, context, target=repeat, draft=Counting(), sigma=1e-6, config=config)
     assert info.rounds.tolist() == [2, 10]
-    assert info.proposal[1, :, 0, 0].tolist() == [4, 4, 2, 1, 1, 1, 1, 1, 1, 1]
+    # the rounds drafted 4, 4, 2, 1, 1, ... patches, each all but its first by a step
+    counted = np.round(info.proposal[1, :, 0, 0]).tolist()
+    assert counted == [0, 3, 6, 7, 7, 7, 7, 7, 7, 7]
 
 
 @pytest.mark.parametrize("pacing", ["threshold", "gain"])

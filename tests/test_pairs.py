@@ -12,7 +12,7 @@ from toys import draft_steps
 from stride_jax import checkpoints, convert, pairs
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, TimerXLConfig
-from stride_jax.drafts import last_value_draft, nearest_draft, seasonal_draft
+from stride_jax.drafts import last_value_draft, nearest_draft, propose, seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.pairs import make_pair, make_target
@@ -40,13 +40,13 @@ BATCH = jax.random.normal(jax.random.key(7), (3, 16, 2))
 def proposals(draft: object, context: jax.Array, count: int = 3) -> np.ndarray:
     """The means of `count` proposals after the context, `[count, P, C]`."""
 
-    def propose(draft: object, context: jax.Array) -> jax.Array:
+    def means(draft: object, context: jax.Array) -> jax.Array:
         memory = draft.prepare(context)
         noise = jnp.zeros((count, draft.patch_len, context.shape[1]))
         state = draft.start(memory, count + 1)
-        return draft.propose(memory, state, noise, noise[0] + 1, count, learned=False)[0].mean
+        return propose(draft, memory, state, noise, noise[0] + 1, count, learned=False)[0].mean
 
-    return np.asarray(jax.jit(propose)(draft, context))
+    return np.asarray(jax.jit(means)(draft, context))
 
 
 @pytest.mark.parametrize(

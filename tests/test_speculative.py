@@ -27,7 +27,7 @@ from toys import (
 from stride_jax.config import DecodeConfig
 from stride_jax.coupling import RULES, Round, RuleParams
 from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, patch_noise, path_keys
-from stride_jax.drafts import as_draft
+from stride_jax.drafts import as_draft, propose
 
 PAIRS = {
     "window": (TARGET, DRAFT),
@@ -52,8 +52,8 @@ def pieces(pair: str, num_draft: int):
         return memories, (target.start(memories[0], room), draft.start(memories[1], room))
 
     def look(memories, states, noise, fresh):
-        made, drafted = draft.propose(
-            memories[1], states[1], noise, scale, num_draft, learned=False
+        made, drafted = propose(
+            draft, memories[1], states[1], noise, scale, num_draft, learned=False
         )
         laws, seen = target.verify(memories[0], states[0], made.patches)
         current = Round(

@@ -1,6 +1,6 @@
 """What "the target's own forecast" means: how a forecaster is rolled over its own output."""
 
-from stride_jax.processes.base import Process
+from stride_jax.processes.base import Process, Traits, traits_of
 from stride_jax.processes.cached import CachedModel, CachedProcess, Norm, cached_process
 from stride_jax.processes.window import WindowProcess, window_process
 
@@ -9,7 +9,9 @@ __all__ = [
     "CachedProcess",
     "Norm",
     "Process",
+    "Traits",
     "WindowProcess",
     "cached_process",
+    "traits_of",
     "window_process",
 ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
+import numpy as np
 
+from stride_jax.config import whole_number
 from stride_jax.errors import InputError
 from stride_jax.types import PatchLaw
 
@@ -26,17 +28,67 @@ def check_law(law: PatchLaw, expected: tuple[int, ...], layout: str, said: str) 
             )
 
 
+class Traits(NamedTuple):
+    """What `forecast` has to know of a process; these defaults hold where it does not say.
+
+    Attributes:
+        supports_padding: `prepare` takes a length, so that histories of different lengths are
+            decoded together. Without it they are decoded apart, length by length.
+        context_len: steps of a context it sees, the last ones; None for all.
+        normalises: it moves with the level and the scale of a history, so it may be given the
+            history standardised. Without it the history is given as it is.
+        starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
+    """
+
+    supports_padding: bool = False
+    context_len: int | None = None
+    normalises: bool = False
+    starts_empty: bool = False
+
+
+def traits_of(process: Any) -> Traits:
+    """The traits of a process (or draft), with the default of each that it does not have.
+
+    Raises:
+        InputError: a trait that is no bool, or a context_len that is no whole number above 0.
+    """
+    values = Traits(*(getattr(process, n, d) for n, d in Traits._field_defaults.items()))
+    name = type(process).__name__
+    for trait in ("supports_padding", "normalises", "starts_empty"):
+        value = getattr(values, trait)
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
+    if values.context_len is None:
+        return values
+    length = whole_number(f"context_len of {name}", values.context_len, least=1)
+    return values._replace(context_len=length)
+
+
 class Process(Protocol):
     """How a forecaster is rolled over its own output.
 
     A process is a pytree (parameters inside it are traced). It splits what it knows in two: the
     memory of a context, which never changes and is shared by all sample paths of it, and the state
     of one path. All methods are pure and work on one series; the decoders vmap them.
+
+    The properties of `Traits` may be left out; `traits_of` has their defaults.
     """
 
     @property
     def patch_len(self) -> int:
         """P, steps in a patch."""
+
+    @property
+    def context_len(self) -> int | None:
+        """Steps of a context it sees, or None for all; see `Traits`."""
+
+    @property
+    def supports_padding(self) -> bool:
+        """Whether `prepare` takes a length; see `Traits`."""
+
+    @property
+    def normalises(self) -> bool:
+        """Whether it moves with the level and scale of a history; see `Traits`."""
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """Memory of a context `[L, C]`; everything that has to be done once.

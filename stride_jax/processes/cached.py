@@ -112,7 +112,7 @@ class CachedProcess:
         lag: kept patches that are fed at the start of a pass. A target has 1, the patch it has
             just emitted. A draft has 2: after K acceptances its last proposal was never fed to
             it, and feeding a patch twice writes the same entry again. So it sees two patches of
-            context at least.
+            context at least; where a context has one, a patch of padding stands before it.
     """
 
     params: Any
@@ -122,6 +122,21 @@ class CachedProcess:
     context_len: int | None = dataclasses.field(metadata={"static": True})
     lag: int = dataclasses.field(default=1, metadata={"static": True})
 
+    @property
+    def supports_padding(self) -> bool:
+        """See `processes.Traits`: padding is masked."""
+        return True
+
+    @property
+    def normalises(self) -> bool:
+        """See `processes.Traits`."""
+        return self.norm is not None
+
+    @property
+    def starts_empty(self) -> bool:
+        """See `processes.Traits`: frozen statistics need a history."""
+        return self.norm != "frozen"
+
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
         """Runs the model over the context `[L, C]`; see `Process`.
 
@@ -129,6 +144,7 @@ class CachedProcess:
             InputError: a context shorter than this forecaster needs, or not a whole number of
                 patches.
         """
+        context, length = self._lengthened(context, length)
         patches = self._patches(context)
         count, num_vars = len(patches), context.shape[1]
         skip, first, real = None, None, None
@@ -160,6 +176,17 @@ class CachedProcess:
             normal = jnp.where(real[: len(prompt), None, None], normal, 0)
         kept = self.model.prefill(self.params, normal, skip)
         return Memory(kept, pending, origin, center, scale, moments, first)
+
+    def _lengthened(
+        self, context: jax.Array, length: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """A context shorter than the lag with padding in front, and its length."""
+        steps, need = context.shape[0], self.lag * self.patch_len
+        if steps >= need or steps == 0 or steps % self.patch_len:
+            return context, length
+        front = jnp.zeros((need - steps, context.shape[1]), context.dtype)
+        length = jnp.asarray(steps, jnp.int32) if length is None else length
+        return jnp.concatenate([front, context]), length
 
     def _patches(self, context: jax.Array) -> jax.Array:
         """The last patches of a context, `[L, C]` -> `[N, P, C]`."""

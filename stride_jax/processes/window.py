@@ -44,11 +44,18 @@ class WindowProcess:
         predict: the forecaster; a pytree, so that parameters inside it are traced.
         patch_len: P.
         context_len: L, or None for the whole context.
+        normalises: see `processes.Traits`.
     """
 
     predict: jax.tree_util.Partial
     patch_len: int = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(metadata={"static": True})
+    normalises: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    @property
+    def supports_padding(self) -> bool:
+        """See `processes.Traits`: a black box knows no padding."""
+        return False
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
         """`[L', C]` -> the window, its last L steps.
@@ -123,7 +130,11 @@ class WindowProcess:
 
 
 def window_process(
-    predict: Predict, patch_len: int, *, context_len: int | None = None
+    predict: Predict,
+    patch_len: int,
+    *,
+    context_len: int | None = None,
+    normalises: bool = False,
 ) -> WindowProcess:
     """A process from any forecaster.
 
@@ -132,7 +143,10 @@ def window_process(
             and jittable. A `jax.tree_util.Partial` keeps its arguments traced, and equal Partials
             share one compilation; a new lambda compiles anew.
         patch_len: P, steps in a patch.
-        context_len: steps the forecaster sees; None for the whole context.
+        context_len: steps the forecaster sees; None for the whole context. It is compiled for each
+            length it is shown: give it where histories differ in length.
+        normalises: it standardises its input itself, so that `forecast` may give it the history in
+            any units; else it sees the history as it is.
 
     Raises:
         InputError: a size below 1, or `predict` is not callable.
@@ -145,4 +159,4 @@ def window_process(
         )
     if not isinstance(predict, jax.tree_util.Partial):
         predict = jax.tree_util.Partial(predict)
-    return WindowProcess(predict, patch_len, context_len)
+    return WindowProcess(predict, patch_len, context_len, normalises)
