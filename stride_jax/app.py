@@ -139,8 +139,8 @@ def _say_non_negative(args: argparse.Namespace, panel: Panel) -> None:
     count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
     if args.non_negative is None and count:
         _say(
-            f"{count} of {len(panel.grids)} series are never below 0, and their forecasts are cut off "
-            "there (--no-non-negative lets them be)"
+            f"{count} of {len(panel.grids)} series are never below 0, and their forecasts are cut "
+            "off there (--no-non-negative lets them be)"
         )
 
 

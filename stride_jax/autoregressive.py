@@ -23,6 +23,7 @@ from stride_jax.decoding import (
 )
 from stride_jax.drafts import Draft, law_sigma
 from stride_jax.processes import Process
+from stride_jax.processes.base import check_process
 
 Path = tuple[jax.Array, Any]
 """The key of a path's noise, and its state."""
@@ -59,11 +60,11 @@ def decode_autoregressive(
     Raises:
         InputError: see `decoding.check_inputs`.
     """
+    check_process(target)
     patch_len = target.patch_len
-    check_inputs(context, sigma, series_index, patch_len, sampling=False, lengths=lengths)
-    context = jnp.asarray(context, jnp.float32)
-    sigma = jnp.asarray(sigma, jnp.float32)
-    return _decode(Inputs(key, context, sigma, series_index, lengths), target, config=config)
+    inputs = Inputs(key, context, sigma, series_index, lengths)
+    check_inputs(inputs, patch_len, config, sampling=False)
+    return _decode(inputs.as_float32(), target, config=config)
 
 
 @compiled

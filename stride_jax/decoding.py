@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.config import DecodeConfig
+from stride_jax.config import LARGEST_INDEX, DecodeConfig, whole_number
 from stride_jax.errors import InputError
 
 ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3
@@ -130,9 +131,14 @@ class Inputs(NamedTuple):
 
     key: jax.Array
     context: jax.Array
-    sigma: jax.Array
+    sigma: float | jax.Array
     series_index: jax.Array | None
     lengths: jax.Array | None
+
+    def as_float32(self) -> Inputs:
+        """With context and sigma as float32 arrays."""
+        context, sigma = (jnp.asarray(x, jnp.float32) for x in (self.context, self.sigma))
+        return self._replace(context=context, sigma=sigma)
 
     def scale(self, patch_len: int) -> jax.Array:
         """Sigma as float32 for each series, `[P, C]` or `[B, P, C]` as the context has a B."""
@@ -151,28 +157,78 @@ def check_scalar(name: str, value: Any, *, at_least: float) -> None:
         raise InputError(f"{name} must be finite and at least {at_least}, got {value}.")
 
 
+LARGEST_SEED = 2**32 - 1
+"""JAX takes 32 bits of a seed; larger ones would be the same as smaller ones."""
+
+
+def check_key(key: Any) -> None:
+    """Raises InputError unless `key` is one PRNG key, typed or its raw key data."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if typed and key.shape == ():
+        return
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
+    if raw and key.shape == jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape:
+        return
+    said = f"shape {key.shape}" if typed or raw else repr(key)
+    raise InputError(f"key must be one PRNG key, such as jax.random.key(0), got {said}.")
+
+
+def as_key(key: Any) -> jax.Array:
+    """A PRNG key as it is, or that of a seed.
+
+    Raises:
+        InputError: neither of the two, or a seed that is not in 0 to 2**32 - 1.
+    """
+    number = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    array = isinstance(key, jax.Array | np.ndarray) and key.ndim == 0
+    if number or (array and jnp.issubdtype(key.dtype, jnp.integer)):
+        return jax.random.key(whole_number("a seed as key", key, least=0, most=LARGEST_SEED))
+    check_key(key)
+    return jnp.asarray(key)
+
+
+def check_size(shape: tuple[int, ...], patch_len: int, config: DecodeConfig) -> None:
+    """Raises InputError for a forecast of more values than int32 counts.
+
+    Args:
+        shape: of the context, `[L, C]` or `[B, L, C]`.
+        patch_len: P.
+        config: horizon, K and paths.
+    """
+    series, paths = math.prod(shape[:-2]), config.num_paths or 1
+    steps = (num_patches(config.horizon, patch_len) + config.num_draft + 1) * patch_len
+    values = series * paths * steps * shape[-1]
+    if values > LARGEST_INDEX:
+        raise InputError(
+            f"horizon {config.horizon} with {series} series, {paths} paths, {shape[-1]} variables "
+            f"and num_draft {config.num_draft} is {values} values at once, more than "
+            f"{LARGEST_INDEX}; take a shorter horizon, fewer paths or fewer series."
+        )
+
+
 def check_inputs(
-    context: Any,
-    sigma: Any,
-    series_index: Any,
+    inputs: Inputs,
     patch_len: int,
+    config: DecodeConfig,
     *,
     sampling: bool,
-    lengths: Any = None,
 ) -> None:
     """Checks shapes always, and values where they are concrete (not inside a caller's jit).
 
     Raises:
-        InputError: context not `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or
-            not finite; sigma of a shape that does not broadcast to `[P, C]`, negative, not finite,
+        InputError: a key that is not one PRNG key; more values than can be counted; context not
+            `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
+            no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
             or 0 where a rule samples; a series index that is not one number a series; lengths that
             are not one whole number of patches a series, at most L.
     """
-    shape = np.shape(context)
+    key, context, sigma, series_index, lengths = inputs
+    check_key(key)
+    shape = array_shape("context", context)
     if len(shape) not in (2, 3) or 0 in shape:
         raise InputError(f"context must be [L, C] or [B, L, C] without empty axes, got {shape}.")
     kind = _dtype(context)
-    if not (jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer)):
+    if not _is_real(kind):
         raise InputError(f"context must be real numbers, got {kind}.")
     if shape[-2] < patch_len:
         raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
@@ -184,6 +240,7 @@ def check_inputs(
     if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
         raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
     _check_lengths(lengths, shape, patch_len)
+    check_size(shape, patch_len, config)
     if not isinstance(context, jax.core.Tracer):
         bad = ~np.isfinite(np.asarray(context, np.float32))
         if lengths is not None and not isinstance(lengths, jax.core.Tracer):
@@ -219,13 +276,27 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None
         )
 
 
+def array_shape(name: str, value: Any) -> tuple[int, ...]:
+    """The shape of what becomes an array, or InputError."""
+    try:
+        return np.shape(value)
+    except ValueError as error:
+        raise InputError(f"{name} is not an array: {error}") from error
+
+
+def _is_real(kind: np.dtype[Any]) -> bool:
+    return bool(jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer))
+
+
 def _dtype(value: Any) -> np.dtype[Any]:
     return np.dtype(value.dtype) if hasattr(value, "dtype") else np.asarray(value).dtype
 
 
 def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
     """`shape` is that of a patch of every series, `[P, C]` or `[B, P, C]`."""
-    sizes = np.shape(sigma)[::-1]
+    sizes = array_shape("sigma", sigma)[::-1]
+    if not _is_real(_dtype(sigma)):
+        raise InputError(f"sigma must be real numbers, got {sigma!r}.")
     wrong = any(n not in (1, p) for n, p in zip(sizes, shape[::-1], strict=False))
     if len(sizes) > len(shape) or wrong:
         raise InputError(

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 from stride_jax.autoregressive import unroll
 from stride_jax.config import DecodeConfig
 from stride_jax.decoding import DecodeInfo, Inputs, check_inputs, compiled, num_patches
-from stride_jax.drafts import Draft, propose
+from stride_jax.drafts import Draft, as_draft, propose
 from stride_jax.errors import InputError
+from stride_jax.processes import Process
 
 
 def decode_draft(
     key: jax.Array,
     context: jax.Array,
     *,
-    draft: Draft,
+    draft: Draft | Process,
     sigma: float | jax.Array,
     config: DecodeConfig,
     series_index: jax.Array | None = None,
@@ -42,10 +43,10 @@ def decode_draft(
     """
     if config.num_draft == 0:
         raise InputError("num_draft must be at least 1 where the draft decodes alone.")
-    check_inputs(context, sigma, series_index, draft.patch_len, sampling=False)
-    context = jnp.asarray(context, jnp.float32)
-    sigma = jnp.asarray(sigma, jnp.float32)
-    return _decode(Inputs(key, context, sigma, series_index, None), draft, config=config)
+    draft = as_draft(draft)
+    inputs = Inputs(key, context, sigma, series_index, None)
+    check_inputs(inputs, draft.patch_len, config, sampling=False)
+    return _decode(inputs.as_float32(), draft, config=config)
 
 
 @compiled

@@ -16,17 +16,26 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DecodeConfig
+from stride_jax.config import DecodeConfig, whole_number
 from stride_jax.convert import find_model
 from stride_jax.coupling import RuleParams, find_rule
-from stride_jax.decoding import DecodeInfo, check_scalar, num_patches
+from stride_jax.decoding import (
+    DecodeInfo,
+    array_shape,
+    as_key,
+    check_scalar,
+    check_size,
+    num_patches,
+)
 from stride_jax.drafts import Draft, as_draft
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.history import Contexts, Histories, Missing, make_contexts, read_histories
+from stride_jax.lengths import groups, longest, make_view, visible_steps
 from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target, trained_kind
-from stride_jax.processes import CachedProcess, Process
+from stride_jax.processes import Process, traits_of
+from stride_jax.processes.base import check_parameters
 from stride_jax.speculative import decode_speculative
-from stride_jax.spread import RESIDUALS, groups, sigmas
+from stride_jax.spread import RESIDUALS, sigmas
 
 PATHS_AT_ONCE = 2000
 """Sample paths decoded at once unless told otherwise: caches must not grow with the series."""
@@ -89,15 +98,18 @@ def forecast(
 
     Args:
         target: a checkpoint, its path or asset name; or a process of your own, which sees the
-            history as it is (a model that normalises sees it standardised).
+            history as it is (one that normalises sees it standardised, see `processes.Traits`).
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. Its last `context_len` steps count, in whole patches; sigma is
             measured on up to eight patches more, as far back as they are like those steps (see
-            `history.alike`).
+            `history.alike`). A target that sees all it is given and masks no padding sees a
+            history shorter than that in one of few lengths, so that it is not compiled for each:
+            see `lengths.few_patches`.
         horizon: H, steps to forecast; any number.
         draft: what proposes: as `pairs.make_pair` takes it, or a draft or process of your own.
             None decodes the target alone. The law of the forecast is the same with an exact rule.
-        key: PRNG key, or a seed; series i takes `fold_in(key, i)`, see also `ids`.
+        key: PRNG key, or a seed from 0 to 2**32 - 1; series i takes `fold_in(key, i)`, see also
+            `ids`.
         num_samples: S, sample paths a series; 0 for the mean path alone.
         quantiles: different probabilities in (0, 1); they never cross, being those of the sample
             paths.
@@ -112,7 +124,7 @@ def forecast(
             their absolute value (1 for zeros) over their number until a patch could be forecast.
         variables: separate forecasts each variable as a series of its own, joint all together.
         process: window or cached; None takes cached for models with causal normalisation.
-        context_len: L; None for what the target was trained on.
+        context_len: L; None for what the target was trained on or sees, else the longest history.
         num_draft: K, patches proposed a round.
         rule: of the coupling; None takes block for sample paths (exact) and mean for the mean path
             (within `tolerance`).
@@ -132,7 +144,8 @@ def forecast(
 
     Raises:
         InputError: anything that cannot be forecast, before anything is compiled; also a history
-            of which most of what is decoded from would be interpolated.
+            of which most of what is decoded from would be interpolated; and a target that predicts
+            no finite numbers.
 
     Warns:
         InputWarning: more than a quarter of that is interpolated; sigma is to be measured on a
@@ -140,55 +153,66 @@ def forecast(
             `num_samples * min(q, 1 - q) < 1`.
     """
     levels = _levels(quantiles)
-    _check_count("horizon", horizon, 1)
-    _check_count("num_samples", num_samples, 0)
-    _check_count("num_draft", num_draft, 0)
-    optional = {"context_len": context_len, "batch_size": batch_size, "path_chunk": path_chunk}
-    for name, count in optional.items():
-        if count is not None:
-            _check_count(name, count, 1)
+    horizon = whole_number("horizon", horizon, least=1)
+    num_samples = whole_number("num_samples", num_samples, least=0)
+    num_draft = whole_number("num_draft", num_draft, least=0)
+    context_len, batch_size, path_chunk = (
+        None if count is None else whole_number(name, count, least=1)
+        for name, count in (
+            ("context_len", context_len),
+            ("batch_size", batch_size),
+            ("path_chunk", path_chunk),
+        )
+    )
     _check_sigma(sigma)
     check_scalar("tolerance", tolerance, at_least=0)
     if variables not in ("separate", "joint"):
         raise InputError(f"variables must be 'separate' or 'joint', got {variables!r}.")
     _check_non_negative(non_negative)
-    chosen = _rule(rule, int(num_samples))
-    key = _key(key)
+    chosen = _rule(rule, num_samples)
+    key = as_key(key)
     histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
-    pair, length, standardise = _pair(target, draft, process, context_len, histories.series)
+    pair, context_len = _pair(target, draft, process, context_len, histories.series)
     patch_len = pair.target.patch_len
-    # some more than is decoded from: sigma is measured on the last patches given those before
-    seen = make_contexts(
-        histories.series,
-        length,
-        patch_len,
-        observed=histories.observed,
-        more=RESIDUALS * patch_len,
-        standardise=standardise,
-    )
-    _check_filled(seen.filled, histories.names)
-    _warn_of_few_paths(levels, int(num_samples))
-    spread = _sigmas(pair.target, seen, length, sigma, batch_size, histories.names)
-    contexts = seen._replace(
-        values=seen.values[:, -length:],
-        observed=seen.observed[:, -length:],
-        lengths=np.minimum(seen.lengths, length),
-    )
     config = DecodeConfig(
-        int(horizon),
-        int(num_draft) if draft is not None else 0,
+        horizon,
+        num_draft if draft is not None else 0,
         chosen,
-        num_paths=max(1, int(num_samples)),
-        batch_size=batch_size or _batch_size(len(contexts.values), int(num_samples)),
+        num_paths=max(1, num_samples),
+        batch_size=batch_size or _batch_size(len(histories.series), num_samples),
         path_chunk=path_chunk or (PATHS_AT_ONCE if num_samples > PATHS_AT_ONCE else None),
     )
+    check_size((len(histories.series), *histories.series[0].shape), patch_len, config)
+    check_parameters(pair.target)
+    shown = _shown(pair.target, context_len, histories)
+    view = make_view(pair.target, pair.draft, context_len, shown.series)
+    # some more than is decoded from: sigma is measured on the last patches given those before
+    measured = view.room + RESIDUALS * patch_len
+    whole = make_contexts(
+        shown.series,
+        view.length,
+        patch_len,
+        observed=shown.observed,
+        more=max(measured, view.shared) - view.length,
+        standardise=traits_of(pair.target).normalises,
+    )
+    _check_filled(whole.filled, histories.names)
+    _warn_of_few_paths(levels, num_samples)
+    before = np.minimum(whole.similar, view.length + RESIDUALS * patch_len)
+    spread = _sigmas(
+        pair.target, _last(whole, measured, before), view.length, sigma, batch_size, histories.names
+    )
+    _check_finite("sigma", np.arange(len(spread)), spread, histories.names)
+    contexts = _last(whole, view.shared, view.length if view.masked else view.shared)
     params = RuleParams(tolerance=tolerance)
     streams, ahead = _streams(ids, histories), np.array(histories.ahead)
     patches = np.array([num_patches(config.horizon + more, patch_len) for more in ahead])
     parts = [
-        _decode(pair, contexts, spread, rows, ahead, streams, key, config, params)
-        for rows in groups(pair.target, contexts.lengths, patches)
+        _decode(pair, contexts, spread, rows, ahead, streams, key, config, params, view.masked)
+        for rows in groups(view.masked, contexts.lengths, patches)
     ]
+    for rows, paths, _ in parts:
+        _check_finite("forecast", rows, paths, histories.names)
     return _result(
         parts, contexts, spread, histories, levels, non_negative, sampled=num_samples > 0
     )
@@ -247,7 +271,8 @@ def _joined(infos: list[DecodeInfo]) -> DecodeInfo:
 
 
 def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
-    if np.ndim(quantiles) != 1 or np.asarray(quantiles).dtype.kind not in "iuf":
+    listed = len(array_shape("quantiles", quantiles)) == 1
+    if not listed or np.asarray(quantiles).dtype.kind not in "iuf":
         raise InputError(
             f"quantiles must be a list of numbers such as (0.1, 0.9), got {quantiles!r}."
         )
@@ -320,9 +345,16 @@ def _stream(text: str, variable: int) -> int:
     return int.from_bytes(hashlib.blake2b(seen, digest_size=4).digest(), "big") >> 1
 
 
-def _check_count(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
-        raise InputError(f"{name} must be a whole number from {least} on, got {value!r}.")
+def _check_finite(name: str, rows: np.ndarray, values: np.ndarray, names: list[str]) -> None:
+    """Raises InputError for what the target predicts after a finite history, `[b, ..., C]`."""
+    if np.isfinite(values).all():
+        return
+    bad = tuple(np.argwhere(~np.isfinite(values))[0])
+    variable = f", variable {bad[-1]}" if values.shape[-1] > 1 else ""
+    raise InputError(
+        f"{names[rows[bad[0]]]}{variable} has the {name} {values[bad]}: the target predicts no "
+        "finite numbers; check its parameters and what it does with this history."
+    )
 
 
 def _batch_size(series: int, num_samples: int) -> int:
@@ -332,7 +364,7 @@ def _batch_size(series: int, num_samples: int) -> int:
 
 
 def _check_sigma(sigma: Any) -> None:
-    number = np.ndim(sigma) == 0 and not isinstance(sigma, str | bytes | bool)
+    number = array_shape("sigma", sigma) == () and np.asarray(sigma).dtype.kind in "iuf"
     if sigma is not None and not (number and 0 < sigma < np.inf):
         raise InputError(f"sigma must be a finite number > 0 or None, got {sigma!r}.")
 
@@ -349,31 +381,22 @@ def _rule(rule: str | None, num_samples: int) -> str:
     return rule
 
 
-def _key(key: Any) -> jax.Array:
-    if isinstance(key, int | np.integer) and not isinstance(key, bool):
-        return jax.random.key(int(key))
-    raw = getattr(key, "dtype", None) == np.uint32
-    if raw or (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        return jnp.asarray(key)
-    raise InputError(f"key must be a PRNG key or a whole number, got {key!r}.")
-
-
 def _pair(
     target: Any, draft: Any, kind: ProcessKind | None, context_len: int | None, series: Any
-) -> tuple[Pair, int, bool]:
-    """The models ready to decode, L, and whether they see a standardised history."""
+) -> tuple[Pair, int | None]:
+    """The models ready to decode, and L; None where the histories or the target decide it."""
     num_vars, named = series[0].shape[1], isinstance(draft, str | Path | Checkpoint)
     draft = str(draft) if isinstance(draft, Path) else draft
     if isinstance(target, str | Path | Checkpoint):
         checkpoint = target if isinstance(target, Checkpoint) else find_model(str(target))
         model = checkpoint.model
-        trained = context_len or checkpoint.context_len
-        length = _length(series, model.patch_len) if trained is None else trained
+        length = context_len or checkpoint.context_len
         if kind is None:
             kind = trained_kind(model)
-        standardise = model.instance_norm is not None
+        if length is None and kind == "cached":  # its caches have room for the longest history
+            length = longest(series, model.patch_len)
         if named:
-            return make_pair(checkpoint, draft, kind, length, num_vars), length, standardise
+            return make_pair(checkpoint, draft, kind, length, num_vars), length
         made = make_target(checkpoint, kind, length, num_vars)
     elif not hasattr(target, "verify"):
         raise InputError(
@@ -382,21 +405,31 @@ def _pair(
     elif named:
         raise InputError("a draft by name needs a target by name; give a draft or process instead.")
     else:
-        made, standardise = target, isinstance(target, CachedProcess) and target.norm is not None
-        trained = context_len or getattr(target, "context_len", None)
-        length = _length(series, target.patch_len) if trained is None else int(trained)
+        made, length = target, context_len
     proposing = as_draft(made if draft is None else draft)
     if proposing.patch_len != made.patch_len:
         raise InputError(
             f"target and draft must share a patch length, got {made.patch_len} and "
             f"{proposing.patch_len}."
         )
-    return Pair(made, proposing, None), length, standardise
+    return Pair(made, proposing, None), length
 
 
-def _length(series: list[np.ndarray], patch_len: int) -> int:
-    """Whole patches of the longest history."""
-    return max(1, max(len(one) for one in series) // patch_len) * patch_len
+def _shown(target: Process, context_len: int | None, histories: Histories) -> Histories:
+    """The histories cut to what counts of them, see `lengths.visible_steps`."""
+    steps = visible_steps(target, context_len, histories.series)
+    series = [one[len(one) - n :] for one, n in zip(histories.series, steps, strict=True)]
+    observed = [one[len(one) - n :] for one, n in zip(histories.observed, steps, strict=True)]
+    return histories._replace(series=series, observed=observed)
+
+
+def _last(contexts: Contexts, steps: int, most: int | np.ndarray) -> Contexts:
+    """The last steps of the contexts, of which at most `most` are history."""
+    return contexts._replace(
+        values=contexts.values[:, -steps:],
+        observed=contexts.observed[:, -steps:],
+        lengths=np.minimum(contexts.lengths, most).astype(np.int32),
+    )
 
 
 def _sigmas(
@@ -407,7 +440,7 @@ def _sigmas(
     batch_size: int | None,
     names: list[str],
 ) -> np.ndarray:
-    """sigma of each series over its scale, `[B, 1, C]` float64: given, or measured."""
+    """Sigma of each series over its scale, `[B, 1, C]` float64: given, or measured."""
     if sigma is not None:
         return sigma / contexts.scale
     measured, unsure = sigmas(target, contexts, context_len, batch_size)
@@ -430,10 +463,10 @@ def _decode(
     key: jax.Array,
     config: DecodeConfig,
     params: RuleParams,
+    masked: bool,
 ) -> Part:
     """`(rows, forecasts [b, S, H, C] in units of the context's scale, info)` of some series."""
-    cached = isinstance(pair.target, CachedProcess)
-    length = contexts.values.shape[1] if cached else int(contexts.lengths[rows[0]])
+    length = contexts.values.shape[1] if masked else int(contexts.lengths[rows[0]])
     context = jnp.asarray(contexts.values[rows][:, contexts.values.shape[1] - length :])
     horizon, skipped = config.horizon, ahead[rows]
     decoded, info = decode_speculative(
@@ -445,7 +478,7 @@ def _decode(
         config=dataclasses.replace(config, horizon=horizon + int(skipped.max())),
         params=params,
         series_index=jnp.asarray(streams[rows]),
-        lengths=jnp.asarray(contexts.lengths[rows]) if cached else None,
+        lengths=jnp.asarray(contexts.lengths[rows]) if masked else None,
     )
     steps = skipped[:, None] + np.arange(horizon)  # [b, H]
     last = np.take_along_axis(np.asarray(decoded, np.float64), steps[:, None, :, None], axis=2)

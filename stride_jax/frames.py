@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stride_jax.config import whole_number
 from stride_jax.data.interchange import as_pandas, like
 from stride_jax.data.orders import Reading
 from stride_jax.data.panel import Grid, Panel, lay_out
@@ -160,7 +161,7 @@ def forecast_df(
         InputError: quantiles without sample paths, a horizon that ends in no year; see `read_panel`
             and `forecasting.forecast`.
     """
-    _check_counts(h=h)
+    h = whole_number("the horizon h", h, least=1)
     panel = read_panel(
         df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
     )
@@ -191,7 +192,7 @@ def forecast_panel(
     Raises:
         InputError: see `forecast_df`.
     """
-    _check_counts(h=h)
+    h = whole_number("the horizon h", h, least=1)
     ahead = [grid.ahead(h) for grid in panel.grids]
     ids = [str(grid.name) for grid in panel.grids]
     made = _forecast(panel.grids, ids, h, target, draft, quantiles, settings)
@@ -219,14 +220,6 @@ def _together(
     found = pd.concat(parts, ignore_index=True)
     found.insert(0, id_col, panel.ids.iloc[rows].reset_index(drop=True))
     return found
-
-
-def _check_counts(**counts: Any) -> None:
-    for name, value in counts.items():
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or value < 1:
-            said = "the horizon h" if name == "h" else name
-            raise InputError(f"{said} must be a whole number from 1 on, got {value!r}.")
 
 
 def _forecast(
@@ -309,7 +302,9 @@ def backtest(
             `forecast_df`.
     """
     step_size = h if step_size is None else step_size
-    _check_counts(h=h, n_windows=n_windows, step_size=step_size)
+    h = whole_number("the horizon h", h, least=1)
+    n_windows = whole_number("n_windows", n_windows, least=1)
+    step_size = whole_number("step_size", step_size, least=1)
     panel = read_panel(
         df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
     )

@@ -45,7 +45,8 @@ class Contexts(NamedTuple):
 
     Attributes:
         values: `[B, L, C]` float32, each history's last steps at its end; 0 before.
-        lengths: `[B]` int32, steps of history in each, whole patches.
+        lengths: `[B]` int32, steps of history in each.
+        similar: `[B]` int32, so many of them at the end are like those that are decoded from.
         mean: `[B, 1, C]` float64, and
         scale: `[B, 1, C]` float64: a history is `values * scale + mean`.
         spread: `[B, 1, C]`, the std of its observed values over the scale; 0 where they are one
@@ -57,6 +58,7 @@ class Contexts(NamedTuple):
 
     values: np.ndarray
     lengths: np.ndarray
+    similar: np.ndarray
     mean: np.ndarray
     scale: np.ndarray
     spread: np.ndarray
@@ -230,25 +232,32 @@ def make_contexts(
 
     Args:
         series: `[T, C]` each, finite.
-        context_len: L, steps at most; a multiple of the patch length.
+        context_len: L, steps at most; of no whole number of patches only a history of L steps and
+            more is taken whole.
         patch_len: P.
         observed: `[T, C]` bool each, see `Histories`; None for all.
-        more: steps before these L that are taken too, where there are any, as far back as they
-            are like those L (see `alike`); L stands for both above.
+        more: steps before these L that are taken too, where there are any; L stands for both
+            above.
         standardise: else the values are as they came, mean 0 and scale 1.
     """
     num_vars = series[0].shape[1]
     shape = (len(series), context_len + more, num_vars)
     values, real = np.zeros(shape, np.float32), np.zeros(shape, bool)
     mean, scale, spread, size = np.zeros((4, len(series), 1, num_vars))
-    filled, lengths = np.zeros((len(series), num_vars)), np.zeros(len(series), np.int32)
+    filled, (lengths, similar) = (
+        np.zeros((len(series), num_vars)),
+        np.zeros((2, len(series)), np.int32),
+    )
     for i, one in enumerate(series):
         known = np.ones(one.shape, bool) if observed is None else observed[i]
         front = max(0, patch_len - len(one))
         if front:
             one = np.concatenate([np.broadcast_to(one[:1], (front, num_vars)), one])
             known = np.concatenate([np.zeros((front, num_vars), bool), known])
-        start = len(one) - min(context_len, len(one) // patch_len * patch_len)
+        whole = len(one) // patch_len * patch_len
+        if len(one) >= context_len:  # which may be no whole number of patches
+            whole = max(whole, context_len)
+        start = len(one) - min(context_len, whole)
         context = one[start:]
         filled[i] = 1 - known[max(start, front) :].mean(axis=0)
         wide, large = context.std(axis=0), np.abs(context).max(axis=0)
@@ -261,11 +270,12 @@ def make_contexts(
         own = _std(context, known[start:])
         spread[i] = np.where(still | (own <= 1e-14 * large), 0.0, own / scale[i])
         size[i] = large / scale[i]
-        first = start - alike(one[max(0, start - more) : start], context, patch_len)
-        lengths[i] = len(one) - first
+        lengths[i] = min(context_len + more, whole)
+        first = len(one) - int(lengths[i])
+        similar[i] = len(context) + alike(one[first:start], context, patch_len)
         values[i, shape[1] - lengths[i] :] = (one[first:] - mean[i]) / scale[i]
         real[i, shape[1] - lengths[i] :] = known[first:]
-    return Contexts(values, lengths, mean, scale, spread, size, real, filled)
+    return Contexts(values, lengths, similar, mean, scale, spread, size, real, filled)
 
 
 def _std(values: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -288,7 +298,8 @@ def alike(older: np.ndarray, context: np.ndarray, patch_len: int) -> int:
     # [N * P, C] -> [N, P, C]
     last = older[len(older) - count * patch_len :]
     before = last.reshape(count, patch_len, older.shape[1])
-    after = context.reshape(-1, patch_len, context.shape[1])
+    size = min(patch_len, len(context))
+    after = context[len(context) % size :].reshape(-1, size, context.shape[1])
     near = _near(before, context).all(axis=1)
     near &= _near(before.mean(axis=1), after.mean(axis=1), np.ptp(context, axis=0) / len(after))
     strange = np.flatnonzero(~near.all(axis=1))

@@ -66,7 +66,7 @@ def norm_of(model: TimerXLConfig) -> Norm:
 def make_process(
     checkpoint: Checkpoint,
     kind: ProcessKind,
-    context_len: int,
+    context_len: int | None,
     num_vars: int,
 ) -> Process:
     """The process of a trained model.
@@ -74,21 +74,29 @@ def make_process(
     Args:
         checkpoint: the model.
         kind: window, or cached.
-        context_len: steps it sees (window), or that it starts from (cached).
+        context_len: steps it sees (window), or that it starts from (cached). None, in a window
+            process of a model whose trained context is unknown, for all it is given.
         num_vars: C of the series it is to decode.
 
     Raises:
         InputError: a context that the model cannot take, or see `models.cached.cacheable`.
     """
-    model = checkpoint.model
-    check_context(context_len, model.patch_len)
+    model, trained = checkpoint.model, checkpoint.context_len or context_len
+    if context_len is not None:
+        check_context(context_len, model.patch_len)
     if kind == "window":
-        model = pinned(model, checkpoint.context_len or context_len, num_vars)
-        predict = make_predict(model, checkpoint.params)
-        return window_process(predict, model.patch_len, context_len=context_len)
+        model = model if trained is None else pinned(model, trained, num_vars)
+        return window_process(
+            make_predict(model, checkpoint.params),
+            model.patch_len,
+            context_len=context_len,
+            normalises=model.instance_norm is not None,
+        )
     if kind != "cached":
         raise InputError(f"process must be 'window' or 'cached', got {kind!r}.")
-    ready = cacheable(model, checkpoint.context_len or context_len, num_vars)
+    if trained is None:
+        raise InputError("the context of a cached process must be known; give context_len.")
+    ready = cacheable(model, trained, num_vars)
     return cached_process(
         CachedTimerXL(ready),
         checkpoint.params,
@@ -99,7 +107,7 @@ def make_process(
 
 
 def make_target(
-    checkpoint: Checkpoint, kind: ProcessKind, context_len: int, num_vars: int
+    checkpoint: Checkpoint, kind: ProcessKind, context_len: int | None, num_vars: int
 ) -> Process:
     """`make_process` with the context checked against the one the target was trained on.
 
@@ -112,34 +120,47 @@ def make_target(
             "before; use it as the draft."
         )
     causal = checkpoint.model.instance_norm == "causal"
+    if context_len is None:
+        return make_process(checkpoint, kind, None, num_vars)
     if not (causal and trained is not None and context_len <= trained):
         check_trained_context(checkpoint, context_len)
     return make_process(checkpoint, kind, context_len, num_vars)
 
 
 def _model_draft(
-    checkpoint: Checkpoint, kind: ProcessKind, context_len: int, num_vars: int, patch_len: int
+    checkpoint: Checkpoint,
+    kind: ProcessKind,
+    context_len: int | None,
+    num_vars: int,
+    patch_len: int,
 ) -> tuple[Draft, Process | None]:
     model, trained = checkpoint.model, checkpoint.context_len
     if model.patch_len != patch_len:
         raise InputError(
             f"target and draft must share a patch length, got {patch_len} and {model.patch_len}."
         )
-    if trained and trained > context_len and model.instance_norm != "causal":
+    longer = trained is not None and context_len is not None and trained > context_len
+    if longer and model.instance_norm != "causal":
         raise InputError(
             f"the draft was trained on a context of {trained} steps, longer than "
             f"data.context_len {context_len}."
         )
-    seen = min(trained or context_len, context_len)
+    seen = min((n for n in (trained, context_len) if n is not None), default=None)
     if model.output_patches > 1:
-        predict = make_predict(pinned(model, trained or seen, num_vars), checkpoint.params)
+        known = trained or seen
+        model = model if known is None else pinned(model, known, num_vars)
+        predict = make_predict(model, checkpoint.params)
         return multi_patch_draft(predict, patch_len, context_len=seen), None
     process = make_process(checkpoint, kind, seen, num_vars)
     return as_draft(process), process
 
 
 def make_pair(
-    target: Checkpoint, draft: str | Checkpoint, kind: ProcessKind, context_len: int, num_vars: int
+    target: Checkpoint,
+    draft: str | Checkpoint,
+    kind: ProcessKind,
+    context_len: int | None,
+    num_vars: int,
 ) -> Pair:
     """A target and a draft.
 
@@ -148,7 +169,7 @@ def make_pair(
         draft: a checkpoint, its path or asset name, or one of: `layer-skip:N` (the target's first
             N layers), `seasonal:PERIOD`, `last-value`, `nearest`.
         kind: the process of both.
-        context_len: L.
+        context_len: L; None as in `make_process`.
         num_vars: C of the series to decode (1 where variables are separate).
 
     Raises:

@@ -35,6 +35,7 @@ from stride_jax.drafts import Draft, as_draft, law_sigma, propose
 from stride_jax.errors import InputError
 from stride_jax.pacing import Pace, PaceParams, initial_pace, next_pace, own_chances
 from stride_jax.processes import Process
+from stride_jax.processes.base import check_process
 from stride_jax.slots import write_slots
 
 
@@ -121,6 +122,7 @@ def decode_speculative(
             a learned scale with a rule that ties the scales, and see `decoding.check_inputs`.
     """
     rule = find_rule(config.rule)
+    check_process(target)
     draft = as_draft(draft)
     if target.patch_len != draft.patch_len:
         raise InputError(
@@ -137,8 +139,8 @@ def decode_speculative(
             "'residual'."
         )
     patch_len = target.patch_len
-    check_inputs(context, sigma, series_index, patch_len, sampling=True, lengths=lengths)
-    context = jnp.asarray(context, jnp.float32)
+    inputs = Inputs(key, context, sigma, series_index, lengths)
+    check_inputs(inputs, patch_len, config, sampling=True)
     if config.num_draft == 0:
         spread = jnp.zeros_like(jnp.asarray(sigma)) if rule.proposes == "mean" else sigma
         return decode_autoregressive(
@@ -150,8 +152,7 @@ def decode_speculative(
             series_index=series_index,
             lengths=lengths,
         )
-    inputs = Inputs(key, context, jnp.asarray(sigma, jnp.float32), series_index, lengths)
-    return _decode(inputs, target, draft, params, pace, config=config)
+    return _decode(inputs.as_float32(), target, draft, params, pace, config=config)
 
 
 def _check_params(params: RuleParams) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import jax
@@ -12,7 +11,8 @@ from scipy import stats
 
 from stride_jax.decoding import compiled, in_chunks
 from stride_jax.history import Contexts
-from stride_jax.processes import CachedProcess, Process
+from stride_jax.lengths import groups
+from stride_jax.processes import Process, traits_of
 
 PRIOR_SIGMA = 0.5
 """Share of the std of the context that stands beside eight measured patches, as a ninth."""
@@ -26,22 +26,10 @@ SERIES_AT_ONCE = 256
 """Series whose sigma is measured at once, at most."""
 
 
-def groups(
-    target: Process, lengths: np.ndarray, patches: np.ndarray | None = None
-) -> list[np.ndarray]:
-    """Series that are decoded together: of one number of patches, and without a mask one length."""
-    keys = np.zeros((2, len(lengths)), np.int64)
-    if not isinstance(target, CachedProcess):
-        keys[0] = lengths
-    if patches is not None:
-        keys[1] = patches
-    return [np.flatnonzero((key == keys.T).all(axis=1)) for key in np.unique(keys.T, axis=0)]
-
-
 def sigmas(
     target: Process, contexts: Contexts, context_len: int, batch_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """sigma of each series over its scale, `[B, 1, C]` float64, see `forecast`.
+    """Sigma of each series over its scale, `[B, 1, C]` float64, see `forecast`.
 
     Args:
         target: the process.
@@ -52,7 +40,7 @@ def sigmas(
     Returns:
         `(sigma, unsure)`: unsure, `[B]` bool, where a history tells nothing of how it varies.
     """
-    squares, known, ahead = _errors(target, contexts, context_len, batch_size)
+    squares, known, ahead = _errors(target, contexts, batch_size)
     total = squares + _prior(contexts, context_len, known, ahead)
     least = FLOOR * np.where(contexts.spread > 0, contexts.spread, contexts.size)
     unsure = (contexts.spread == 0) & (known == 0)
@@ -90,27 +78,25 @@ def _prior(
 
 
 def _errors(
-    target: Process, contexts: Contexts, context_len: int, batch_size: int | None
+    target: Process, contexts: Contexts, batch_size: int | None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Of the last patches of a history: the sums of mean squares and of what is known of them.
 
     Both are `[B, 1, C]`; with them comes the forecast of the next patch, `[B, P, C]`.
     """
-    together, asked, cached = batch_size or SERIES_AT_ONCE, target, False
-    if isinstance(target, CachedProcess):
-        asked, cached = dataclasses.replace(target, context_len=context_len), True
+    together, masked = batch_size or SERIES_AT_ONCE, traits_of(target).supports_padding
     counts = _counts(target, contexts.lengths)
     squares, known = np.zeros((2, *contexts.scale.shape))
     ahead = np.zeros((len(counts), target.patch_len, squares.shape[-1]))
-    for rows in groups(target, contexts.lengths, counts):
+    for rows in groups(masked, contexts.lengths, counts):
         lengths, first = contexts.lengths[rows], 0
-        if not cached:
+        if not masked:
             first = contexts.values.shape[1] - int(lengths[0])
         parts = _residuals(
-            asked,
+            target,
             jnp.asarray(contexts.values[rows, first:]),
             jnp.asarray(contexts.observed[rows, first:]),
-            jnp.asarray(lengths) if cached else None,
+            jnp.asarray(lengths) if masked else None,
             count=int(counts[rows[0]]),
             together=together,
         )
@@ -121,13 +107,11 @@ def _errors(
 
 def _counts(target: Process, lengths: np.ndarray) -> np.ndarray:
     """Patches of each history that are forecast from what was before them, `[B]`."""
-    if isinstance(target, CachedProcess):
-        # frozen statistics are those of the part before
-        none = (target.norm == "frozen") & (lengths <= RESIDUALS * target.patch_len)
+    traits, size = traits_of(target), target.patch_len
+    if traits.supports_padding:
+        none = (not traits.starts_empty) & (lengths <= RESIDUALS * size)
         return np.where(none, 0, RESIDUALS)
-    size = target.patch_len
-    room = (lengths - (getattr(target, "context_len", None) or size)) // size
-    return np.clip(room, 0, RESIDUALS)
+    return np.clip((lengths - (traits.context_len or size)) // size, 0, RESIDUALS)
 
 
 @compiled

@@ -565,7 +565,7 @@ def test_a_context_that_is_not_whole_patches(length):
 
 @pytest.mark.parametrize(
     ("length", "context_len", "lag", "need"),
-    [(16, 20, 1, 20), (0, None, 1, 4), (2, None, 1, 4), (4, None, 2, 8), (4, 4, 2, 8)],
+    [(16, 20, 1, 20), (0, None, 1, 4), (2, None, 1, 4), (2, None, 2, 8), (4, 12, 2, 12)],
 )
 def test_a_context_that_is_too_short(length, context_len, lag, need):
     """A draft would be asked for two patches that are not there."""

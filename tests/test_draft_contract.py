@@ -150,13 +150,10 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_what_is_no_prediction_is_refused(key: jax.Array, name: str, alone: bool) -> None:
     """A draft could hand over patches of its own, or be broadcast into some."""
     answer, said = WRONG[name]
-    draft = answering(answer)
-    config = DecodeConfig(9, 3)
+    decode = decode_draft if alone else speculate
+    settings = {"draft": answering(answer), "sigma": SIGMA, "config": DecodeConfig(9, 3)}
     with pytest.raises(InputError, match=said):
-        if alone:
-            decode_draft(key, CONTEXT, draft=draft, sigma=SIGMA, config=config)
-        else:
-            speculate(key, draft=draft, config=config)
+        decode(key, CONTEXT, **settings)
 
 
 def test_a_step_of_another_shape_is_refused(key: jax.Array) -> None:
@@ -181,7 +178,7 @@ def test_a_draft_without_a_method_is_refused(key: jax.Array, absent: str) -> Non
 def test_a_draft_that_makes_its_own_proposals_is_refused(key: jax.Array) -> None:
     """A draft written for another contract would decode by some other method of the same name."""
     old = type("Old", (), {"propose": lambda *a, **k: None, "patch_len": PATCH_LEN})()
-    with pytest.raises(InputError, match="methods of drafts.Draft, got Old"):
+    with pytest.raises(InputError, match=r"methods of drafts\.Draft, got Old"):
         speculate(key, draft=old)
 
 

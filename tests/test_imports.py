@@ -64,6 +64,7 @@ LEVELS = {
     "stride_jax.checkpoints": 4,
     "stride_jax.convert": 4,
     "stride_jax.pairs": 5,
+    "stride_jax.lengths": 5,
     "stride_jax.calibrate": 5,
     "stride_jax.scoring": 6,
     "stride_jax.methods": 6,

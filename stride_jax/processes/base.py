@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import whole_number
@@ -52,7 +53,8 @@ def traits_of(process: Any) -> Traits:
     Raises:
         InputError: a trait that is no bool, or a context_len that is no whole number above 0.
     """
-    values = Traits(*(getattr(process, n, d) for n, d in Traits._field_defaults.items()))
+    said: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
+    values = Traits(**said)
     name = type(process).__name__
     for trait in ("supports_padding", "normalises", "starts_empty"):
         value = getattr(values, trait)
@@ -62,6 +64,28 @@ def traits_of(process: Any) -> Traits:
         return values
     length = whole_number(f"context_len of {name}", values.context_len, least=1)
     return values._replace(context_len=length)
+
+
+def check_process(target: Any) -> None:
+    """Raises InputError for a target without the methods that the decoders call."""
+    needed = ("patch_len", "prepare", "start", "verify", "commit")
+    missing = [name for name in needed if not hasattr(target, name)]
+    if missing:
+        raise InputError(
+            f"target must be a process, such as window_process(...), got {target!r}; it has no "
+            f"{', '.join(missing)}."
+        )
+
+
+def check_parameters(process: Any) -> None:
+    """Raises InputError where a number inside a process is NaN, with its place in the pytree."""
+    for place, leaf in jax.tree_util.tree_leaves_with_path(process):
+        kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if jnp.issubdtype(kind, jnp.inexact) and np.isnan(np.asarray(leaf)).any():
+            raise InputError(
+                f"the target's parameters{jax.tree_util.keystr(place)} hold NaN, so its forecasts "
+                "would be NaN; load or train the model again."
+            )
 
 
 class Process(Protocol):
