@@ -51,7 +51,7 @@ def decode_autoregressive(
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a chunk of a
             batch is the same as in the whole.
         lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
-            before is padding and does not matter. Cached process only.
+            before is padding and does not matter. Only for a target that supports padding.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis

@@ -110,7 +110,8 @@ def decode_speculative(
         pace: settings of the pacing; traced.
         series_index: `[B]` global numbers of the series, default 0..B-1.
         lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
-            before is padding and does not matter. Cached process only.
+            before is padding and does not matter. Only for a target that supports padding; a draft
+            that does not sees the first value of the history there.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis

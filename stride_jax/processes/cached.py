@@ -182,7 +182,8 @@ class CachedProcess:
     ) -> tuple[jax.Array, jax.Array | None]:
         """A context shorter than the lag with padding in front, and its length."""
         steps, need = context.shape[0], self.lag * self.patch_len
-        if steps >= need or steps == 0 or steps % self.patch_len:
+        fits = steps >= need or (self.context_len or 0) > need
+        if fits or steps == 0 or steps % self.patch_len:
             return context, length
         front = jnp.zeros((need - steps, context.shape[1]), context.dtype)
         length = jnp.asarray(steps, jnp.int32) if length is None else length
