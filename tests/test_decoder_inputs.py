@@ -79,8 +79,16 @@ def test_bad_input_is_refused_in_words(decoder: str, name: str) -> None:
         decode(given_.pop("key"), given_.pop("context"), **models, **given_)
 
 
+TARGETS = {
+    "nothing": None,
+    "a number": 3,
+    "a path": "target.npz",
+    "a function": lambda window: window,
+}
+
+
 @pytest.mark.usefixtures("no_work")
-@pytest.mark.parametrize("target", [None, 3, "target.npz", lambda window: window], ids=str)
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
 @pytest.mark.parametrize("decoder", ["speculative", "autoregressive"])
 def test_a_target_that_is_no_process_is_refused(decoder: str, target: Any) -> None:
     """A function or a file's name would be an AttributeError about patch_len."""
@@ -182,13 +190,15 @@ def test_a_forecast_that_is_not_finite_is_an_error(sigma: float | None, weight: 
     history[0, :, 0] = 0.0
     said = r"series 0, variable \d has the (forecast|sigma) (-?inf|nan)"
     with pytest.raises(InputError, match=said):
-        forecast(weighted(np.float32(weight)), history, 6, sigma=sigma, num_samples=2)
+        forecast(weighted(np.float32(weight)), history, 6, sigma=sigma, num_samples=2, quantiles=())
 
 
 def test_a_draft_of_nan_is_no_error() -> None:
     """A broken draft harms nothing: its proposals are rejected."""
     draft = weighted(np.float32(np.nan))
-    found = forecast(TARGET, BATCH, 6, draft=draft, sigma=1.0, num_samples=2, variables="joint")
+    found = forecast(
+        TARGET, BATCH, 6, draft=draft, sigma=1.0, num_samples=2, quantiles=(), variables="joint"
+    )
     assert np.isfinite(found.paths).all()
 
 

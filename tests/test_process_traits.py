@@ -179,7 +179,8 @@ def test_one_program_serves_a_ragged_batch_of_ones_own(draft: str | None) -> Non
         "continuation": seasonal_draft(P, 3),
     }
     target, settings = Counted(jnp.float32(1)), {"draft": drafts[draft], "num_draft": 2}
-    found = forecast(target, RAGGED, 6, num_samples=3, **settings)
+    settings |= {"num_samples": 3, "quantiles": ()}
+    found = forecast(target, RAGGED, 6, **settings)
     assert len(TRACES) == 2  # the decode and sigma
     assert np.isfinite(found.paths).all()
     assert (found.sigma > 0).all()
@@ -277,8 +278,11 @@ def asked_of(
 
     def decode(key: Any, context: Any, *, target: Any, draft: Any, config: Any, **rest: Any) -> Any:
         calls.append((context.shape, target.context_len, draft.context_len))
-        shape = len(context), 1, config.horizon, 1
-        return jnp.zeros(shape), DecodeInfo(*[jnp.zeros(len(context))] * 8)
+        lanes, patches = (len(context), 1), -(-config.horizon // P)
+        per_patch = jnp.zeros((*lanes, patches)), jnp.zeros((*lanes, patches, P, 1))
+        return jnp.zeros((*lanes, config.horizon, 1)), DecodeInfo(
+            *[jnp.zeros(lanes)] * 6, *per_patch
+        )
 
     monkeypatch.setattr(sys.modules["stride_jax.forecasting"], "decode_speculative", decode)
     path(target, history, **settings)
