@@ -73,7 +73,7 @@ class Draft(Protocol):
         """Keeps the first `count` of `patches [K + 1, P, C]`."""
 
 
-def law_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
+def prediction_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
     """The std of a law, the shape of its mean: its own if `learned` and it has one, else sigma."""
     if learned and law.logvar is not None:
         return jnp.exp(0.5 * jnp.asarray(law.logvar, jnp.float32))
@@ -117,7 +117,7 @@ class AutoregressiveDraft:
         """See `Draft`; a pass a proposal."""
 
         def entry(law: PatchLaw, noise: jax.Array) -> Proposals:
-            spread = law_sigma(law, sigma, learned)
+            spread = prediction_sigma(law, sigma, learned)
             return Proposals(law.mean + spread * noise, law.mean, spread, law.logvar)
 
         laws, ahead = self.process.verify(memory, state, noise[:0])
@@ -193,7 +193,7 @@ class ContinuationDraft:
         law = self.continuation(state, noise.shape[0] * self.patch_len)
         mean = jnp.asarray(law.mean, jnp.float32).reshape(noise.shape)  # [K * P, C] -> [K, P, C]
         logvar = None if law.logvar is None else law.logvar.reshape(noise.shape)
-        spread = law_sigma(PatchLaw(mean, logvar), sigma, learned)
+        spread = prediction_sigma(PatchLaw(mean, logvar), sigma, learned)
         return Proposals(mean + spread * noise, mean, spread, logvar), state
 
     def commit(self, state: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:

@@ -14,14 +14,14 @@ import numpy as np
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig
 from stride_jax.convert import find_model
-from stride_jax.coupling import RuleParams, find_rule
-from stride_jax.decoding import DecodeInfo, check_scalar, compiled, in_chunks
+from stride_jax.coupling import Block, Mean, Rule, rule_name
+from stride_jax.decoding import DecodeInfo, compiled, in_chunks
 from stride_jax.drafts import Draft, as_draft
 from stride_jax.errors import InputError
 from stride_jax.history import Contexts, Histories, Missing, make_contexts, read_histories
 from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target, trained_kind
 from stride_jax.processes import CachedProcess, Process
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 
 PRIOR_SIGMA = 0.5
 """sigma over the std of the context before anything is known of the series."""
@@ -72,8 +72,7 @@ def forecast(
     process: ProcessKind | None = None,
     context_len: int | None = None,
     num_draft: int = 5,
-    rule: str | None = None,
-    tolerance: float = 0.1,
+    rule: Rule | None = None,
     missing: Missing = "interpolate",
     batch_size: int | None = None,
     path_chunk: int | None = None,
@@ -99,9 +98,8 @@ def forecast(
         process: window or cached; None takes cached for models with causal normalisation.
         context_len: L; None for what the target was trained on.
         num_draft: K, patches proposed a round.
-        rule: of the coupling; None takes block for sample paths (exact) and mean for the mean path
-            (within `tolerance`).
-        tolerance: of the rules mean and shared_noise, in sigmas.
+        rule: acceptance rule; None takes `Block()` for sample paths (exact) and `Mean()` for the
+            mean path (within its tolerance).
         missing: interpolate gaps, or error; see `history.read_histories`.
         batch_size: series decoded at once; None for as many as make 2,000 sample paths.
         path_chunk: paths of a series decoded at once; None for 2,000.
@@ -118,7 +116,6 @@ def forecast(
         if count is not None:
             _check_count(name, count, 1)
     _check_sigma(sigma)
-    check_scalar("tolerance", tolerance, at_least=0)
     if variables not in ("separate", "joint"):
         raise InputError(f"variables must be 'separate' or 'joint', got {variables!r}.")
     chosen = _rule(rule, int(num_samples))
@@ -137,14 +134,12 @@ def forecast(
     config = DecodeConfig(
         int(horizon),
         int(num_draft) if draft is not None else 0,
-        chosen,
         num_paths=max(1, int(num_samples)),
         batch_size=batch_size or _batch_size(len(contexts.values), int(num_samples)),
         path_chunk=path_chunk or (PATHS_AT_ONCE if num_samples > PATHS_AT_ONCE else None),
     )
-    params = RuleParams(tolerance=tolerance)
     parts = [
-        _decode(pair, contexts, spread, rows, spoken, config, params)
+        _decode(pair, contexts, spread, rows, spoken, config, chosen)
         for rows in _groups(pair.target, contexts.lengths)
     ]
     own = _as_came((spread * contexts.scale)[:, None], found)  # with S and H of 1
@@ -207,14 +202,17 @@ def _check_sigma(sigma: Any) -> None:
         raise InputError(f"sigma must be a finite number > 0 or None, got {sigma!r}.")
 
 
-def _rule(rule: str | None, num_samples: int) -> str:
+def _rule(rule: Rule | None, num_samples: int) -> Rule:
     """The rule, checked against what is asked for."""
     if rule is None:
-        return "block" if num_samples else "mean"
-    if (find_rule(rule).proposes == "mean") == (num_samples > 0):
-        made, other = ("a mean path", "block") if num_samples else ("sample paths", "mean")
+        return Block() if num_samples else Mean()
+    if not isinstance(rule, Rule):
+        raise InputError(f"rule must be an acceptance rule such as Block(), got {rule!r}.")
+    rule.check()
+    if (rule.proposes == "mean") == (num_samples > 0):
+        output, other = ("a mean path", "Block()") if num_samples else ("sample paths", "Mean()")
         raise InputError(
-            f"rule {rule!r} makes {made}; with num_samples {num_samples} use {other!r}."
+            f"rule {rule_name(rule)!r} makes {output}; with num_samples {num_samples} use {other}."
         )
     return rule
 
@@ -261,7 +259,7 @@ def _pair(
             f"target and draft must share a patch length, got {made.patch_len} and "
             f"{proposing.patch_len}."
         )
-    return Pair(made, proposing, None), length, standardise
+    return Pair(made, proposing), length, standardise
 
 
 def _length(series: list[np.ndarray], patch_len: int) -> int:
@@ -352,20 +350,20 @@ def _decode(
     rows: np.ndarray,
     key: jax.Array,
     config: DecodeConfig,
-    params: RuleParams,
+    rule: Rule,
 ) -> Part:
     """`(rows, forecasts [b, S, H, C] in units of the context's scale, info)` of some series."""
     cached = isinstance(pair.target, CachedProcess)
     length = contexts.values.shape[1] if cached else int(contexts.lengths[rows[0]])
     context = jnp.asarray(contexts.values[rows][:, contexts.values.shape[1] - length :])
-    made, info = decode_speculative(
+    made, info = decode(
         key,
         context,
         target=pair.target,
         draft=pair.draft,
         sigma=jnp.asarray(spread[rows], jnp.float32),
         config=config,
-        params=params,
+        rule=rule,
         series_index=jnp.asarray(rows, jnp.int32),
         lengths=jnp.asarray(contexts.lengths[rows]) if cached else None,
     )
