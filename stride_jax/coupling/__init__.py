@@ -66,8 +66,9 @@ def parse_rule(text: str) -> Rule:
     Several settings are separated by commas. Settings that are not given have their defaults.
 
     Raises:
-        InputError: an unknown name or setting (the nearest is suggested), a value that is no number
-            (true or false for `emit_proposal`), or one that the rule refuses.
+        InputError: an unknown name or setting (the nearest is suggested), a setting given twice, a
+            value that is no number (true or false for `emit_proposal`), or one that the rule
+            refuses.
     """
     name, _, settings = text.partition(":")
     fields = {field.name: field for field in dataclasses.fields(find_rule(name))}  # type: ignore[arg-type]
@@ -77,6 +78,8 @@ def parse_rule(text: str) -> Rule:
         if field not in fields:
             known = nearest(field, list(fields)) if fields else "It has none."
             raise InputError(f"rule {name!r} has no setting {field!r}. {known}")
+        if field in values:
+            raise InputError(f"rule {text!r} gives {field!r} twice.")
         values[field] = _value(text, value, flag=isinstance(fields[field].default, bool))
     rule = RULES[name](**values)
     rule.check()
