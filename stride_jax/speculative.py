@@ -135,29 +135,29 @@ def decode(
         float rounding of the batched model.
 
     Raises:
-        InputError: neither target nor draft, different patch lengths, settings out of range, a
-            learned scale with a rule that ties the scales, a draft alone with K = 0, and see
-            `decoding.check_inputs`.
+        InputError: neither target nor draft, a target that is no process, a draft or rule that is
+            none, different patch lengths, settings out of range, a learned scale with a rule that
+            ties the scales, a draft alone with K = 0, and see `decoding.check_inputs`.
     """
     rule = Maximal() if rule is None else rule
     draft_length = Fixed() if draft_length is None else draft_length
-    _check_choices(target, draft, rule, draft_length, config)
     source = draft if target is None else target
+    if source is None:
+        raise InputError("decode needs a target, a draft, or both; got neither.")
+    _check_choices(target, draft, rule, draft_length, config)
     speculative = target is not None and draft is not None and config.num_draft > 0
     sampling = speculative and rule.proposes != "mean"
-    assert source is not None
     check_inputs(context, sigma, series_index, source.patch_len, sampling=sampling, lengths=lengths)
-    context = jnp.asarray(context, jnp.float32)
     sigma = jnp.asarray(sigma, jnp.float32)
     if not speculative and rule.proposes == "mean":
         sigma = jnp.zeros_like(sigma)
-    inputs = Inputs(key, context, sigma, series_index, lengths)
-    if speculative:
-        model = Model(target, as_draft(draft), rule, draft_length)
-        return _speculate(inputs, model, config=config)
-    if target is not None:
+    inputs = Inputs(key, jnp.asarray(context, jnp.float32), sigma, series_index, lengths)
+    if target is None:
+        return roll_draft(inputs, source, config=config)
+    if draft is None or config.num_draft == 0:
         return roll_process(inputs, target, config=config)
-    return roll_draft(inputs, draft, config=config)
+    model = Model(target, as_draft(draft), rule, draft_length)
+    return _speculate(inputs, model, config=config)
 
 
 def _check_choices(
@@ -168,8 +168,11 @@ def _check_choices(
     config: DecodeConfig,
 ) -> None:
     """Raises InputError for models, rule and config that do not fit each other."""
-    if target is None and draft is None:
-        raise InputError("decode needs a target, a draft, or both; got neither.")
+    if target is not None and not hasattr(target, "verify"):
+        raise InputError(
+            f"target must be a process such as window_process makes, got {type(target).__name__}."
+        )
+    proposing = None if draft is None else as_draft(draft)
     if not isinstance(rule, Rule):
         raise InputError(f"rule must be a coupling.Rule such as Maximal(), got {rule!r}.")
     if not isinstance(draft_length, DraftLength):
@@ -180,12 +183,12 @@ def _check_choices(
     draft_length.check()
     if target is None and config.num_draft == 0:
         raise InputError("num_draft must be at least 1 where the draft decodes alone, got 0.")
-    if target is None or draft is None:
+    if target is None or proposing is None:
         return
-    if target.patch_len != as_draft(draft).patch_len:
+    if target.patch_len != proposing.patch_len:
         raise InputError(
             f"target and draft must share a patch length, got {target.patch_len} and "
-            f"{draft.patch_len}."
+            f"{proposing.patch_len}."
         )
     if config.learned_scale and rule.scales == "tied" and config.num_draft:
         raise InputError(
@@ -206,7 +209,8 @@ def _speculate(
         return target.prepare(context, length), draft.prepare(context, length)
 
     def run(prepared: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
-        memory = Memory(*prepared[0], prepared[1])
+        (target_memory, draft_memory), sigma = prepared
+        memory = Memory(target_memory, draft_memory, sigma)
         start = functools.partial(initial_state, model=model, config=config, count=count)
         play = functools.partial(decode_round, model=model, config=config, count=count)
         state = over_lanes(start, keys.shape)(memory, keys)
