@@ -19,9 +19,10 @@ from stride_jax.config_json import to_dict
 from stride_jax.coupling import Maximal, Outcome, Round, Rule
 from stride_jax.coupling.base import target_draw
 from stride_jax.decoding import over_lanes
-from stride_jax.drafts import as_draft
+from stride_jax.drafts import Draft, as_draft
 from stride_jax.models.timer_xl import init_params
 from stride_jax.pairs import Pair, ProcessKind, make_pair
+from stride_jax.processes import Process
 from stride_jax.speculative import decode
 
 
@@ -99,47 +100,47 @@ def model_calls(
     patch = (pair.target.patch_len, context.shape[-1])
     lanes = (len(context), 1)
     proposals = jnp.zeros((*lanes, num_draft, *patch))
-    sigma, pair = jnp.ones(patch), pair._replace(draft=as_draft(pair.draft))
+    sigma, target, draft = jnp.ones(patch), pair.target, as_draft(pair.draft)
 
     @jax.jit
-    def prepare(pair: Pair, context: jax.Array) -> Any:
+    def prepare(target: Process, draft: Draft, context: jax.Array) -> Any:
         def one(_: None, context: jax.Array) -> Any:
-            return pair.target.prepare(context), pair.draft.prepare(context)
+            return target.prepare(context), draft.prepare(context)
 
         memory = over_lanes(one, lanes)(None, context[:, None])
         return jax.tree.map(lambda x: x[:, 0], memory)  # [B, 1, ...] -> [B, ...]
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def verify(pair: Pair, memory: Any, state: Any, proposals: jax.Array) -> Any:
+    def verify(target: Process, memory: Any, state: Any, proposals: jax.Array) -> Any:
         def one(memory: Any, path: Any) -> Any:
-            return pair.target.verify(memory[0], *path)
+            return target.verify(memory[0], *path)
 
         return over_lanes(one, lanes)(memory, (state, proposals))
 
     @functools.partial(jax.jit, donate_argnums=2)
     def propose(
-        pair: Pair, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
+        draft: Draft, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
     ) -> Any:
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
-            return pair.draft.propose(memory[1], state, noise, sigma, count, learned=False)
+            return draft.propose(memory[1], state, noise, sigma, count, learned=False)
 
         return over_lanes(one, lanes)(memory, (state, noise))
 
-    memory = prepare(pair, context)
+    memory = prepare(target, draft, context)
     empty = jnp.zeros(lanes)
     states = [
-        over_lanes(lambda m, _: pair.target.start(m[0], room), lanes)(memory, empty),
-        over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: target.start(m[0], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: draft.start(m[1], room), lanes)(memory, empty),
     ]
 
     def run(patches: int, repeat: int) -> None:
-        jax.block_until_ready(prepare(pair, context))
+        jax.block_until_ready(prepare(target, draft, context))
         for missing in range(patches, 0, -num_draft - 1):
             count = min(num_draft, missing)
-            made, states[1] = propose(pair, memory, states[1], proposals, count)
+            made, states[1] = propose(draft, memory, states[1], proposals, count)
             jax.block_until_ready(made)
-            laws, states[0] = verify(pair, memory, states[0], proposals)
+            laws, states[0] = verify(target, memory, states[0], proposals)
             jax.block_until_ready(laws)
 
     return run

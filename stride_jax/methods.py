@@ -14,7 +14,7 @@ from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import EvaluateConfig
 from stride_jax.coupling import Rule, find_rule
 from stride_jax.draft_length import DraftLength, find_draft_length
-from stride_jax.drafts import Draft
+from stride_jax.drafts import Draft, as_draft
 from stride_jax.pairs import Pair, ProcessKind, make_pair, trained_kind
 from stride_jax.processes import Process
 from stride_jax.scoring import Decode, Method
@@ -43,7 +43,7 @@ def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> 
     """Raises InputError when a draft cannot propose K patches after such a context."""
 
     def once(context: jax.Array) -> Any:
-        draft, patch = pair.draft, (pair.target.patch_len, num_vars)
+        draft, patch = as_draft(pair.draft), (pair.target.patch_len, num_vars)
         memory = draft.prepare(context)
         noise = jnp.zeros((num_draft, *patch))
         state = draft.start(memory, num_draft)
