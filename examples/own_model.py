@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from stride_jax import DecodeConfig, decode_autoregressive, decode_speculative, window_process
+from stride_jax import Block, DecodeConfig, decode, window_process
 
 PATCH, CONTEXT, SIGMA = 8, 64, 0.1
 
@@ -68,15 +68,13 @@ def main() -> None:
     target = window_process(Partial(predict, train(init(keys[0], 512), keys[1], 1500)), PATCH)
     draft = window_process(Partial(predict, train(init(keys[2], 64), keys[3], 3000)), PATCH)
     context = waves(keys[4], 8, CONTEXT)
-    config = DecodeConfig(horizon=96, num_draft=4, rule="block", num_paths=20)
-    alone = functools.partial(decode_autoregressive, target=target, sigma=SIGMA, config=config)
-    both = functools.partial(
-        decode_speculative, target=target, draft=draft, sigma=SIGMA, config=config
-    )
-    for name, decode in (("target alone", alone), ("speculative", both)):
-        jax.block_until_ready(decode(keys[0], context))  # compiles
+    config = DecodeConfig(horizon=96, num_draft=4, num_paths=20)
+    alone = functools.partial(decode, target=target, sigma=SIGMA, config=config)
+    both = functools.partial(alone, draft=draft, rule=Block())
+    for name, run in (("target alone", alone), ("speculative", both)):
+        jax.block_until_ready(run(keys[0], context))  # compiles
         start = time.perf_counter()
-        paths, info = jax.block_until_ready(decode(keys[0], context))
+        paths, info = jax.block_until_ready(run(keys[0], context))
         took = 1000 * (time.perf_counter() - start)
         passes = float(info.target_passes.mean())
         print(f"{name:12} {paths.shape}: {passes:.2f} target passes a path, {took:.1f} ms")

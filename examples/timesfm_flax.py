@@ -23,7 +23,7 @@ from jax.tree_util import Partial
 from timesfm.flax import util
 from timesfm.timesfm_2p5.timesfm_2p5_flax import TimesFM_2p5_200M_flax_module as TimesFM
 
-from stride_jax import DecodeConfig, decode_autoregressive, decode_speculative, window_process
+from stride_jax import Block, DecodeConfig, decode, window_process
 from stride_jax.data import embedded_series
 
 PATCH, CONTEXT = 32, 512
@@ -108,15 +108,13 @@ def main() -> None:
     draft = window_process(trained(SmallTimesFM(1, 32), series[:cut], 600), PATCH)
     first = np.linspace(cut, len(series) - CONTEXT, 8).astype(int)
     context = series[first[:, None] + np.arange(CONTEXT)[None]][..., None]  # [8, L, 1]
-    config = DecodeConfig(horizon=8 * PATCH, num_draft=3, rule="block", num_paths=4)
-    alone = functools.partial(decode_autoregressive, target=target, sigma=0.3, config=config)
-    both = functools.partial(
-        decode_speculative, target=target, draft=draft, sigma=0.3, config=config
-    )
-    for name, decode in (("target alone", alone), ("speculative", both)):
-        jax.block_until_ready(decode(jax.random.key(0), context))  # compiles
+    config = DecodeConfig(horizon=8 * PATCH, num_draft=3, num_paths=4)
+    alone = functools.partial(decode, target=target, sigma=0.3, config=config)
+    both = functools.partial(alone, draft=draft, rule=Block())
+    for name, run in (("target alone", alone), ("speculative", both)):
+        jax.block_until_ready(run(jax.random.key(0), context))  # compiles
         start = time.perf_counter()
-        paths, info = jax.block_until_ready(decode(jax.random.key(0), context))
+        paths, info = jax.block_until_ready(run(jax.random.key(0), context))
         took = 1000 * (time.perf_counter() - start)
         passes = float(info.target_passes.mean())
         print(f"{name:12} {paths.shape}: {passes:.2f} target passes a path, {took:.1f} ms")

@@ -11,11 +11,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stride_jax.autoregressive import decode_autoregressive
     from stride_jax.config import DecodeConfig, TimerXLConfig
     from stride_jax.convert import find_model, load_model, load_pytorch, save_pytorch
-    from stride_jax.coupling import RuleParams
+    from stride_jax.coupling import (
+        Block,
+        Maximal,
+        Mean,
+        Resample,
+        Residual,
+        Rule,
+        SharedNoise,
+    )
     from stride_jax.decoding import DecodeInfo
+    from stride_jax.draft_length import Fixed, Gain, Threshold
     from stride_jax.drafts import (
         last_value_draft,
         multi_patch_draft,
@@ -27,28 +35,34 @@ if TYPE_CHECKING:
     from stride_jax.forecasting import Forecast, forecast
     from stride_jax.frames import backtest, forecast_df
     from stride_jax.models import TimerXL, init_params, make_predict
-    from stride_jax.pacing import PaceParams
     from stride_jax.pairs import Pair, make_pair, make_target
     from stride_jax.processes import cached_process, window_process
-    from stride_jax.speculative import decode_speculative
+    from stride_jax.speculative import decode
     from stride_jax.types import PatchLaw, Series
 
 _HOMES = {
+    "Threshold": "draft_length",
+    "Gain": "draft_length",
+    "Fixed": "draft_length",
+    "SharedNoise": "coupling",
+    "Rule": "coupling",
+    "Residual": "coupling",
+    "Resample": "coupling",
+    "Mean": "coupling",
+    "Maximal": "coupling",
+    "Block": "coupling",
     "DecodeConfig": "config",
     "DecodeInfo": "decoding",
     "Forecast": "forecasting",
     "InputError": "errors",
-    "PaceParams": "pacing",
     "Pair": "pairs",
     "PatchLaw": "types",
-    "RuleParams": "coupling",
     "Series": "types",
     "TimerXL": "models",
     "TimerXLConfig": "config",
     "backtest": "frames",
     "cached_process": "processes",
-    "decode_autoregressive": "autoregressive",
-    "decode_speculative": "speculative",
+    "decode": "speculative",
     "export_decoder": "export",
     "find_model": "convert",
     "forecast": "forecasting",
@@ -69,21 +83,28 @@ _HOMES = {
 }
 
 __all__ = [
+    "Block",
     "DecodeConfig",
     "DecodeInfo",
+    "Fixed",
     "Forecast",
+    "Gain",
     "InputError",
-    "PaceParams",
+    "Maximal",
+    "Mean",
     "Pair",
     "PatchLaw",
-    "RuleParams",
+    "Resample",
+    "Residual",
+    "Rule",
     "Series",
+    "SharedNoise",
+    "Threshold",
     "TimerXL",
     "TimerXLConfig",
     "backtest",
     "cached_process",
-    "decode_autoregressive",
-    "decode_speculative",
+    "decode",
     "export_decoder",
     "find_model",
     "forecast",

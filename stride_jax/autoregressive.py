@@ -1,4 +1,4 @@
-"""Plain autoregressive decoding: one target pass a patch. The baseline of every speedup."""
+"""One model rolled by itself: the target (the baseline of every speedup) or the draft."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from stride_jax.decoding import (
     AUTOREGRESSIVE,
     DecodeInfo,
     Inputs,
-    check_inputs,
     compiled,
     decode_batch,
     num_patches,
@@ -21,65 +20,63 @@ from stride_jax.decoding import (
     patch_noise,
     path_keys,
 )
-from stride_jax.drafts import Draft, law_sigma
+from stride_jax.drafts import Draft, prediction_sigma, propose
 from stride_jax.processes import Process
-from stride_jax.processes.base import check_process
 
 Path = tuple[jax.Array, Any]
 """The key of a path's noise, and its state."""
 
 
-def decode_autoregressive(
-    key: jax.Array,
-    context: jax.Array,
-    *,
-    target: Process,
-    sigma: float | jax.Array,
-    config: DecodeConfig,
-    series_index: jax.Array | None = None,
-    lengths: jax.Array | None = None,
+@compiled
+def roll_process(
+    inputs: Inputs, process: Process, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
-    """Rolls a process patch by patch: x_{n+1} ~ N(mean of the target after x_1..x_n, sigma^2).
+    """Rolls a process patch by patch: x_{n+1} ~ N(mean after x_1..x_n, sigma^2); one pass each."""
 
-    Args:
-        key: PRNG key (typed, or raw key data); folded with the series index.
-        context: `[L, C]` or `[B, L, C]`; taken as float32.
-        target: the process.
-        sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
-            front of the last. 0 gives the mean path. Traced.
-        config: horizon, num_paths, batch_size, path_chunk, learned_scale; the rest is not used.
-        series_index: `[B]` global numbers of the series, default 0..B-1; with them a chunk of a
-            batch is the same as in the whole.
-        lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
-            before is padding and does not matter. Only for a target that supports padding.
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        memory, sigma = memory
+        predictions, state = process.verify(memory, state, noise[:0])  # no proposals
+        first = jax.tree.map(lambda x: x[0], predictions)
+        patch = first.mean + prediction_sigma(first, sigma, config.learned_scale) * noise[0]
+        state = process.commit(state, patch[None], jnp.ones((), jnp.int32))
+        return patch[None], state
 
-    Returns:
-        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
-        of paths before the horizon.
+    return unroll(inputs, process, step, 1, config)
 
-    Raises:
-        InputError: see `decoding.check_inputs`.
+
+def roll_draft(
+    inputs: Inputs, draft: Draft | Process, *, config: DecodeConfig
+) -> tuple[jax.Array, DecodeInfo]:
+    """Rolls a draft by itself; every proposal stays.
+
+    A process is rolled patch by patch, any other draft K patches at a time. No target pass counts.
     """
-    check_process(target)
-    patch_len = target.patch_len
-    inputs = Inputs(key, context, sigma, series_index, lengths)
-    check_inputs(inputs, patch_len, config, sampling=False)
-    return _decode(inputs.as_float32(), target, config=config)
+    size = 1
+    if hasattr(draft, "verify"):
+        forecast, info = roll_process(inputs, draft, config=config)
+    else:
+        size = min(config.num_draft, num_patches(config.horizon, draft.patch_len))
+        forecast, info = _roll_proposals(inputs, draft, size=size, config=config)
+    nothing = jnp.zeros_like(info.target_passes)
+    return forecast, info._replace(target_passes=nothing, drafted=info.rounds * size)
 
 
 @compiled
-def _decode(
-    inputs: Inputs, target: Process, *, config: DecodeConfig
+def _roll_proposals(
+    inputs: Inputs, draft: Draft, *, size: int, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
-    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
-        memory, scale = memory
-        laws, state = target.verify(memory, state, noise[:0])  # no proposals
-        law = jax.tree.map(lambda x: x[0], laws)
-        patch = law.mean + law_sigma(law, scale, config.learned_scale) * noise[0]
-        state = target.commit(state, patch[None], jnp.ones((), jnp.int32))
-        return patch[None], state
+    """Rolls a draft `size` patches at a time."""
 
-    return unroll(inputs, target, step, 1, config)
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        memory, sigma = memory
+        proposals, state = propose(
+            draft, memory, state, noise, sigma, size, learned=config.learned_scale
+        )
+        # `commit` takes K + 1 patches; the last one does not stay.
+        grown = jnp.concatenate([proposals.patches, proposals.patches[-1:]])
+        return proposals.patches, draft.commit(state, grown, jnp.asarray(size, jnp.int32))
+
+    return unroll(inputs, draft, step, size, config)
 
 
 Step = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
@@ -132,7 +129,7 @@ def unroll(
             target_passes=jnp.full(lanes, rounds, jnp.int32),
             drafted=jnp.zeros(lanes, jnp.int32),
             overflow=jnp.zeros(lanes, jnp.int32),
-            kind=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
+            origin=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
             proposal=jnp.full((*lanes, count, *shape), jnp.nan),
         )
         # [B, S, R, K, P, C] -> [B, S, R * K * P, C]

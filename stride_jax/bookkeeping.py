@@ -1,4 +1,4 @@
-"""What a decode notes down of its rounds: counts, kinds, proposals, the trace."""
+"""What a decode notes down of its rounds: counts, origins, proposals, the trace."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def empty_info(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool
         target_passes=zero,
         drafted=zero,
         overflow=zero,
-        kind=jnp.zeros(room, jnp.int32),
+        origin=jnp.zeros(room, jnp.int32),
         proposal=jnp.full((room, *patch), jnp.nan, jnp.float32),
         trace=rows,
     )
@@ -36,7 +36,7 @@ def trimmed(info: DecodeInfo, count: int) -> DecodeInfo:
     """Without the spare room; leaves have leading `[B, S]`."""
     return info._replace(
         target_passes=info.rounds,
-        kind=info.kind[:, :, :count],
+        origin=info.origin[:, :, :count],
         proposal=info.proposal[:, :, :count],
         trace=jax.tree.map(lambda x: x[:, :, :count], info.trace),
     )
@@ -66,7 +66,7 @@ def count_round(
     within = (filled + place < count) & (place < length)
     within, before = within[:-1], place[:-1]
     last = jnp.where(outcome.num_accepted == length, BONUS, RECOVERED)
-    kind = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
+    origin = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
     nothing = jnp.full_like(current.fresh[:1], jnp.nan)
     proposal = jnp.concatenate([current.proposals, nothing])
     proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
@@ -78,7 +78,7 @@ def count_round(
         rounds=info.rounds + active,
         drafted=info.drafted + jnp.where(active, length, 0),
         overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
-        kind=write_slots(info.kind, kind, filled, 0),
+        origin=write_slots(info.origin, origin, filled, 0),
         proposal=write_slots(info.proposal, proposal, filled, 0),
         trace=None
         if info.trace is None
@@ -108,4 +108,4 @@ def _traced(
         length=current.length,
     )
     number = jnp.where(active, info.rounds, count)
-    return jax.tree.map(lambda all_, new: write_slots(all_, new[None], number, 0), trace, row)
+    return jax.tree.map(lambda rows, new: write_slots(rows, new[None], number, 0), trace, row)

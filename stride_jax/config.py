@@ -371,28 +371,21 @@ class DecodeConfig:
         horizon: steps to forecast.
         num_draft: K, patches the draft proposes a round (the last rounds: what is still missing);
             0 is plain autoregression.
-        rule: how a proposal is coupled to the target's law; a name in `coupling.RULES`, a
-            `coupling.Rule`, or just its function.
         num_paths: S, sample paths of each series, an axis of the forecast; None for one path
             without that axis. The context is processed once for all of them.
         batch_size: series decoded at once, to bound the memory; None for all.
         path_chunk: paths of a series decoded at once; None for all.
-        learned_scale: take the std of a law from its model where that has a gaussian head,
+        learned_scale: take the std of a prediction from its model where that has a gaussian head,
             instead of sigma; the draft's own needs a rule with free scales (residual).
-        pacing: draft fewer than K patches while proposals are rejected: threshold (the original's
-            rule), gain (most expected patches for the cost), or None for always K. A shorter round
-            saves draft steps; the verification keeps its K + 1 rows.
         trace: keep what the rule saw of every proposal, in `DecodeInfo.trace`.
     """
 
     horizon: int
     num_draft: int = 3
-    rule: Any = "maximal"
     num_paths: int | None = None
     batch_size: int | None = None
     path_chunk: int | None = None
     learned_scale: bool = False
-    pacing: Literal["threshold", "gain"] | None = None
     trace: bool = False
 
     def __post_init__(self) -> None:
@@ -400,10 +393,6 @@ class DecodeConfig:
             value, least = getattr(self, name), 0 if name == "num_draft" else 1
             if value is not None or name in ("horizon", "num_draft"):
                 object.__setattr__(self, name, whole_number(name, value, least=least))
-        require(
-            self.pacing in (None, "threshold", "gain"),
-            f"pacing must be 'threshold', 'gain' or None, got {self.pacing!r}.",
-        )
 
 
 def check_context(context_len: int, patch_len: int) -> None:

@@ -24,7 +24,7 @@ class EvaluateConfig:
         both_baselines: also decode the target alone under the other process.
         horizons: steps to forecast, one set of rows each.
         num_draft: K, patches proposed a round.
-        pacing: draft fewer while proposals are rejected: threshold, gain, or None for always K.
+        draft_length: fixed (always K), or fewer while proposals are rejected: threshold, gain.
         draft_cost: the cost of a draft step over that of a verification, for the gain.
         rules: of the speculative rows, see coupling.RULES; empty for none.
         sigma: std of the target's law in standardised units; None calibrates it on the
@@ -63,7 +63,7 @@ class EvaluateConfig:
     both_baselines: bool = False
     horizons: tuple[int, ...] = (96,)
     num_draft: int = 3
-    pacing: Literal["threshold", "gain"] | None = None
+    draft_length: Literal["fixed", "threshold", "gain"] = "fixed"
     draft_cost: float = 0.1
     rules: tuple[str, ...] = ("maximal", "resample")
     sigma: float | None = None

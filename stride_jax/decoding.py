@@ -15,8 +15,8 @@ from stride_jax.config import LARGEST_INDEX, DecodeConfig, whole_number
 from stride_jax.errors import InputError
 
 ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3
-"""Where an emitted patch comes from; the values of `DecodeInfo.kind`."""
-KIND_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
+"""Where an emitted patch comes from; the values of `DecodeInfo.origin`."""
+ORIGIN_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
 
 
 def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -74,7 +74,7 @@ class DecodeInfo(NamedTuple):
             K + 1 prefixes. The pass over the context is not counted.
         drafted: int32, proposals drafted.
         overflow: int32, patches for which a rule's bounded loop ran out; 0 or say so.
-        kind: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive (also for K = 0).
+        origin: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive (also for K = 0).
         proposal: `[N, P, C]`, what the draft proposed last at each patch: the patch itself where
             accepted, the rejected one where recovered, NaN where nothing was proposed.
         trace: with `DecodeConfig.trace`, else None.
@@ -86,7 +86,7 @@ class DecodeInfo(NamedTuple):
     target_passes: jax.Array
     drafted: jax.Array
     overflow: jax.Array
-    kind: jax.Array
+    origin: jax.Array
     proposal: jax.Array
     trace: Trace | None = None
 
@@ -144,17 +144,6 @@ class Inputs(NamedTuple):
         """Sigma as float32 for each series, `[P, C]` or `[B, P, C]` as the context has a B."""
         shape = (*self.context.shape[:-2], patch_len, self.context.shape[-1])
         return jnp.broadcast_to(jnp.asarray(self.sigma, jnp.float32), shape)
-
-
-def check_scalar(name: str, value: Any, *, at_least: float) -> None:
-    """Raises InputError unless a concrete `value` is a finite number, at least `at_least`."""
-    if np.ndim(value) != 0:
-        raise InputError(f"{name} must be a scalar, got shape {np.shape(value)}.")
-    if isinstance(value, jax.core.Tracer):
-        return
-    number = np.asarray(value).dtype.kind in "biuf"
-    if not (number and np.isfinite(value) and value >= at_least):
-        raise InputError(f"{name} must be finite and at least {at_least}, got {value}.")
 
 
 LARGEST_SEED = 2**32 - 1
@@ -311,7 +300,7 @@ def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
     if sampling and (values == 0).any():
         raise InputError(
             f"sigma must be > 0 for a rule that samples, got {sigma}; sigma 0, the mean path, is "
-            "for decode_autoregressive."
+            "for the target or the draft alone."
         )
 
 

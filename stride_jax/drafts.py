@@ -88,7 +88,7 @@ METHODS = ("patch_len", "prepare", "start", "predict_next", "commit")
 """What a draft must have."""
 
 
-def law_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
+def prediction_sigma(law: PatchLaw, sigma: jax.Array, learned: bool) -> jax.Array:
     """The std of a law, the shape of its mean: its own if `learned` and it has one, else sigma."""
     if learned and law.logvar is not None:
         return jnp.exp(0.5 * jnp.asarray(law.logvar, jnp.float32))
@@ -148,7 +148,7 @@ def propose(
 
 
 def _drawn(law: PatchLaw, noise: jax.Array, sigma: jax.Array, learned: bool) -> Proposals:
-    spread = law_sigma(law, sigma, learned)
+    spread = prediction_sigma(law, sigma, learned)
     return Proposals(law.mean + spread * noise, law.mean, spread, law.logvar)
 
 

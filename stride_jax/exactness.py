@@ -16,8 +16,9 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -32,13 +33,21 @@ from stride_jax.analytic import (
     processes,
 )
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import RULES, Decide, Outcome, Round, Rule, RuleParams, find_rule
+from stride_jax.coupling import (
+    RULES,
+    AsReleased,
+    Outcome,
+    Resample,
+    Round,
+    Rule,
+    SharedNoise,
+)
 from stride_jax.coupling.base import log_ratios, log_uniform, num_leading, target_draw
 from stride_jax.coupling.exact import full_log_ratio, residual_patch
 from stride_jax.drafts import Draft
 from stride_jax.pairs import ProcessKind
 from stride_jax.report import write_rows
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 
 PASS_ABOVE = 1e-3
 """A right rule's smallest corrected p-value must exceed this."""
@@ -48,43 +57,62 @@ CONTEXT = 4
 """Patches of context; the models see the last two."""
 
 
-def planted_recover(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PlantedMaximal(Rule):
     """A wrong maximal: accepts like it, but recovers without mirroring the noise."""
-    ratio = log_ratios(current)
-    count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
-    first = jnp.minimum(count, len(ratio) - 1)
-    moved = current.target_mean[first] + current.target_sigma[first] * current.noise[first]
-    return Outcome(count, jnp.where(count == current.length, target_draw(current, count), moved))
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        ratio = log_ratios(current)
+        count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
+        first = jnp.minimum(count, len(ratio) - 1)
+        moved = current.target_mean[first] + current.target_sigma[first] * current.noise[first]
+        return Outcome(
+            count, jnp.where(count == current.length, target_draw(current, count), moved)
+        )
 
 
-def planted_block(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PlantedBlock(Rule):
     """A wrong block: keeps the longest prefix with `u <= p_i`, blind to the next patch."""
-    ratio = log_ratios(current)
-    log_p = [jnp.minimum(ratio[0], 0.0)]
-    for step in ratio[1:]:
-        log_p.append(jnp.minimum(log_p[-1] + step, 0.0))
-    joined = jnp.stack(log_p)
-    uniform_key, along_key = jax.random.split(key)
-    kept = log_uniform(uniform_key, len(ratio)) <= joined
-    count = jnp.max(jnp.where(kept, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
-    gap = (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
-    delta = jnp.sqrt(jnp.sum(jnp.square(gap), axis=(1, 2)))
-    patch = residual_patch(along_key, current, count, jnp.append(0.0, joined), delta)
-    return Outcome(count, patch)
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        ratio = log_ratios(current)
+        log_p = [jnp.minimum(ratio[0], 0.0)]
+        for step in ratio[1:]:
+            log_p.append(jnp.minimum(log_p[-1] + step, 0.0))
+        joined = jnp.stack(log_p)
+        uniform_key, along_key = jax.random.split(key)
+        kept = log_uniform(uniform_key, len(ratio)) <= joined
+        count = jnp.max(jnp.where(kept, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
+        gap = (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
+        delta = jnp.sqrt(jnp.sum(jnp.square(gap), axis=(1, 2)))
+        patch = residual_patch(along_key, current, count, jnp.append(0.0, joined), delta)
+        return Outcome(count, patch)
 
 
-def planted_residual(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PlantedResidual(Rule):
     """A wrong residual: accepts by the right ratio, but redraws from the target's law."""
-    laws = current.target_mean[:-1], current.target_sigma[:-1]
-    drawn = current.draft_mean, current.draft_sigma
-    ratio = full_log_ratio(current.proposals, *laws, *drawn)
-    count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
-    return Outcome(count, target_draw(current, count))
+
+    scales: ClassVar = "free"
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        laws = current.target_mean[:-1], current.target_sigma[:-1]
+        drawn = current.draft_mean, current.draft_sigma
+        ratio = full_log_ratio(current.proposals, *laws, *drawn)
+        count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
+        return Outcome(count, target_draw(current, count))
 
 
-def decode(
+def decode_problem(
     problem: Problem,
-    rule: str | Rule | Decide,
+    rule: Rule,
     num_series: int,
     num_draft: int,
     seed: int,
@@ -98,19 +126,18 @@ def decode(
     config = DecodeConfig(
         problem.num_patches * problem.patch_len,
         num_draft,
-        rule,
         num_paths=num_series,
-        learned_scale=find_rule(rule).scales == "free",
+        learned_scale=rule.scales == "free",
     )
     series = jnp.asarray(context.T[:, :, None] if problem.separate else context[None])
-    forecast, info = decode_speculative(
+    forecast, info = decode(
         jax.random.key(seed),
         series,
         target=target,
         draft=own if draft is None else draft,
         sigma=problem.sigma,
         config=config,
-        params=RuleParams(tolerance=1e9),
+        rule=rule,
     )
     paths = np.asarray(forecast, np.float64)
     # separate: [C, S, N * P, 1] -> [S, N * P, C]; joint: [1, S, N * P, C] -> [S, N * P, C]
@@ -119,7 +146,7 @@ def decode(
 
 def check(
     problem: Problem,
-    rule: str | Rule | Decide,
+    rule: Rule,
     *,
     kind: ProcessKind = "window",
     num_series: int = 100_000,
@@ -135,7 +162,9 @@ def check(
         effect sizes `ks_direction`, `ks_projections` (largest distance of a distribution function
         from the normal one); `acceptance`; 5, 50 and 95 % quantiles of delta.
     """
-    context, forecast, info = decode(problem, rule, num_series, num_draft, seed, kind, draft)
+    context, forecast, info = decode_problem(
+        problem, rule, num_series, num_draft, seed, kind, draft
+    )
     eps, gap = innovations(problem, context, forecast)
     delta = np.linalg.norm(gap, axis=-1)
     along = np.sum(eps * gap / delta[..., None], axis=-1)  # [S, N]
@@ -187,20 +216,20 @@ SHAPES = {
     "two, separate": {"num_vars": 2, "separate": True},
 }
 """Variables of the problems, and how they are decoded."""
-WRONG: dict[str, tuple[str | Rule | Decide, float]] = {
-    "resample": ("resample", 1.0),
-    "as_released": ("as_released", 0.6),
-    "shared_noise, any tolerance": ("shared_noise", 1.0),
-    "planted: maximal without mirroring": (planted_recover, 1.0),
-    "planted: block blind to the next patch": (planted_block, 1.0),
-    "planted: residual redrawn from the target": (Rule(planted_residual, scales="free"), 1.3),
+WRONG: dict[str, tuple[Rule, float]] = {
+    "resample": (Resample(), 1.0),
+    "as_released": (AsReleased(), 0.6),
+    "shared_noise, any tolerance": (SharedNoise(1e9), 1.0),
+    "planted: maximal without mirroring": (PlantedMaximal(), 1.0),
+    "planted: block blind to the next patch": (PlantedBlock(), 1.0),
+    "planted: residual redrawn from the target": (PlantedResidual(), 1.3),
 }
 """Rules that must fail the same tests, and the draft's scale they are tried with."""
 
 
 def report(num_series: int = 100_000) -> list[dict[str, Any]]:
     """One row a cell: exact rules over processes, variables and difficulties; wrong ones."""
-    exact = {name: rule for name, rule in RULES.items() if rule.exact}
+    exact = {name: rule() for name, rule in RULES.items() if rule.exact}
     kinds: tuple[ProcessKind, ...] = ("window", "cached")
     cells = [
         (name, name, True, kind, shape, delta, 1.3 if rule.scales == "free" else 1.0)

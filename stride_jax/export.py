@@ -11,10 +11,10 @@ import jax.numpy as jnp
 from jax import export as jax_export
 
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import RuleParams
+from stride_jax.coupling import Rule
 from stride_jax.errors import InputError
 from stride_jax.pairs import Pair
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 
 Platform = Literal["cpu", "cuda", "rocm", "tpu"]
 
@@ -25,7 +25,7 @@ def export_decoder(
     config: DecodeConfig,
     *,
     context_shape: tuple[int, ...],
-    params: RuleParams | None = None,
+    rule: Rule | None = None,
     platforms: Sequence[Platform] = ("cpu",),
 ) -> None:
     """Writes speculative decoding of a pair to a file.
@@ -37,27 +37,27 @@ def export_decoder(
     Args:
         path: to write; must not exist.
         pair: target and draft.
-        config: horizon, K, rule, paths.
+        config: horizon, K, paths.
         context_shape: `[L, C]` or `[B, L, C]`, fixed in the file.
-        params: settings of the rule, fixed in the file.
+        rule: acceptance rule with its settings, fixed in the file; None for `Maximal()`.
         platforms: it is to run on.
 
     Raises:
-        InputError: the path exists; see `decode_speculative`.
+        InputError: the path exists; see `decode`.
     """
     path = Path(path)
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
 
-    def decode(key: jax.Array, context: jax.Array, sigma: jax.Array) -> jax.Array:
-        forecast, _ = decode_speculative(
+    def run(key: jax.Array, context: jax.Array, sigma: jax.Array) -> jax.Array:
+        forecast, _ = decode(
             key,
             context,
             target=pair.target,
             draft=pair.draft,
             sigma=sigma,
             config=config,
-            params=params,
+            rule=rule,
         )
         return forecast
 
@@ -66,7 +66,7 @@ def export_decoder(
         jax.ShapeDtypeStruct(context_shape, jnp.float32),
         jax.ShapeDtypeStruct((), jnp.float32),
     )
-    made = jax_export.export(jax.jit(decode), platforms=tuple(platforms))(*shapes)
+    made = jax_export.export(jax.jit(run), platforms=tuple(platforms))(*shapes)
     path.write_bytes(made.serialize())
 
 
@@ -85,8 +85,8 @@ def load_decoder(path: str | Path) -> Callable[[jax.Array, Any, float], jax.Arra
     except Exception as error:
         raise InputError(f"{path} is no exported decoder: {error}") from error
 
-    def decode(key: jax.Array, context: Any, sigma: float) -> jax.Array:
+    def run(key: jax.Array, context: Any, sigma: float) -> jax.Array:
         data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
         return found.call(data, jnp.asarray(context, jnp.float32), jnp.float32(sigma))
 
-    return decode
+    return run

@@ -16,20 +16,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import benchmark
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import FidelityConfig
 from stride_jax.config_json import to_dict
-from stride_jax.coupling import RuleParams, find_rule
+from stride_jax.coupling import find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.decoding import num_patches
 from stride_jax.distances import TwoSamples, compare
 from stride_jax.errors import InputError
-from stride_jax.methods import make_pairs
+from stride_jax.methods import make_pairs, make_rule
 from stride_jax.processes import Process
 from stride_jax.scoring import gather
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 from stride_jax.synthetic import CONTEXT_LEN, LAWS, PATCH_LEN, synthetic
 
 
@@ -82,28 +81,22 @@ def paths(config: FidelityConfig, case: Case, rule: str | None, seed: int) -> tu
     """Sample paths `[B, S, H * C]` in float64 and the decode's info; rule None is the target."""
     key = jax.random.key(seed)
     learned = case.learned and (rule is None or find_rule(rule).scales == "free")
-    decode = DecodeConfig(
+    sizes = DecodeConfig(
         case.horizon,
         config.num_draft,
-        rule or "maximal",
         num_paths=config.num_paths,
         learned_scale=learned,
         path_chunk=config.path_chunk,
     )
-    if rule is None:
-        made, info = decode_autoregressive(
-            key, case.contexts, target=case.target, sigma=case.sigma, config=decode
-        )
-    else:
-        made, info = decode_speculative(
-            key,
-            case.contexts,
-            target=case.target,
-            draft=case.draft,
-            sigma=case.sigma,
-            config=decode,
-            params=RuleParams(tolerance=config.tolerance, bias=config.bias),
-        )
+    made, info = decode(
+        key,
+        case.contexts,
+        target=case.target,
+        draft=None if rule is None else case.draft,
+        sigma=case.sigma,
+        config=sizes,
+        rule=None if rule is None else make_rule(rule, config),
+    )
     flat = np.asarray(made, np.float64)
     # [B, S, H, C] -> [B, S, H * C]
     return flat.reshape(*flat.shape[:2], -1), info

@@ -18,12 +18,11 @@ import numpy as np
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, whole_number
 from stride_jax.convert import find_model
-from stride_jax.coupling import RuleParams, find_rule
+from stride_jax.coupling import Block, Mean, Rule, rule_name
 from stride_jax.decoding import (
     DecodeInfo,
     array_shape,
     as_key,
-    check_scalar,
     check_size,
     num_patches,
 )
@@ -34,7 +33,7 @@ from stride_jax.lengths import groups, longest, make_view, visible_steps
 from stride_jax.pairs import Pair, ProcessKind, make_pair, make_target, trained_kind
 from stride_jax.processes import Process, traits_of
 from stride_jax.processes.base import check_parameters
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 from stride_jax.spread import RESIDUALS, sigmas
 
 PATHS_AT_ONCE = 2000
@@ -59,7 +58,8 @@ class Forecast(NamedTuple):
         paths: the same with an axis of S sample paths before H, or None.
         sigma: std of a step's law given the steps before; the shape of the mean without H.
         info: counts of the decode, a series and path; see `DecodeInfo`. Where a history ends
-            without values, the patches over its end count too; other series have the kind -1 there.
+            without values, the patches over its end count too; other series have the origin -1
+            there.
         non_negative: bool, whether forecasts were cut off at 0; the shape of sigma.
     """
 
@@ -86,8 +86,7 @@ def forecast(
     process: ProcessKind | None = None,
     context_len: int | None = None,
     num_draft: int = 5,
-    rule: str | None = None,
-    tolerance: float = 0.1,
+    rule: Rule | None = None,
     missing: Missing = "interpolate",
     batch_size: int | None = None,
     path_chunk: int | None = None,
@@ -126,9 +125,8 @@ def forecast(
         process: window or cached; None takes cached for models with causal normalisation.
         context_len: L; None for what the target was trained on or sees, else the longest history.
         num_draft: K, patches proposed a round.
-        rule: of the coupling; None takes block for sample paths (exact) and mean for the mean path
-            (within `tolerance`).
-        tolerance: of the rules mean and shared_noise, in sigmas.
+        rule: acceptance rule; None takes `Block()` for sample paths (exact) and `Mean()` for the
+            mean path (within its tolerance).
         missing: interpolate gaps, or error; see `history.read_histories`. Missing values before
             the first known one are no history. Those after the last one are forecast too, as many
             steps more, and only what comes after them is returned.
@@ -165,7 +163,6 @@ def forecast(
         )
     )
     _check_sigma(sigma)
-    check_scalar("tolerance", tolerance, at_least=0)
     if variables not in ("separate", "joint"):
         raise InputError(f"variables must be 'separate' or 'joint', got {variables!r}.")
     _check_non_negative(non_negative)
@@ -177,7 +174,6 @@ def forecast(
     config = DecodeConfig(
         horizon,
         num_draft if draft is not None else 0,
-        chosen,
         num_paths=max(1, num_samples),
         batch_size=batch_size or _batch_size(len(histories.series), num_samples),
         path_chunk=path_chunk or (PATHS_AT_ONCE if num_samples > PATHS_AT_ONCE else None),
@@ -204,11 +200,10 @@ def forecast(
     )
     _check_finite("sigma", np.arange(len(spread)), spread, histories.names)
     contexts = _last(whole, view.shared, view.length if view.masked else view.shared)
-    params = RuleParams(tolerance=tolerance)
     streams, ahead = _streams(ids, histories), np.array(histories.ahead)
     patches = np.array([num_patches(config.horizon + more, patch_len) for more in ahead])
     parts = [
-        _decode(pair, contexts, spread, rows, ahead, streams, key, config, params, view.masked)
+        _decode(pair, contexts, spread, rows, ahead, streams, key, config, chosen, view.masked)
         for rows in groups(view.masked, contexts.lengths, patches)
     ]
     for rows, paths, _ in parts:
@@ -255,7 +250,7 @@ def _result(
 
 def _joined(infos: list[DecodeInfo]) -> DecodeInfo:
     """One info of several groups of series, with room for the most patches of any."""
-    room = max(info.kind.shape[2] for info in infos)
+    room = max(info.origin.shape[2] for info in infos)
 
     def filled(values: Any, value: float) -> Any:
         after = [(0, 0)] * values.ndim
@@ -263,7 +258,7 @@ def _joined(infos: list[DecodeInfo]) -> DecodeInfo:
         return np.pad(values, after, constant_values=value)
 
     infos = [
-        info._replace(kind=filled(info.kind, -1), proposal=filled(info.proposal, np.nan))
+        info._replace(origin=filled(info.origin, -1), proposal=filled(info.proposal, np.nan))
         for info in infos
     ]
     joined: DecodeInfo = jax.tree.map(lambda *parts: np.concatenate(parts), *infos)
@@ -369,14 +364,17 @@ def _check_sigma(sigma: Any) -> None:
         raise InputError(f"sigma must be a finite number > 0 or None, got {sigma!r}.")
 
 
-def _rule(rule: str | None, num_samples: int) -> str:
+def _rule(rule: Rule | None, num_samples: int) -> Rule:
     """The rule, checked against what is asked for."""
     if rule is None:
-        return "block" if num_samples else "mean"
-    if (find_rule(rule).proposes == "mean") == (num_samples > 0):
-        made, other = ("a mean path", "block") if num_samples else ("sample paths", "mean")
+        return Block() if num_samples else Mean()
+    if not isinstance(rule, Rule):
+        raise InputError(f"rule must be an acceptance rule such as Block(), got {rule!r}.")
+    rule.check()
+    if (rule.proposes == "mean") == (num_samples > 0):
+        output, other = ("a mean path", "Block()") if num_samples else ("sample paths", "Mean()")
         raise InputError(
-            f"rule {rule!r} makes {made}; with num_samples {num_samples} use {other!r}."
+            f"rule {rule_name(rule)!r} makes {output}; with num_samples {num_samples} use {other}."
         )
     return rule
 
@@ -412,7 +410,7 @@ def _pair(
             f"target and draft must share a patch length, got {made.patch_len} and "
             f"{proposing.patch_len}."
         )
-    return Pair(made, proposing, None), length
+    return Pair(made, proposing), length
 
 
 def _shown(target: Process, context_len: int | None, histories: Histories) -> Histories:
@@ -462,21 +460,21 @@ def _decode(
     streams: np.ndarray,
     key: jax.Array,
     config: DecodeConfig,
-    params: RuleParams,
+    rule: Rule,
     masked: bool,
 ) -> Part:
     """`(rows, forecasts [b, S, H, C] in units of the context's scale, info)` of some series."""
     length = contexts.values.shape[1] if masked else int(contexts.lengths[rows[0]])
     context = jnp.asarray(contexts.values[rows][:, contexts.values.shape[1] - length :])
     horizon, skipped = config.horizon, ahead[rows]
-    decoded, info = decode_speculative(
+    decoded, info = decode(
         key,
         context,
         target=pair.target,
         draft=pair.draft,
         sigma=jnp.asarray(spread[rows], jnp.float32),
         config=dataclasses.replace(config, horizon=horizon + int(skipped.max())),
-        params=params,
+        rule=rule,
         series_index=jnp.asarray(streams[rows]),
         lengths=jnp.asarray(contexts.lengths[rows]) if masked else None,
     )

@@ -5,24 +5,25 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.benchmark import environment, time_in_turns
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.config_evaluate import LatencyConfig
 from stride_jax.config_json import to_dict
-from stride_jax.coupling import Decide, Outcome, Round, RuleParams
+from stride_jax.coupling import Maximal, Outcome, Round, Rule
 from stride_jax.coupling.base import target_draw
 from stride_jax.decoding import over_lanes
-from stride_jax.drafts import propose
+from stride_jax.drafts import Draft, as_draft, propose
 from stride_jax.models.timer_xl import init_params
 from stride_jax.pairs import Pair, ProcessKind, make_pair
-from stride_jax.speculative import decode_speculative
+from stride_jax.processes import Process
+from stride_jax.speculative import decode
 
 
 class Cell(NamedTuple):
@@ -41,9 +42,14 @@ class Cell(NamedTuple):
     process: ProcessKind
 
 
-def accept_all(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-    """Keeps every proposal: the fastest that any rule can be."""
-    return Outcome(current.length, target_draw(current, current.length))
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AcceptAll(Rule):
+    """Accepts every proposal: the fastest that any rule can be."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        return Outcome(current.length, target_draw(current, current.length))
 
 
 def build(config: LatencyConfig, cell: Cell) -> Pair:
@@ -94,76 +100,76 @@ def model_calls(
     patch = (pair.target.patch_len, context.shape[-1])
     lanes = (len(context), 1)
     proposals = jnp.zeros((*lanes, num_draft, *patch))
-    sigma = jnp.ones(patch)
+    sigma, target, draft = jnp.ones(patch), pair.target, as_draft(pair.draft)
 
     @jax.jit
-    def prepare(pair: Pair, context: jax.Array) -> Any:
+    def prepare(target: Process, draft: Draft, context: jax.Array) -> Any:
         def one(_: None, context: jax.Array) -> Any:
-            return pair.target.prepare(context), pair.draft.prepare(context)
+            return target.prepare(context), draft.prepare(context)
 
         memory = over_lanes(one, lanes)(None, context[:, None])
         return jax.tree.map(lambda x: x[:, 0], memory)  # [B, 1, ...] -> [B, ...]
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def verify(pair: Pair, memory: Any, state: Any, proposals: jax.Array) -> Any:
+    def verify(target: Process, memory: Any, state: Any, proposals: jax.Array) -> Any:
         def one(memory: Any, path: Any) -> Any:
-            return pair.target.verify(memory[0], *path)
+            return target.verify(memory[0], *path)
 
         return over_lanes(one, lanes)(memory, (state, proposals))
 
     @functools.partial(jax.jit, donate_argnums=2)
     def draft_round(
-        pair: Pair, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
+        draft: Draft, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
     ) -> Any:
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
-            return propose(pair.draft, memory[1], state, noise, sigma, count, learned=False)
+            return propose(draft, memory[1], state, noise, sigma, count, learned=False)
 
         return over_lanes(one, lanes)(memory, (state, noise))
 
-    memory = prepare(pair, context)
+    memory = prepare(target, draft, context)
     empty = jnp.zeros(lanes)
     states = [
-        over_lanes(lambda m, _: pair.target.start(m[0], room), lanes)(memory, empty),
-        over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: target.start(m[0], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: draft.start(m[1], room), lanes)(memory, empty),
     ]
 
     def run(patches: int, repeat: int) -> None:
-        jax.block_until_ready(prepare(pair, context))
+        jax.block_until_ready(prepare(target, draft, context))
         for missing in range(patches, 0, -num_draft - 1):
             count = min(num_draft, missing)
-            made, states[1] = draft_round(pair, memory, states[1], proposals, count)
+            made, states[1] = draft_round(draft, memory, states[1], proposals, count)
             jax.block_until_ready(made)
-            laws, states[0] = verify(pair, memory, states[0], proposals)
+            laws, states[0] = verify(target, memory, states[0], proposals)
             jax.block_until_ready(laws)
 
     return run
 
 
-Plan = tuple[int, str | Decide]
+Plan = tuple[int, Rule]
 """K and the rule of a row; K = 0 is the autoregressive decode."""
 
 
 def cell_rows(config: LatencyConfig, cell: Cell) -> Iterator[dict[str, Any]]:
     """The autoregressive row and the speculative rows of a cell, for every number of patches."""
     pair, context = build(config, cell), contexts(config, cell)
-    forced: list[Plan] = [(k, accept_all) for k in config.num_drafts]
+    forced: list[Plan] = [(k, AcceptAll()) for k in config.num_drafts]
     for patches in config.patches:
         if estimated_seconds(config, cell, patches) > config.max_seconds:
             yield {**cell._asdict(), "patches": patches, "num_draft": None, "seconds": None}
             continue
-        measured = (config.measured_num_draft, "maximal")
-        plans: list[Plan] = [(0, "maximal"), *(p for p in [*forced, measured] if p[0] < patches)]
+        measured = (config.measured_num_draft, Maximal())
+        plans: list[Plan] = [(0, Maximal()), *(p for p in [*forced, measured] if p[0] < patches)]
         decoders = [_decoder(config, pair, context, patches, plan) for plan in plans]
-        longest = max((k for k, rule in plans if rule is accept_all), default=0)
+        longest = max((k for k, rule in plans if isinstance(rule, AcceptAll)), default=0)
         apart: list[Callable[[int], Any]] = []
         if longest and patches == max(config.patches):
             calls = model_calls(pair, context, longest, patches + longest)
             apart = [functools.partial(calls, patches)]
         times = time_in_turns([*decoders, *apart], config.repeats)
-        for plan, decode, took in zip(plans, decoders, times, strict=False):
-            row = _row(cell, patches, plan, decode(0)[1], took, times[0][0])
-            if apart and plan == (longest, accept_all):
+        for plan, decoder, took in zip(plans, decoders, times, strict=False):
+            row = _row(cell, patches, plan, decoder(0)[1], took, times[0][0])
+            if apart and plan == (longest, AcceptAll()):
                 row["over_calls"] = took[0] / times[-1][0]
             yield row
 
@@ -173,22 +179,19 @@ def _decoder(
 ) -> Callable[[int], Any]:
     """Decodes with the key of a repeat."""
     num_draft, rule = plan
-    decode = DecodeConfig(patches * config.patch_len, num_draft, rule)
+    sizes = DecodeConfig(patches * config.patch_len, num_draft)
     key = jax.random.key(config.seed)
 
     def once(repeat: int) -> Any:
         chosen = jax.random.fold_in(key, repeat)
-        if num_draft == 0:
-            return decode_autoregressive(
-                chosen, context, target=pair.target, sigma=config.sigma, config=decode
-            )
-        return decode_speculative(
+        return decode(
             chosen,
             context,
             target=pair.target,
             draft=pair.draft,
             sigma=config.sigma,
-            config=decode,
+            rule=rule,
+            config=sizes,
         )
 
     return once
@@ -199,7 +202,7 @@ def _row(
 ) -> dict[str, Any]:
     """One row; `took` is `(median seconds, seconds of the first call)`."""
     num_draft, rule = plan
-    forced = "forced" if rule is accept_all else "measured"
+    forced = "forced" if isinstance(rule, AcceptAll) else "measured"
     tested = int(jnp.sum(info.proposed))
     return {
         **cell._asdict(),

@@ -9,18 +9,16 @@ import jax
 import jax.numpy as jnp
 from jax.tree_util import Partial
 
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import EvaluateConfig
-from stride_jax.coupling import RuleParams, find_rule
-from stride_jax.draft_alone import decode_draft
-from stride_jax.drafts import Draft, propose
-from stride_jax.pacing import PaceParams
+from stride_jax.coupling import Rule, find_rule
+from stride_jax.draft_length import DraftLength, find_draft_length
+from stride_jax.drafts import Draft, as_draft, propose
 from stride_jax.pairs import Pair, ProcessKind, make_pair, trained_kind
 from stride_jax.processes import Process
 from stride_jax.scoring import Decode, Method
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode as decode_paths
 
 
 def process_kind(config: EvaluateConfig, target: Checkpoint) -> ProcessKind:
@@ -45,7 +43,7 @@ def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> 
     """Raises InputError when a draft cannot propose K patches after such a context."""
 
     def once(context: jax.Array) -> Any:
-        draft, patch = pair.draft, (pair.target.patch_len, num_vars)
+        draft, patch = as_draft(pair.draft), (pair.target.patch_len, num_vars)
         memory = draft.prepare(context)
         noise = jnp.zeros((num_draft, *patch))
         state = draft.start(memory, num_draft)
@@ -69,7 +67,7 @@ def alone(
         trace: bool,
     ) -> Any:
         config = DecodeConfig(horizon, num_paths=paths, learned_scale=learned)
-        return decode_autoregressive(
+        return decode_paths(
             key, context, target=process, sigma=spread, config=config, series_index=index
         )
 
@@ -79,9 +77,7 @@ def alone(
 def draft_alone(
     pair: Pair, spread: float | jax.Array, horizon: int, num_draft: int, *, learned: bool
 ) -> Decode:
-    """The draft by itself: as a process where it is one, else K patches at a time."""
-    if pair.alone is not None:
-        return alone(pair.alone, spread, horizon, learned=learned)
+    """The draft by itself: patch by patch where it is a process, else K patches at a time."""
 
     def decode(
         draft: Draft,
@@ -93,8 +89,14 @@ def draft_alone(
         trace: bool,
     ) -> Any:
         config = DecodeConfig(horizon, num_draft, num_paths=paths, learned_scale=learned)
-        return decode_draft(
-            key, context, draft=draft, sigma=spread, config=config, series_index=index
+        return decode_paths(
+            key,
+            context,
+            target=None,
+            draft=draft,
+            sigma=spread,
+            config=config,
+            series_index=index,
         )
 
     return Partial(decode, pair.draft, spread)
@@ -104,44 +106,46 @@ def speculative(
     pair: Pair,
     sigma: float | jax.Array,
     config: DecodeConfig,
-    params: RuleParams,
-    pace: PaceParams,
+    rule: Rule,
+    draft_length: DraftLength,
 ) -> Decode:
     """Speculative decoding of one pair."""
 
     def decode(
-        traced: tuple[Process, Draft | Process, float | jax.Array, RuleParams, PaceParams],
+        traced: tuple[Process, Draft | Process, float | jax.Array, Rule, DraftLength],
         key: jax.Array,
         context: jax.Array,
         index: jax.Array,
         paths: int | None,
         trace: bool,
     ) -> Any:
-        target, draft, sigma, params, pace = traced
-        return decode_speculative(
+        target, draft, sigma, rule, draft_length = traced
+        return decode_paths(
             key,
             context,
             target=target,
             draft=draft,
             sigma=sigma,
             config=dataclasses.replace(config, num_paths=paths, trace=trace),
-            params=params,
-            pace=pace,
+            rule=rule,
+            draft_length=draft_length,
             series_index=index,
         )
 
-    return Partial(decode, (pair.target, pair.draft, sigma, params, pace))
+    return Partial(decode, (pair.target, pair.draft, sigma, rule, draft_length))
 
 
-def rule_params(config: EvaluateConfig) -> RuleParams:
-    """The rules' settings of an evaluation."""
-    return RuleParams(
-        bias=config.bias,
-        mse_tolerance=config.mse_tolerance,
-        tolerance=config.tolerance,
-        temperature=config.temperature,
-        emit_proposal=float(config.emit_proposal),
-    )
+def make_rule(name: str, settings: Any) -> Rule:
+    """The rule of that name with those of its settings that `settings` has as attributes."""
+    rule = find_rule(name)
+    names = [field.name for field in dataclasses.fields(rule)]  # type: ignore[arg-type]
+    return rule(**{name: getattr(settings, name) for name in names if hasattr(settings, name)})
+
+
+def make_draft_length(config: EvaluateConfig) -> DraftLength:
+    """The strategy of an evaluation with its settings."""
+    settings = {"draft_cost": config.draft_cost} if config.draft_length == "gain" else {}
+    return find_draft_length(config.draft_length, **settings)
 
 
 def make_methods(
@@ -180,12 +184,11 @@ def make_methods(
         for rule in config.rules:
             if sampled == (find_rule(rule).proposes == "mean"):
                 continue
-            chosen = DecodeConfig(
-                horizon, config.num_draft, rule, pacing=config.pacing, learned_scale=learned
-            )
+            chosen = DecodeConfig(horizon, config.num_draft, learned_scale=learned)
             for name, pair in pairs.items():
-                pace = PaceParams(draft_cost=config.draft_cost)
-                decode = speculative(pair, sigma, chosen, rule_params(config), pace)
+                decode = speculative(
+                    pair, sigma, chosen, make_rule(rule, config), make_draft_length(config)
+                )
                 made = Method("speculative", sampled, kind, name, rule, config.num_draft, decode)
                 rows.append(made)
     return rows

@@ -10,7 +10,6 @@ from stride_jax.config import TimerXLConfig, check_context
 from stride_jax.convert import find_model
 from stride_jax.drafts import (
     Draft,
-    as_draft,
     last_value_draft,
     multi_patch_draft,
     nearest_draft,
@@ -30,12 +29,10 @@ class Pair(NamedTuple):
     Attributes:
         target: the process.
         draft: what proposes.
-        alone: the draft's own process, for the draft-alone rows; None where it has none.
     """
 
     target: Process
-    draft: Draft
-    alone: Process | None
+    draft: Draft | Process
 
 
 def first_layers(config: TimerXLConfig, params: Params, count: int) -> tuple[TimerXLConfig, Params]:
@@ -133,7 +130,7 @@ def _model_draft(
     context_len: int | None,
     num_vars: int,
     patch_len: int,
-) -> tuple[Draft, Process | None]:
+) -> Draft | Process:
     model, trained = checkpoint.model, checkpoint.context_len
     if model.patch_len != patch_len:
         raise InputError(
@@ -150,9 +147,8 @@ def _model_draft(
         known = trained or seen
         model = model if known is None else pinned(model, known, num_vars)
         predict = make_predict(model, checkpoint.params)
-        return multi_patch_draft(predict, patch_len, context_len=seen), None
-    process = make_process(checkpoint, kind, seen, num_vars)
-    return as_draft(process), process
+        return multi_patch_draft(predict, patch_len, context_len=seen)
+    return make_process(checkpoint, kind, seen, num_vars)
 
 
 def make_pair(
@@ -180,18 +176,17 @@ def make_pair(
     if isinstance(draft, str):
         name, _, number = draft.partition(":")
         if draft == "last-value":
-            return Pair(process, last_value_draft(patch_len), None)
+            return Pair(process, last_value_draft(patch_len))
         if draft == "nearest":
-            return Pair(process, nearest_draft(patch_len), None)
+            return Pair(process, nearest_draft(patch_len))
         if name == "seasonal":
-            return Pair(process, seasonal_draft(patch_len, _number(draft, number)), None)
+            return Pair(process, seasonal_draft(patch_len, _number(draft, number)))
         if name == "layer-skip":
             parts = first_layers(target.model, target.params, _number(draft, number))
             draft = Checkpoint(*parts, target.context_len)
         else:
             draft = find_model(draft)
-    made, alone = _model_draft(draft, kind, context_len, num_vars, patch_len)
-    return Pair(process, made, alone)
+    return Pair(process, _model_draft(draft, kind, context_len, num_vars, patch_len))
 
 
 def _number(draft: str, text: str) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from pandas import to_datetime
 from pandas.api.types import is_numeric_dtype
 
-from stride_jax.decoding import ACCEPTED, BONUS, KIND_NAMES, RECOVERED
+from stride_jax.decoding import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
 from stride_jax.errors import InputError
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _draw_patches(axes: Axes, picture: Picture) -> None:
     for n, kind in enumerate(picture.kind.tolist()):
         start = n * picture.patch_len
         stop = min(start + picture.patch_len, len(picture.truth))
-        label = None if kind in seen else KIND_NAMES[kind]
+        label = None if kind in seen else ORIGIN_NAMES[kind]
         seen.add(kind)
         axes.axvspan(start - 0.5, stop - 0.5, color=COLOURS[kind], label=label, zorder=0)
         if kind == RECOVERED:

@@ -146,7 +146,7 @@ def save_picture(
         draft=units(draft_path),
         speculative=units(path),
         proposal=units(info.proposal),
-        kind=np.asarray(info.kind)[0],
+        kind=np.asarray(info.origin)[0],
         patch_len=target.model.patch_len,
         title=f"{config.data.source}, test window {windows.num_starts // 2}, horizon {horizon}; "
         f"rule {spoken.rule}, K = {config.num_draft}, sigma = {sigma:.3f} (standardised)",

@@ -247,7 +247,7 @@ def _counts(info: DecodeInfo, weight: jax.Array) -> dict[str, jax.Array]:
 
     names = ("accepted", "proposed", "rounds", "target_passes", "drafted", "overflow")
     counts = {name: total(getattr(info, name)) for name in names}
-    counts["patches"] = jnp.sum(total(jnp.ones_like(info.kind)))
+    counts["patches"] = jnp.sum(total(jnp.ones_like(info.origin)))
     if info.trace is not None:
         counts["expected"] = jnp.sum(total(_expected(info)))
     tested, accepted = _links(info)
@@ -263,8 +263,8 @@ def _links(info: DecodeInfo) -> tuple[jax.Array, jax.Array]:
     Returns:
         Two arrays `[B, S, 3]`: after an accepted one, after a rejected one, the first of a path.
     """
-    accepted = info.kind == ACCEPTED  # [B, S, N]
-    rejected = info.kind == RECOVERED
+    accepted = info.origin == ACCEPTED  # [B, S, N]
+    rejected = info.origin == RECOVERED
 
     def links(now: jax.Array) -> jax.Array:
         later, before = now[..., 1:], rejected[..., :-1]
@@ -287,7 +287,7 @@ def _expected(info: DecodeInfo) -> jax.Array:
     start = trace.start[..., None]
     place = place.reshape(1, 1, 1, -1)
     within = (
-        (start >= 0) & (start + place < info.kind.shape[-1]) & (place < trace.length[..., None])
+        (start >= 0) & (start + place < info.origin.shape[-1]) & (place < trace.length[..., None])
     )
     tested = within & (place <= before)
     return jnp.where(tested, gaussian.acceptance(trace.gap * jnp.sqrt(size)), 0.0)

@@ -9,6 +9,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,20 +21,21 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig
 from stride_jax.config_evaluate import EvaluateConfig, SweepConfig
 from stride_jax.config_json import to_dict
-from stride_jax.coupling import Outcome, Round, Rule, RuleParams, find_rule
+from stride_jax.coupling import Outcome, Round, Rule, find_rule
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import padded_batches
 from stride_jax.decoding import num_patches
+from stride_jax.draft_length import Fixed
 from stride_jax.errors import InputError
 from stride_jax.methods import (
     alone,
     check_draft,
     draft_alone,
     make_pairs,
+    make_rule,
     process_kind,
     speculative,
 )
-from stride_jax.pacing import PaceParams
 from stride_jax.scoring import Decode, Method, Own, Scores, Tally, gather
 
 
@@ -44,9 +46,9 @@ class Setting(NamedTuple):
         rule: its name.
         num_draft: K.
         sigma: std of the target's law; of the gap's unit for rules of means.
-        bias: see `RuleParams`.
-        mse_tolerance: see `RuleParams`.
-        tolerance: see `RuleParams`.
+        bias: see `coupling.Resample`.
+        mse_tolerance: see `coupling.Resample`.
+        tolerance: see `coupling.Mean`.
     """
 
     rule: str
@@ -62,14 +64,9 @@ class Setting(NamedTuple):
         return find_rule(self.rule).proposes != "mean"
 
     @property
-    def params(self) -> RuleParams:
-        """For the decoder."""
-        own = {
-            name: value
-            for name in ("bias", "mse_tolerance", "tolerance")
-            if (value := getattr(self, name)) is not None
-        }
-        return RuleParams(**own)
+    def decided_by(self) -> Rule:
+        """The rule with these settings."""
+        return make_rule(self.rule, self)
 
 
 def settings(config: SweepConfig, sigma: float) -> Iterator[list[Setting]]:
@@ -87,15 +84,25 @@ def settings(config: SweepConfig, sigma: float) -> Iterator[list[Setting]]:
         yield [Setting(rule, num_draft, *values) for values in grid]
 
 
-def never(rule: str) -> Rule:
-    """The rule with its work done and nothing accepted, for the cost of a round."""
-    found = find_rule(rule)
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class AcceptNone(Rule):
+    """A rule with its work done and nothing accepted, for the cost of a round.
 
-    def decide(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-        outcome = found.decide(key, current, params)
-        return outcome._replace(num_accepted=jnp.zeros((), jnp.int32))
+    Attributes:
+        rule: whose work is done.
+    """
 
-    return dataclasses.replace(found, decide=decide)
+    rule: Any
+
+    @property
+    def proposes(self) -> Any:  # type: ignore[override]
+        """As the rule."""
+        return self.rule.proposes
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        return self.rule.decide(key, current)._replace(num_accepted=jnp.zeros((), jnp.int32))
 
 
 def sweep(
@@ -203,7 +210,7 @@ class _Bench:
         patch_len = self.pair.target.patch_len
         one = Clocked(alone(self.pair.target, last, patch_len))
         draft = Clocked(draft_alone(self.pair, last, patch_len, num_draft, learned=False))
-        forced = Clocked(self._decode(group[0], never(group[0].rule)))
+        forced = Clocked(self._decode(group[0], AcceptNone(group[0].decided_by)))
         self._play([*own.values(), *drafts.values(), *tried, one, draft, forced], sampled)
         clocks = own[last], one, drafts[last], draft, forced
         costs = Costs.of(self.count, num_draft, *(clock.seconds for clock in clocks))
@@ -234,12 +241,12 @@ class _Bench:
     def _paths(self, sampled: bool) -> int:
         return self.base.num_paths if sampled else 1
 
-    def _decode(self, setting: Setting, rule: str | Rule) -> Decode:
-        config = DecodeConfig(self.horizon, setting.num_draft, rule)
-        return speculative(self.pair, setting.sigma, config, setting.params, PaceParams())
+    def _decode(self, setting: Setting, rule: Rule) -> Decode:
+        config = DecodeConfig(self.horizon, setting.num_draft)
+        return speculative(self.pair, setting.sigma, config, rule, Fixed())
 
     def _speculative(self, setting: Setting) -> Scored:
-        decode = self._decode(setting, setting.rule)
+        decode = self._decode(setting, setting.decided_by)
         names = "speculative", setting.sampled, self.kind, self.base.draft
         method = Method(*names, setting.rule, setting.num_draft, decode)
         return Scored(method, self._paths(setting.sampled))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from stride_jax.coupling import NOT_COUPLED, RULES
+from stride_jax.coupling import RULES
 from stride_jax.markdown import aligned, cell, machine
 
 PREDICTIONS = {
@@ -34,6 +34,11 @@ COLUMNS = {
     "speedup": cell("speedup", ".2f"),
     **{name: cell(field, ".2f") for name, field in PREDICTIONS.items()},
 }
+
+
+def _samples(rule: str) -> bool:
+    """Whether paths of a rule have other noise than the target's path of the same key."""
+    return rule in RULES and RULES[rule].proposes == "sample"
 
 
 def front(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -78,8 +83,7 @@ def sweep_table(results: dict[str, Any]) -> str:
         own = [row for row in rows if row["rule"] == rule]
         shown += own if small else front(own)
     shown = [
-        {**row, "distance_over_drafts": None} if row["rule"] in NOT_COUPLED else row
-        for row in shown
+        {**row, "distance_over_drafts": None} if _samples(row["rule"]) else row for row in shown
     ]
     used = [name for name, show in COLUMNS.items() if any(show(row) for row in shown)]
     off = [

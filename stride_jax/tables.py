@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stride_jax import theory
-from stride_jax.coupling import NOT_COUPLED, RULES
+from stride_jax.coupling import RULES
 from stride_jax.markdown import aligned, cell, machine
 from stride_jax.sweep_tables import sweep_table
 
@@ -100,7 +100,7 @@ def table(results: dict[str, Any]) -> str:
 def _shown(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row with predictions, without numbers that mean nothing for its rule."""
     shown = {**row, **_predictions(row, rows)}
-    if row["rule"] in NOT_COUPLED:
+    if RULES[row["rule"]].proposes == "sample":  # other noise than the target's path
         shown["distance"] = None
     if row["rule"] != "maximal":
         shown["expected_acceptance"] = None

@@ -10,6 +10,7 @@ import pytest
 from scipy import integrate, stats
 from test_coupling import (
     Laws,
+    Stale,
     check_rate,
     decide,
     decoded,
@@ -18,13 +19,14 @@ from test_coupling import (
     laws_of,
     log_density_ratio,
     random_rounds,
-    stale,
     towards,
 )
+from toys import registered
 
 from stride_jax import gaussian
-from stride_jax.coupling import Outcome, Round, RuleParams, base
-from stride_jax.coupling.exact import block, maximal, residual_along, residual_mass
+from stride_jax.coupling import Block, Maximal, Outcome, Round, Rule, base
+from stride_jax.coupling.exact import residual_along, residual_mass
+from stride_jax.decoding import compiled
 
 DRAWS = 20_000
 # Patches a round, block / maximal (the figures of the design).
@@ -75,33 +77,50 @@ def quadrature(lam: float, delta: float, low: float = -np.inf) -> float:
     return points[0]
 
 
-def mirrored(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-    """Wrong on purpose: recovers like `maximal`."""
-    out = block(key, current, params)
-    first = jnp.minimum(out.num_accepted, current.noise.shape[0] - 1)
-    noise = gaussian.mirror(current.noise[first], base.gaps(current)[first])
-    patch = current.target_mean[first] + current.target_sigma[first] * noise
-    return out._replace(patch=jnp.where(out.num_accepted < current.length, patch, out.patch))
+@registered
+class Mirrored(Rule):
+    """Wrong on purpose: recovers like `Maximal`."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        out = Block().decide(key, current)
+        first = jnp.minimum(out.num_accepted, current.noise.shape[0] - 1)
+        noise = gaussian.mirror(current.noise[first], base.gaps(current)[first])
+        patch = current.target_mean[first] + current.target_sigma[first] * noise
+        return out._replace(patch=jnp.where(out.num_accepted < current.length, patch, out.patch))
 
 
-def redrawn(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@registered
+class Redrawn(Rule):
     """Wrong on purpose: recovers by a fresh draw."""
-    out = block(key, current, params)
-    return out._replace(patch=base.target_draw(current, out.num_accepted))
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        out = Block().decide(key, current)
+        return out._replace(patch=base.target_draw(current, out.num_accepted))
 
 
-def eager(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@registered
+class Eager(Rule):
     """Wrong on purpose: keeps by `p_i` where it should by `h_i`."""
-    out = block(key, current, params)
 
-    def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return (jnp.minimum(log_p + step, 0.0),) * 2
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        out = Block().decide(key, current)
 
-    _, log_p = jax.lax.scan(clip, jnp.zeros(()), base.log_ratios(current))
-    count = jnp.max(jnp.where(out.threshold <= log_p, 1 + jnp.arange(log_p.size), 0))
-    more = count > out.num_accepted
-    patch = jnp.where(more, base.target_draw(current, count), out.patch)
-    return out._replace(num_accepted=jnp.maximum(count, out.num_accepted), patch=patch)
+        def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+            return (jnp.minimum(log_p + step, 0.0),) * 2
+
+        _, log_p = jax.lax.scan(clip, jnp.zeros(()), base.log_ratios(current))
+        count = jnp.max(jnp.where(out.threshold <= log_p, 1 + jnp.arange(log_p.size), 0))
+        more = count > out.num_accepted
+        patch = jnp.where(more, base.target_draw(current, count), out.patch)
+        return out._replace(num_accepted=jnp.maximum(count, out.num_accepted), patch=patch)
+
+
+@registered
+class Shorter(Rule):
+    """`Block` on the first two proposals of a round."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        return Block().decide(key, current._replace(length=jnp.int32(2)))
 
 
 # ---------------------------------------------------------------- how many it keeps
@@ -118,7 +137,7 @@ def test_patches_a_round_are_those_of_the_theory(places):
         plain = sum(a ** np.arange(1, places + 1))
         assert abs(plain + 1 - singles) < 0.012
         laws = laws_of((delta,) * places, (1, 1))
-        for rule, mean in ((block, exact), (maximal, plain)):
+        for rule, mean in ((Block(), exact), (Maximal(), plain)):
             _, accepted = decoded(rule, laws, draws=DRAWS)
             error = accepted.std() / np.sqrt(DRAWS)
             assert abs(accepted.mean() - mean) < 4 * error
@@ -127,7 +146,7 @@ def test_patches_a_round_are_those_of_the_theory(places):
 def test_wrong_rules_fail_the_test_of_the_count():
     """The test of the number of patches would pass any rule, so it would prove nothing."""
     laws, exact = laws_of((1.0,) * 5, (1, 1)), expected_accepted((1.0,) * 5)
-    for rule in (maximal, eager, stale(block, 0.9)):
+    for rule in (Maximal(), Eager(), Stale(Block(), 0.9)):
         _, accepted = decoded(rule, laws, draws=DRAWS)
         assert abs(accepted.mean() - exact) > 8 * accepted.std() / np.sqrt(DRAWS)
 
@@ -136,8 +155,8 @@ def test_wrong_rules_fail_the_test_of_the_count():
 def test_places_that_differ_keep_as_many_as_the_theory_and_never_fewer(deltas):
     """It would use the gap of another place: not exact, and slower than `maximal`."""
     laws = laws_of(deltas)
-    _, accepted = decoded(block, laws, draws=DRAWS)
-    _, plain = decoded(maximal, laws, draws=DRAWS)
+    _, accepted = decoded(Block(), laws, draws=DRAWS)
+    _, plain = decoded(Maximal(), laws, draws=DRAWS)
     error = accepted.std() / np.sqrt(DRAWS)
     assert abs(accepted.mean() - expected_accepted(deltas)) < 4 * error
     assert accepted.mean() > plain.mean() - 5 * np.hypot(error, plain.std() / np.sqrt(DRAWS))
@@ -147,7 +166,7 @@ def test_places_that_differ_keep_as_many_as_the_theory_and_never_fewer(deltas):
 def test_one_proposal_is_accepted_twice_a_normal_tail(shape):
     """With one proposal it would not be the optimal rule that it then is."""
     for delta in (0.1, 1.0, 3.0):
-        _, accepted = decoded(block, laws_of((delta,), shape), draws=DRAWS)
+        _, accepted = decoded(Block(), laws_of((delta,), shape), draws=DRAWS)
         check_rate(accepted, 2 * stats.norm.cdf(-delta / 2))
 
 
@@ -159,14 +178,14 @@ def test_one_proposal_is_accepted_twice_a_normal_tail(shape):
 def test_every_patch_of_a_decode_follows_the_target(deltas, shape):
     """The rule would not be exact: forecasts would not follow the target."""
     laws = laws_of(deltas, shape)
-    noise, accepted = decoded(block, laws, draws=DRAWS)
+    noise, accepted = decoded(Block(), laws, draws=DRAWS)
     assert {0, len(deltas)} <= set(accepted)
     for place in range(len(deltas)):
         assert law_p_value(noise[:, place], towards(laws, place)) > 1e-4
     assert law_p_value(noise[:, -1], towards(laws)) > 1e-4
 
 
-@pytest.mark.parametrize("rule", [mirrored, redrawn, eager, stale(block)])
+@pytest.mark.parametrize("rule", [Mirrored(), Redrawn(), Eager(), Stale(Block())])
 def test_wrong_rules_fail_the_test_of_the_law(rule):
     """The test of the law would pass rules that are not exact, so it would prove nothing."""
     laws = laws_of((1.0, 1.0), (1, 1))
@@ -174,8 +193,8 @@ def test_wrong_rules_fail_the_test_of_the_law(rule):
     assert min(law_p_value(noise[:, place], towards(laws, place)) for place in (0, 1)) < 1e-6
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def follow(rule, keys: jax.Array) -> jax.Array:
+@compiled
+def follow(rule: Rule, keys: jax.Array) -> jax.Array:
     """The target's noise `[count, 4]` in decodes of 4 patches whose laws depend on the last one."""
 
     def target(last: jax.Array) -> jax.Array:
@@ -195,7 +214,7 @@ def follow(rule, keys: jax.Array) -> jax.Array:
         proposals, ones = before[1:], jnp.ones((4, 1, 1))
         fresh, length = rest[4:].reshape(4, 1, 1), jnp.int32(3)
         args = (draft(before[:-1]), ones[:3], target(before), ones, None, fresh, length)
-        out = rule(rule_key, Round(proposals, noise, *args), RuleParams())
+        out = rule.decide(rule_key, Round(proposals, noise, *args))
         last, found = jnp.zeros(()), []
         for place in range(4):
             new = jnp.where(place == out.num_accepted, out.patch[0, 0], target(last) + rest[place])
@@ -217,13 +236,13 @@ def path_p_value(rule) -> float:
     return min(*values, stats.kstest(np.sum(noise**2, axis=1), stats.chi2(4).cdf).pvalue)
 
 
-@pytest.mark.parametrize("rule", [block, maximal])
+@pytest.mark.parametrize("rule", [Block(), Maximal()])
 def test_laws_that_depend_on_the_prefix_are_followed_jointly(rule):
     """Real forecasters look at what was drafted; the path, not only each patch, must be right."""
     assert path_p_value(rule) > 1e-4
 
 
-@pytest.mark.parametrize("rule", [mirrored, eager, stale(block)])
+@pytest.mark.parametrize("rule", [Mirrored(), Eager(), Stale(Block())])
 def test_wrong_rules_fail_the_test_of_the_path(rule):
     """The joint test would pass rules that are not exact, so it would prove nothing."""
     assert path_p_value(rule) < 1e-6
@@ -233,7 +252,7 @@ def test_block_is_a_plain_loop_in_float64():
     """A round would keep another prefix than the formulas say."""
     places = 4
     rounds = random_rounds(60, places, 0.3)
-    found = decide(block, rounds)
+    found = decide(Block(), rounds)
     r = doubles(rounds)
     for n in range(60):
         one = Round(*(None if leaf is None else leaf[n] for leaf in r))
@@ -309,9 +328,9 @@ def fixed_round(gaps: list[float], noise: list[float]) -> Round:
 
 
 def many(current: Round, count: int = 500) -> Outcome:
-    """`block` on one round with many keys."""
+    """`Block` on one round with many keys."""
     keys = jax.random.split(jax.random.key(0), count)
-    out = jax.vmap(block, in_axes=(0, None, None))(keys, current, RuleParams())
+    out = jax.vmap(Block().decide, in_axes=(0, None))(keys, current)
     return jax.tree.map(np.asarray, out)
 
 
@@ -346,14 +365,10 @@ def test_a_draft_that_diverges_is_never_kept(bad, places):
 
 
 def test_length_ends_the_block():
-    """With pacing, the last drafted proposal would be judged as if another followed."""
+    """In a shorter round, the last drafted proposal would be judged as if another followed."""
     laws = laws_of((1.0, 1.0, 1.0))
-
-    def shorter(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-        return block(key, current._replace(length=jnp.int32(2)), params)
-
     short = Laws(laws.mean_p[:3], laws.sigma_p[:3], laws.mean_q[:2], laws.sigma_q[:2])
-    noise, accepted = decoded(shorter, laws, draws=DRAWS)
+    noise, accepted = decoded(Shorter(), laws, draws=DRAWS)
     assert set(accepted) == {0, 1, 2}
     error = accepted.std() / np.sqrt(DRAWS)
     assert abs(accepted.mean() - expected_accepted((1.0, 1.0))) < 4 * error

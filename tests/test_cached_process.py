@@ -17,6 +17,7 @@ from test_models import forward, params_of
 from stride_jax.config import TimerXLConfig
 from stride_jax.decoding import compiled
 from stride_jax.drafts import AutoregressiveDraft, as_draft
+from stride_jax.drafts import propose as propose_with
 from stride_jax.errors import InputError
 from stride_jax.models import make_predict
 from stride_jax.models.cached import CachedTimerXL, cacheable
@@ -288,7 +289,7 @@ def test_the_draft_class_proposes_by_a_full_pass():
     context = random_patches(PROMPT, num_vars)
     memory, state = opened(draft, context)
     sigma = jnp.full((P, num_vars), 0.5)
-    propose = jax.jit(functools.partial(draft.propose, learned=False), compiler_options=FAST)
+    propose = jax.jit(functools.partial(propose_with, draft, learned=False), compiler_options=FAST)
     grown = context
     for seed, count in enumerate((4, 2, 4, 1)):
         noise = jnp.asarray(np.random.default_rng(seed).normal(size=(K, P, num_vars)), jnp.float32)

@@ -51,7 +51,7 @@ SAMPLES = [
     RunConfig("out", True, 1, 2, 3, True),
     TrainConfig(DataConfig(context_len=48), TimerXLConfig(patch_len=24), 0.5, "somewhere"),
     DistillConfig(draft_context_len=336, objective="kl_mse", head="gaussian", sigma=0.3),
-    DecodeConfig(96, 2, "resample"),
+    DecodeConfig(96, 2, num_paths=4),
     EvaluateConfig(horizons=(24, 96), rules=("maximal",), sigma=0.4, bias=1.5),
     LatencyConfig(layers=(2,), processes=("window",)),
     SweepConfig(EvaluateConfig(horizons=(24,)), ("block",), (1, 4), (0.3,), (2.0,), (0.5,), (0.2,)),

@@ -1,5 +1,6 @@
 """Every rule as a pure function; the laws of maximal and resample; planted wrong rules."""
 
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -10,17 +11,32 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from toys import registered
 
 from stride_jax import gaussian
-from stride_jax.coupling import RULES, Outcome, Round, Rule, RuleParams, base, find_rule
-from stride_jax.coupling.bounded import resample
-from stride_jax.coupling.exact import maximal
+from stride_jax.coupling import (
+    RULES,
+    AsReleased,
+    Maximal,
+    Mean,
+    Outcome,
+    Resample,
+    Round,
+    Rule,
+    SharedNoise,
+    base,
+    find_rule,
+    rule_name,
+)
+from stride_jax.decoding import compiled
 from stride_jax.errors import InputError
 
 PROPERTY = settings(deadline=None, max_examples=20, derandomize=True)
 DRAWS = 20_000
 NAMES = sorted(RULES)
 EXACT = ("block", "maximal", "residual")
+CLOSE = {"mean": Mean(tolerance=0.3), "shared_noise": SharedNoise(tolerance=0.3)}
+"""Rules that accept what is close, with a tolerance at which `random_rounds` have both fates."""
 
 
 class Laws(NamedTuple):
@@ -47,8 +63,13 @@ def laws_of(
     return Laws(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def play(rule, laws: Laws, params: RuleParams, keys: jax.Array):
+def tried(name: str) -> Rule:
+    """The rule of that name, with settings at which it both accepts and rejects."""
+    return CLOSE.get(name, RULES[name]())
+
+
+@compiled
+def play(rule: Rule, laws: Laws, keys: jax.Array):
     """`(patches [count, K + 1, P, C], accepted [count], overflow [count])`, a round for each key.
 
     What a round leaves open is filled with fresh draws from the target's laws.
@@ -62,7 +83,7 @@ def play(rule, laws: Laws, params: RuleParams, keys: jax.Array):
         fresh = jax.random.normal(fresh_key, laws.mean_p.shape)
         length = jnp.asarray(places, jnp.int32)
         args = (laws.mean_q, laws.sigma_q, laws.mean_p, laws.sigma_p, None, fresh, length)
-        out = rule(rule_key, Round(proposals, noise, *args), params)
+        out = rule.decide(rule_key, Round(proposals, noise, *args))
         rest = laws.mean_p + laws.sigma_p * jax.random.normal(rest_key, laws.mean_p.shape)
         place = jnp.arange(places + 1)[:, None, None]
         kept = jnp.concatenate([proposals, out.patch[None]])
@@ -73,10 +94,9 @@ def play(rule, laws: Laws, params: RuleParams, keys: jax.Array):
     return jax.vmap(one)(keys)
 
 
-def decoded(rule, laws: Laws, params: RuleParams | None = None, draws: int = DRAWS):
+def decoded(rule: Rule, laws: Laws, draws: int = DRAWS):
     """`play` with fixed keys: the noise of the patches under p `[count, K + 1, P * C]`, counts."""
-    params = RuleParams() if params is None else params
-    patches, accepted, _ = play(rule, laws, params, jax.random.split(jax.random.key(5), draws))
+    patches, accepted, _ = play(rule, laws, jax.random.split(jax.random.key(5), draws))
     mean, sigma = np.asarray(laws.mean_p, np.float64), np.asarray(laws.sigma_p, np.float64)
     noise = (np.asarray(patches, np.float64) - mean) / sigma
     return noise.reshape(draws, len(mean), -1), np.asarray(accepted)
@@ -122,12 +142,16 @@ def random_rounds(
     return Round(*values, None, fresh, jnp.full(count, places, jnp.int32))
 
 
-def decide(rule, rounds: Round, params: RuleParams | None = None) -> Outcome:
+@compiled
+def decide_each(rule: Rule, keys: jax.Array, rounds: Round) -> Outcome:
+    """One decision for each key and round."""
+    return jax.vmap(rule.decide)(keys, rounds)
+
+
+def decide(rule: Rule, rounds: Round) -> Outcome:
     """The rule on stacked rounds, as numpy arrays."""
-    params = RuleParams() if params is None else params
     keys = jax.random.split(jax.random.key(1), len(rounds.length))
-    out = jax.jit(jax.vmap(rule, in_axes=(0, 0, None)))(keys, rounds, params)
-    return jax.tree.map(np.asarray, out)
+    return jax.tree.map(np.asarray, decide_each(rule, keys, rounds))
 
 
 def doubles(rounds: Round) -> Round:
@@ -155,40 +179,48 @@ def log_density_ratio(r: Round, i: int) -> float:
 # ---------------------------------------------------------------- plugged in
 
 
-def keeps(count: int):
-    """A rule that keeps `count` proposals, whatever they are."""
+@registered
+class Keeps(Rule):
+    """Keeps `count` proposals, whatever they are."""
 
-    def rule(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-        number = jnp.minimum(jnp.asarray(count, jnp.int32), current.length)
+    count: int
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        number = jnp.minimum(jnp.asarray(self.count, jnp.int32), current.length)
         return Outcome(number, base.target_draw(current, number))
 
-    return rule
 
-
-def unmirrored(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@registered
+class Unmirrored(Rule):
     """Wrong on purpose: recovers with the rejected noise as it is."""
-    noise = current.target_sigma[0] * current.noise[0]
-    return maximal(key, current, params)._replace(patch=current.target_mean[0] + noise)
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        noise = current.target_sigma[0] * current.noise[0]
+        return Maximal().decide(key, current)._replace(patch=current.target_mean[0] + noise)
 
 
-def generous(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@registered
+class Generous(Rule):
     """Wrong on purpose: accepts with a ratio that is 1.2 times too large."""
-    log_u = base.log_uniform(key, current.noise.shape[0])
-    count = base.num_leading(log_u - jnp.log(1.2) <= base.log_ratios(current), current.length)
-    mirrored = gaussian.mirror(current.noise[0], base.gaps(current)[0])
-    return Outcome(count, current.target_mean[0] + current.target_sigma[0] * mirrored)
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        log_u = base.log_uniform(key, current.noise.shape[0])
+        count = base.num_leading(log_u - jnp.log(1.2) <= base.log_ratios(current), current.length)
+        mirrored = gaussian.mirror(current.noise[0], base.gaps(current)[0])
+        return Outcome(count, current.target_mean[0] + current.target_sigma[0] * mirrored)
 
 
-def stale(rule, factor: float = 0.8):
+@registered
+class Stale(Rule):
     """Wrong on purpose: `rule` with a mean of the draft that is not the one that drew."""
 
-    def wrong(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
-        gap = current.target_mean[:-1] - current.draft_mean
-        return rule(
-            key, current._replace(draft_mean=current.target_mean[:-1] - factor * gap), params
-        )
+    rule: Rule
+    factor: float = 0.8
 
-    return wrong
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        gap = current.target_mean[:-1] - current.draft_mean
+        moved = current.target_mean[:-1] - self.factor * gap
+        return self.rule.decide(key, current._replace(draft_mean=moved))
 
 
 # ---------------------------------------------------------------- helpers of the rules
@@ -248,7 +280,7 @@ def test_log_ratios_in_float32_at_dimension_10000():
 def test_maximal_emits_the_target_law(delta, shape):
     """The rule would not be exact: forecasts would not follow the target."""
     laws = laws_of((delta,), shape)
-    noise, _ = decoded(maximal, laws)
+    noise, _ = decoded(Maximal(), laws)
     assert law_p_value(noise[:, 0], towards(laws)) > 1e-4
 
 
@@ -256,12 +288,12 @@ def test_maximal_emits_the_target_law(delta, shape):
 def test_maximal_emits_the_target_law_whatever_the_draft(offset):
     """A draft that has gone astray would change the law of the forecasts, silently."""
     laws = laws_of((1.0,), offset=offset)
-    noise, _ = decoded(maximal, laws)
+    noise, _ = decoded(Maximal(), laws)
     e = np.ones(6) / np.sqrt(6)
     assert law_p_value(noise[:, 0], e) > 1e-4
 
 
-@pytest.mark.parametrize("rule", [resample, unmirrored, generous, stale(maximal)])
+@pytest.mark.parametrize("rule", [Resample(), Unmirrored(), Generous(), Stale(Maximal())])
 def test_wrong_rules_fail_the_test_of_the_law(rule):
     """The test of the law would pass rules that are not exact, so it would prove nothing."""
     laws = laws_of((1.5,))
@@ -273,11 +305,11 @@ def test_wrong_rules_fail_the_test_of_the_law(rule):
 @pytest.mark.parametrize("delta", [0.0, 0.05, 0.5, 1.5, 3.0])
 def test_maximal_accepts_twice_a_normal_tail(delta, shape):
     """The rule would accept fewer than it can, or more than it may."""
-    _, accepted = decoded(maximal, laws_of((delta,), shape), draws=10_000)
+    _, accepted = decoded(Maximal(), laws_of((delta,), shape), draws=10_000)
     check_rate(accepted, 2 * stats.norm.cdf(-delta / 2))
 
 
-@pytest.mark.parametrize("rule", [generous, stale(maximal)])
+@pytest.mark.parametrize("rule", [Generous(), Stale(Maximal())])
 def test_wrong_rules_fail_the_test_of_the_rate(rule):
     """The test of the rate would pass a rule that accepts too much."""
     _, accepted = decoded(rule, laws_of((1.5,)), draws=20_000)
@@ -298,13 +330,13 @@ def test_maximal_is_a_plain_loop():
                 return i, r.target_mean[i] + r.target_sigma[i] * z
         return 4, r.target_mean[4] + r.target_sigma[4] * r.fresh[4]
 
-    check_leading(decide(maximal, rounds), slow, rounds)
+    check_leading(decide(Maximal(), rounds), slow, rounds)
 
 
 def test_later_patches_of_a_round_follow_the_target_too():
     """Only the first patch of a round would be exact."""
     laws = laws_of((0.5, 1.2, 0.8))
-    noise, accepted = decoded(maximal, laws)
+    noise, accepted = decoded(Maximal(), laws)
     assert set(accepted) == {0, 1, 2, 3}
     for place in range(3):
         assert law_p_value(noise[:, place], towards(laws, place)) > 1e-4
@@ -331,7 +363,7 @@ def test_maximal_is_exact_at_dimension_10000():
         x = mean_q + sigma * noise
         fresh = jnp.zeros((2, *shape))  # would show in the other direction
         args = (mean_q[None], sigma[None], means, sigmas, None, fresh, jnp.int32(1))
-        out = maximal(rule_key, Round(x[None], noise[None], *args), RuleParams())
+        out = Maximal().decide(rule_key, Round(x[None], noise[None], *args))
         y = (jnp.where(out.num_accepted == 1, x, out.patch) - mean_p) / sigma
         return jnp.sum(y * e), jnp.sum(y * other), out.num_accepted
 
@@ -353,7 +385,7 @@ def test_exact_rules_accept_equal_laws_always(name, scale):
     laws = laws._replace(
         mean_q=laws.mean_p[:-1], sigma_p=scale * laws.sigma_p, sigma_q=scale * laws.sigma_q
     )
-    _, accepted = decoded(RULES[name].decide, laws, draws=5000)
+    _, accepted = decoded(RULES[name](), laws, draws=5000)
     assert (accepted == 2).all()
 
 
@@ -365,7 +397,7 @@ def test_exact_rules_replace_a_draft_that_is_not_finite(name, bad, entry):
     laws = laws_of((0.5, 0.5))
     where = (0, 0, 0) if entry == "one value" else slice(None)
     laws = laws._replace(mean_q=laws.mean_q.at[where].set(bad))
-    noise, accepted = decoded(RULES[name].decide, laws, draws=4000)
+    noise, accepted = decoded(RULES[name](), laws, draws=4000)
     assert (accepted == 0).all()
     assert np.isfinite(noise).all()
     assert law_p_value(noise[:, 0], np.ones(6) / np.sqrt(6)) > 1e-4
@@ -377,7 +409,7 @@ def test_exact_rules_stay_exact_before_a_draft_diverges(name, bad):
     """A draft that diverges within a round would change the law of the patches before that."""
     laws = laws_of((1.0, 1.0))
     laws = laws._replace(mean_q=laws.mean_q.at[1].set(bad))
-    noise, accepted = decoded(RULES[name].decide, laws)
+    noise, accepted = decoded(RULES[name](), laws)
     assert set(accepted) == {0, 1}
     assert np.isfinite(noise).all()
     assert law_p_value(noise[:, 0], towards(laws)) > 1e-4
@@ -399,8 +431,7 @@ def test_resample_is_a_plain_loop(bias, tolerance):
                 return i, r.target_mean[i] + r.target_sigma[i] * r.fresh[i]
         return 3, r.target_mean[3] + r.target_sigma[3] * r.fresh[3]
 
-    params = RuleParams(bias=bias, mse_tolerance=tolerance)
-    check_leading(decide(resample, rounds, params), slow, rounds)
+    check_leading(decide(Resample(bias, tolerance), rounds), slow, rounds)
 
 
 def resample_acceptance(delta: float, bias: float) -> float:
@@ -413,7 +444,7 @@ def test_resample_accepts_more_with_a_larger_bias():
     """The bias would not do what the paper sweeps it for."""
     delta, rates = 1.5, []
     for bias in (1.0, 1.5, 2.0, 3.0):
-        _, accepted = decoded(resample, laws_of((delta,)), RuleParams(bias=bias))
+        _, accepted = decoded(Resample(bias=bias), laws_of((delta,)))
         check_rate(accepted, resample_acceptance(delta, bias))
         rates.append(accepted.mean())
     assert np.all(np.diff(rates) > 0.01)
@@ -423,7 +454,7 @@ def test_resample_has_its_own_law():
     """Its documented bound on the total variation would be about another law."""
     delta = 1.5
     laws = laws_of((delta,))
-    noise, _ = decoded(resample, laws)
+    noise, _ = decoded(Resample(), laws)
     beta = 2 * stats.norm.cdf(-delta / 2)
 
     def cdf(s: np.ndarray) -> np.ndarray:  # of e . z under min(p, q) + (1 - beta) p
@@ -439,7 +470,7 @@ def test_resample_has_its_own_law():
 def test_resample_is_within_its_total_variation(delta, bias):
     """The quoted distance from the target would be too small to be a bound."""
     laws = laws_of((delta,))
-    noise, _ = decoded(resample, laws, RuleParams(bias=bias))
+    noise, _ = decoded(Resample(bias=bias), laws)
     edges = np.concatenate([[-np.inf], np.linspace(-5, 3, 50), [np.inf]])
     found = np.histogram(noise[:, 0] @ towards(laws), edges)[0] / len(noise)
     distance = 0.5 * np.sum(np.abs(found - np.diff(stats.norm.cdf(edges))))
@@ -463,18 +494,18 @@ def far_rounds(gap: float, count: int = 1) -> Round:
     return Round(draft, noise, draft, sigma[:, :1], mean, sigma, None, mean, length)
 
 
-@pytest.mark.parametrize("name", ["resample", "as_released"])
+@pytest.mark.parametrize("kind", [Resample, AsReleased])
 @pytest.mark.parametrize(("factor", "accepted"), [(0.99, 0), (1.0, 1), (1.01, 1), (1e9, 1)])
-def test_mse_tolerance_is_a_mean_squared_distance(name, factor, accepted):
+def test_mse_tolerance_is_a_mean_squared_distance(kind, factor, accepted):
     """The tolerance would mean something else than documented (a root, a sum, strictly less)."""
-    params = RuleParams(mse_tolerance=factor * 3.0**2)
-    assert decide(RULES[name].decide, far_rounds(3.0), params).num_accepted == [accepted]
+    rule = kind(mse_tolerance=factor * 3.0**2)
+    assert decide(rule, far_rounds(3.0)).num_accepted == [accepted]
 
 
 def test_no_tolerance_accepts_nothing_by_closeness():
     """Tolerance 0 would still accept some proposals outright."""
     for gap in (1.0, 3.0):  # ratios of exp(-300) and less
-        assert not decide(resample, far_rounds(gap, 2000)).num_accepted.any()
+        assert not decide(Resample(), far_rounds(gap, 2000)).num_accepted.any()
     # the target's mean itself, far from the draft's: as close as can be, but its ratio is small
     rounds = far_rounds(1.0, 2000)
     noise = jnp.full_like(rounds.noise, -2.0)
@@ -482,9 +513,9 @@ def test_no_tolerance_accepts_nothing_by_closeness():
     at_mean = rounds._replace(
         proposals=jnp.zeros_like(rounds.proposals), noise=noise, target_sigma=sigma
     )
-    out = decide(resample, at_mean._replace(draft_mean=rounds.draft_mean))
+    out = decide(Resample(), at_mean._replace(draft_mean=rounds.draft_mean))
     assert (out.num_accepted == 1).all()  # ratio +12
-    out = decide(resample, at_mean._replace(noise=-noise))
+    out = decide(Resample(), at_mean._replace(noise=-noise))
     assert not out.num_accepted.any()  # ratio -36, whatever the distance
 
 
@@ -496,7 +527,7 @@ def test_no_tolerance_accepts_nothing_by_closeness():
 def test_outcome_of_every_rule(key, name, places):
     """A rule would not fit into the loop of the decoder, or its trace would not be readable."""
     current = jax.tree.map(lambda leaf: leaf[0], random_rounds(1, places, 0.3))
-    out = RULES[name].decide(key, current, RuleParams())
+    out = RULES[name]().decide(key, current)
     assert (out.num_accepted.shape, out.num_accepted.dtype) == ((), jnp.int32)
     assert (out.patch.shape, out.patch.dtype) == ((3, 2), jnp.float32)
     for numbers in (out.log_ratio, out.threshold):
@@ -513,11 +544,11 @@ def test_outcome_of_every_rule(key, name, places):
 def test_jit_and_vmap_agree_with_a_plain_call(name):
     """Decoding a batch would decide differently from decoding its series one by one."""
     rounds = random_rounds(4, 3, 0.3)
-    found = decide(RULES[name].decide, rounds, RuleParams(tolerance=0.3))
+    found = decide(tried(name), rounds)
     keys = jax.random.split(jax.random.key(1), 4)
     for i in range(4):
         current = jax.tree.map(lambda leaf, i=i: leaf[i], rounds)
-        plain = RULES[name].decide(keys[i], current, RuleParams(tolerance=0.3))
+        plain = tried(name).decide(keys[i], current)
         assert int(plain.num_accepted) == found.num_accepted[i]
         rest = jax.tree.map(lambda leaf, i=i: leaf[i], found)
         jax.tree.map(
@@ -529,7 +560,7 @@ def test_jit_and_vmap_agree_with_a_plain_call(name):
 def test_decisions_are_what_the_trace_says(name):
     """The trace would explain decisions that were not taken."""
     rounds = random_rounds(200, 4, 0.3)
-    out = decide(RULES[name].decide, rounds, RuleParams(tolerance=0.3))
+    out = decide(tried(name), rounds)
     fits = out.log_ratio >= out.threshold
     longest = np.max(np.where(fits, np.arange(1, 5), 0), axis=1)
     leading = np.sum(np.cumprod(fits, axis=1), axis=1)
@@ -538,13 +569,12 @@ def test_decisions_are_what_the_trace_says(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_proposals_past_the_length_change_nothing(name):
-    """With pacing, patches that were never drafted would decide or enter the forecast."""
+    """In a shorter round, patches that were never drafted would decide or enter the forecast."""
     count, places = 150, 4
     rounds = random_rounds(count, places, 0.3)
     length = jnp.arange(count, dtype=jnp.int32) % (places + 1)
     rounds = rounds._replace(length=length)
-    params = RuleParams(tolerance=0.3)
-    out = decide(RULES[name].decide, rounds, params)
+    out = decide(tried(name), rounds)
     assert (out.num_accepted <= length).all()
     assert set(out.num_accepted[length == 2]) == {0, 1, 2}
     past = (jnp.arange(places)[None] >= length[:, None])[:, :, None, None]
@@ -554,7 +584,7 @@ def test_proposals_past_the_length_change_nothing(name):
         draft_mean=jnp.where(past, jnp.nan, rounds.draft_mean),
         target_mean=jnp.where(after, jnp.nan, rounds.target_mean),
     )
-    again = decide(RULES[name].decide, poisoned, params)
+    again = decide(tried(name), poisoned)
     np.testing.assert_array_equal(again.num_accepted, out.num_accepted)
     np.testing.assert_allclose(again.patch, out.patch, rtol=1e-5, atol=1e-6)
 
@@ -565,7 +595,7 @@ def test_all_accepted_gives_the_bonus_after_the_length(name, length):
     """The bonus would come from the target's law at another place."""
     rounds = random_rounds(20, 3, 0.0)
     rounds = rounds._replace(length=jnp.full(20, length, jnp.int32))
-    out = decide(RULES[name].decide, rounds)
+    out = decide(RULES[name](), rounds)
     r = doubles(rounds)
     assert (out.num_accepted == length).all()
     bonus = r.target_mean[:, length]
@@ -574,18 +604,26 @@ def test_all_accepted_gives_the_bonus_after_the_length(name, length):
     np.testing.assert_allclose(out.patch, bonus, atol=1e-5)
 
 
+def numbers(kind: type[Rule]) -> list[str]:
+    """The settings of a rule that are numbers."""
+    fields = dataclasses.fields(kind)
+    return [field.name for field in fields if not isinstance(field.default, bool)]
+
+
 def test_settings_are_traced():
     """Sweeping a setting would compile anew for every value."""
     traces = []
 
     @jax.jit
-    def run(key: jax.Array, current: Round, params: RuleParams) -> list[Outcome]:
-        traces.append(params)
-        return [rule.decide(key, current, params) for rule in RULES.values()]
+    def run(key: jax.Array, current: Round, rules: list[Rule]) -> list[Outcome]:
+        traces.append(rules)
+        return [rule.decide(key, current) for rule in rules]
 
     current = jax.tree.map(lambda leaf: leaf[0], random_rounds(1, 2, 0.3))
     for value in (1.0, 2.0, 3.5):
-        run(jax.random.key(0), current, RuleParams(value, value, value, value, value, value))
+        rules = [kind(**dict.fromkeys(numbers(kind), value)) for kind in RULES.values()]
+        assert len(jax.tree.leaves(rules)) == 2 + 3 + 2 + 1  # none of them is static
+        run(jax.random.key(0), current, rules)
     assert len(traces) == 1
 
 
@@ -593,12 +631,12 @@ def test_settings_are_traced():
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
-def test_a_function_plugs_in_as_a_rule(count):
+def test_a_rule_of_ones_own_plugs_in(count):
     """Nobody could try a rule of their own: accept all, reject all, reject at i."""
-    rule = find_rule(keeps(count))
+    rule = Keeps(count)
     assert (rule.exact, rule.proposes, rule.scales) == (False, "sample", "tied")
     laws = laws_of((0.5, 1.0, 30.0))
-    noise, accepted = decoded(rule.decide, laws, draws=5000)
+    noise, accepted = decoded(rule, laws, draws=5000)
     assert (accepted == count).all()
     for place in range(3):
         shifted = noise[:, place] @ towards(laws, place)
@@ -606,14 +644,13 @@ def test_a_function_plugs_in_as_a_rule(count):
         assert stats.kstest(shifted + delta, "norm").pvalue > 1e-4
 
 
-def test_find_rule_by_name_and_as_it_is():
-    """Rules could not be named, or not be plugged in."""
+def test_rules_have_names():
+    """Rules could not be named in a config, or a table would name another one."""
     for name, rule in RULES.items():
         assert find_rule(name) is rule
-    own = Rule(unmirrored, exact=True, proposes="mean", scales="free")
-    assert find_rule(own) is own
-    assert find_rule(unmirrored) == Rule(unmirrored)
-    assert find_rule("maximal").decide is maximal
+        assert rule_name(rule()) == name
+    assert find_rule("maximal") is Maximal
+    assert rule_name(Stale(Maximal())) == "Stale"
 
 
 def test_registry_says_what_each_rule_guarantees():

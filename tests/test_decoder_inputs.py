@@ -12,22 +12,21 @@ from hypothesis import strategies as st
 from jax.tree_util import Partial
 from toys import BATCH, CONTEXT, DRAFT, PATCH_LEN, SIGMA, TARGET, assert_same
 
-from stride_jax.autoregressive import decode_autoregressive
+from stride_jax import speculative
 from stride_jax.config import DecodeConfig
 from stride_jax.decoding import as_key
-from stride_jax.draft_alone import decode_draft
 from stride_jax.drafts import as_draft, seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.forecasting import forecast
 from stride_jax.frames import backtest
 from stride_jax.processes import window_process
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 
 CONFIG = DecodeConfig(6, 2)
 DECODERS = {
-    "speculative": (decode_speculative, {"target": TARGET, "draft": DRAFT}),
-    "autoregressive": (decode_autoregressive, {"target": TARGET}),
-    "draft alone": (decode_draft, {"draft": as_draft(DRAFT)}),
+    "speculative": {"target": TARGET, "draft": DRAFT},
+    "autoregressive": {"target": TARGET},
+    "draft alone": {"target": None, "draft": as_draft(DRAFT)},
 }
 KEY = jax.random.key(0)
 
@@ -39,8 +38,8 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def reached(*_: Any, **__: Any) -> None:
         raise AssertionError("the input was not checked before this is compiled")
 
-    for name in ("speculative", "autoregressive", "draft_alone"):
-        monkeypatch.setattr(__import__(f"stride_jax.{name}", fromlist=["_"]), "_decode", reached)
+    for name in ("_speculate", "roll_process", "roll_draft"):
+        monkeypatch.setattr(speculative, name, reached)
 
 
 BAD: dict[str, tuple[dict[str, Any], str]] = {
@@ -73,14 +72,12 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
 def test_bad_input_is_refused_in_words(decoder: str, name: str) -> None:
     """A traceback of somebody else's code, or an allocation of gigabytes, would be the answer."""
     changes, said = BAD[name]
-    decode, models = DECODERS[decoder]
     given_ = {"key": KEY, "context": CONTEXT, "sigma": SIGMA, "config": CONFIG, **changes}
     with pytest.raises(InputError, match=said):
-        decode(given_.pop("key"), given_.pop("context"), **models, **given_)
+        decode(given_.pop("key"), given_.pop("context"), **DECODERS[decoder], **given_)
 
 
 TARGETS = {
-    "nothing": None,
     "a number": 3,
     "a path": "target.npz",
     "a function": lambda window: window,
@@ -92,9 +89,9 @@ TARGETS = {
 @pytest.mark.parametrize("decoder", ["speculative", "autoregressive"])
 def test_a_target_that_is_no_process_is_refused(decoder: str, target: Any) -> None:
     """A function or a file's name would be an AttributeError about patch_len."""
-    decode, models = DECODERS[decoder]
+    models = {**DECODERS[decoder], "target": target}
     with pytest.raises(InputError, match="target must be a process"):
-        decode(KEY, CONTEXT, **{**models, "target": target}, sigma=SIGMA, config=CONFIG)
+        decode(KEY, CONTEXT, **models, sigma=SIGMA, config=CONFIG)
 
 
 @pytest.mark.parametrize("kind", [int, np.int32, np.int64, np.uint8, jnp.int32, np.array])
@@ -149,12 +146,10 @@ def test_seeds_that_would_be_another_one_are_refused(seed: int) -> None:
 def test_keys_of_every_form_are_keys() -> None:
     """A key that jax.random takes would be refused, or one inside a caller's jit."""
     raw = jax.random.key_data(KEY)
-    run = jax.jit(
-        lambda k: decode_autoregressive(k, CONTEXT, target=TARGET, sigma=0.5, config=CONFIG)
-    )
+    run = jax.jit(lambda k: decode(k, CONTEXT, target=TARGET, sigma=0.5, config=CONFIG))
     expected = run(KEY)
     assert_same(run(raw), expected)
-    found = decode_autoregressive(np.asarray(raw), CONTEXT, target=TARGET, sigma=0.5, config=CONFIG)
+    found = decode(np.asarray(raw), CONTEXT, target=TARGET, sigma=0.5, config=CONFIG)
     assert_same(found, expected)
 
 

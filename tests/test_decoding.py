@@ -20,14 +20,27 @@ from toys import (
     line,
     line_laws,
     parameters,
+    registered,
     roll,
     speculate,
     take,
 )
 
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import RULES, Outcome, RuleParams
+from stride_jax.coupling import (
+    RULES,
+    AsReleased,
+    Block,
+    Maximal,
+    Mean,
+    Outcome,
+    Resample,
+    Residual,
+    Rule,
+    SharedNoise,
+)
 from stride_jax.decoding import AUTOREGRESSIVE, in_chunks
+from stride_jax.draft_length import Threshold
 from stride_jax.drafts import seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.processes import window_process
@@ -56,7 +69,7 @@ def test_autoregression_is_a_python_loop(key):
     draws = [jax.random.normal(jax.random.fold_in(noise, n), shape) for n in range(7)]
     noises = [sigma * np.float64(z) for z in draws]
     np.testing.assert_allclose(forecast, slow_roll(noises)[:20], atol=1e-4)
-    np.testing.assert_array_equal(info.kind, [AUTOREGRESSIVE] * 7)
+    np.testing.assert_array_equal(info.origin, [AUTOREGRESSIVE] * 7)
     assert int(info.rounds) == int(info.target_passes) == 7
     assert int(info.drafted) == 0
 
@@ -93,7 +106,7 @@ def test_chunks_do_not_change_a_forecast(key, decode, model):
         options["draft"] = fading(0.1)
     whole = decode(key, BATCH, config=DecodeConfig(20, 3, num_paths=3), **options)
     assert whole[0].shape == (5, 3, 20, NUM_VARS)
-    assert whole[1].kind.shape == (5, 3, 7)
+    assert whole[1].origin.shape == (5, 3, 7)
     for size, paths in ((2, 2), (3, None), (1, 1)):
         config = DecodeConfig(20, 3, num_paths=3, batch_size=size, path_chunk=paths)
         assert_same(decode(key, BATCH, config=config, **options), whole)
@@ -165,25 +178,29 @@ def test_raw_key_data_is_a_key(key, decode):
 
 
 @pytest.mark.parametrize(
-    ("decode", "rule"), [(roll, "maximal"), *[(speculate, rule) for rule in ("block", "residual")]]
+    ("decode", "rule"), [(roll, Maximal()), (speculate, Block()), (speculate, Residual())]
 )
 def test_no_key_is_used_twice(key, decode, rule):
     """Draws that must be independent would be the same numbers."""
     with jax.debug_key_reuse(True):
-        decode(key, config=DecodeConfig(20, 3, rule))
-        decode(key, config=DecodeConfig(20, 3, rule), sigma=0.7)  # folded, not consumed
+        decode(key, rule=rule)
+        decode(key, rule=rule, sigma=0.7)  # folded, not consumed
 
 
-def test_key_reuse_would_be_seen(key):
-    """The test above would pass whatever the decoder does with its keys."""
+@registered
+class Reusing(Rule):
+    """Wrong on purpose: takes two draws from one key."""
 
-    def reusing(key, current, params):
+    def decide(self, key, current):
         shape = current.target_mean[0].shape
         noise = jax.random.normal(key, shape) + jax.random.normal(key, shape)
         return Outcome(jnp.int32(0), current.target_mean[0] + noise)
 
+
+def test_key_reuse_would_be_seen(key):
+    """The test above would pass whatever the decoder does with its keys."""
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
-        speculate(key, config=DecodeConfig(20, 3, reusing))
+        speculate(key, rule=Reusing())
 
 
 # --- errors before anything is compiled --------------------------------------------------------
@@ -220,23 +237,34 @@ SHARED_ERRORS = [
     ({"series_index": np.arange(2)}, r"\(\).*\(2,\)"),
     ({"context": BATCH, "series_index": np.arange(4)}, r"\(5,\).*\(4,\)"),
     ({"context": BATCH, "series_index": np.linspace(0, 1, 5)}, "whole numbers"),
+    ({"rule": "maximal"}, "rule must be.*'maximal'"),
+    ({"rule": Maximal}, "rule must be.*Maximal"),
+    ({"rule": lambda key, current: None}, "rule must be.*lambda"),
+    ({"draft_length": "gain"}, "draft_length must be.*'gain'"),
+    ({"rule": Resample(bias=0.5)}, r"bias.*0\.5"),
+    ({"rule": Resample(bias=math.nan)}, "bias.*nan"),
+    ({"rule": AsReleased(bias=0.5)}, r"bias.*0\.5"),
+    ({"rule": Resample(mse_tolerance=-0.125)}, r"mse_tolerance.*-0\.125"),
+    ({"rule": AsReleased(mse_tolerance=-0.125)}, r"mse_tolerance.*-0\.125"),
+    ({"rule": Mean(tolerance=-0.125)}, r"^tolerance.*-0\.125"),
+    ({"rule": SharedNoise(tolerance=-0.125)}, r"^tolerance.*-0\.125"),
+    ({"rule": Mean(temperature=-1.0)}, r"temperature.*-1"),
+    ({"rule": AsReleased(adaptive_sigma=-2.0)}, r"adaptive_sigma.*-2"),
+    ({"rule": Mean(tolerance=np.ones(2))}, r"tolerance.*\(2,\)"),
+    ({"draft_length": Threshold(lower=-0.125)}, r"lower.*-0\.125"),
 ]
 SPECULATIVE_ERRORS = [
     *SHARED_ERRORS,
     ({"sigma": 0.0}, "sigma.* 0"),
     ({"sigma": np.float32([0.5, 0.0])}, "sigma.* 0"),
-    ({"config": DecodeConfig(20, 3, "maximl")}, "'maximl'.*'maximal'"),
     ({"draft": window_process(never, 4)}, "3 and 4"),
     ({"draft": seasonal_draft(4, 2)}, "3 and 4"),
-    ({"params": RuleParams(bias=0.5)}, r"bias.*0\.5"),
-    ({"params": RuleParams(bias=math.nan)}, "bias.*nan"),
-    ({"params": RuleParams(mse_tolerance=-0.125)}, r"mse_tolerance.*-0\.125"),
-    ({"params": RuleParams(tolerance=-0.125)}, r"^tolerance.*-0\.125"),
-    ({"params": RuleParams(temperature=-1.0)}, r"temperature.*-1"),
-    ({"params": RuleParams(adaptive_sigma=-2.0)}, r"adaptive_sigma.*-2"),
-    ({"params": RuleParams(tolerance=np.ones(2))}, r"tolerance.*\(2,\)"),
+    ({"target": None, "draft": None}, "neither"),
     *[
-        ({"config": DecodeConfig(20, 3, name, learned_scale=True)}, f"'{name}'.*'residual'")
+        (
+            {"config": DecodeConfig(20, 3, learned_scale=True), "rule": rule()},
+            rf"'{name}'.*Residual\(\)",
+        )
         for name, rule in RULES.items()
         if rule.scales == "tied"
     ],
@@ -252,10 +280,12 @@ def test_bad_input_of_the_speculative_decoder(key, bad, message):
 
 
 @pytest.mark.parametrize(("bad", "message"), SHARED_ERRORS)
-def test_bad_input_of_the_autoregressive_decoder(key, bad, message):
+@pytest.mark.parametrize("who", ["target", "draft"])
+def test_bad_input_of_a_decode_of_one_model(key, who, bad, message):
     """Bad input would be found after minutes of compilation, or never."""
+    alone = {"target": None, who: window_process(never, PATCH_LEN)}
     with pytest.raises(InputError, match=message):
-        roll(key, **{"target": window_process(never, PATCH_LEN), **bad})
+        roll(key, **{**alone, **bad})
 
 
 @DECODERS

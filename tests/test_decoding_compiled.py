@@ -1,7 +1,6 @@
 """Decoders as programs: retracing, jit and vmap around them, export, precision, odd rules."""
 
 import dataclasses
-import functools
 import itertools
 import math
 import os
@@ -26,6 +25,7 @@ from toys import (
     forecast_tanh,
     parameters,
     recount,
+    registered,
     roll,
     speculate,
     take,
@@ -33,9 +33,18 @@ from toys import (
 )
 
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import Outcome, RuleParams
+from stride_jax.coupling import (
+    RULES,
+    AsReleased,
+    Mean,
+    Outcome,
+    Resample,
+    Round,
+    Rule,
+    SharedNoise,
+)
 from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, compiled
-from stride_jax.pacing import PaceParams
+from stride_jax.draft_length import Gain, Threshold
 from stride_jax.processes import window_process
 
 DECODERS = pytest.mark.parametrize("decode", [speculate, roll])
@@ -44,40 +53,41 @@ DECODERS = pytest.mark.parametrize("decode", [speculate, roll])
 # --- rules of one's own and wild drafts --------------------------------------------------------
 
 
-@functools.cache
-def accept_first(limit: int):
-    """A rule that keeps `limit` proposals and adds the target's mean after them."""
+@registered
+class AcceptFirst(Rule):
+    """Keeps `limit` proposals and adds the target's mean after them."""
 
-    def rule(key, current, params):
-        return Outcome(jnp.int32(limit), current.target_mean[limit])
+    limit: int
 
-    return rule
+    def decide(self, key, current):
+        limit = jnp.asarray(self.limit, jnp.int32)
+        return Outcome(limit, current.target_mean[limit])
 
 
 @pytest.mark.parametrize("limit", [0, 1, 3])
-def test_rules_plug_in_as_functions(key, limit):
+def test_rules_of_ones_own_plug_in(key, limit):
     """A rule of one's own would be ignored, or its decision be misread."""
     # N = 5: the last round of each limit but 0 reaches beyond the horizon
-    forecast, info = speculate(key, config=DecodeConfig(14, 3, accept_first(limit)))
+    forecast, info = speculate(key, config=DecodeConfig(14, 3), rule=AcceptFirst(limit))
     last = BONUS if limit == 3 else RECOVERED
-    kinds = list(itertools.islice(itertools.cycle([ACCEPTED] * limit + [last]), 5))
-    assert info.kind.tolist() == kinds
+    origins = list(itertools.islice(itertools.cycle([ACCEPTED] * limit + [last]), 5))
+    assert info.origin.tolist() == origins
     assert int(info.rounds) == math.ceil(5 / (limit + 1))
-    assert int(info.drafted) == draft_steps(kinds, 3)
+    assert int(info.drafted) == draft_steps(origins, 3)
     found = (info.accepted.tolist(), info.proposed.tolist(), int(info.rounds))
-    assert found == recount(kinds, 3)
+    assert found == recount(origins, 3)
     patches = np.pad(forecast, ((0, 1), (0, 0))).reshape(5, PATCH_LEN, NUM_VARS)
     weight, mix = parameters(TARGET_LEN)
     series = CONTEXT
-    for place, (kind, patch, proposal) in enumerate(
-        zip(kinds, patches, info.proposal, strict=True)
+    for place, (origin, patch, proposal) in enumerate(
+        zip(origins, patches, info.proposal, strict=True)
     ):
         steps = 2 if place == 4 else 3  # the last one is cut
         expected = (
-            proposal if kind == ACCEPTED else forecast_tanh(weight, mix, series[-TARGET_LEN:])
+            proposal if origin == ACCEPTED else forecast_tanh(weight, mix, series[-TARGET_LEN:])
         )
         np.testing.assert_allclose(patch[:steps], expected[:steps], atol=1e-5)
-        assert bool(np.isnan(proposal).all()) == (kind == BONUS)
+        assert bool(np.isnan(proposal).all()) == (origin == BONUS)
         series = np.concatenate([series, patch])
 
 
@@ -91,13 +101,12 @@ def shifted(offset, window):
     return forecast_tanh(*parameters(TARGET_LEN), window[-TARGET_LEN:]) + offset
 
 
-@pytest.mark.parametrize("rule", ["maximal", "block", "residual"])
-def test_wild_drafts_leave_the_forecast_finite(key, rule):
+@pytest.mark.parametrize("name", ["maximal", "block", "residual"])
+def test_wild_drafts_leave_the_forecast_finite(key, name):
     """A bad draft would break the forecast instead of only slowing it down."""
-    config = DecodeConfig(20, 3, rule)
     for offset in (1e6, -1e6, 1e-30, 1e18, 1e30):
         draft = window_process(Partial(shifted, jnp.float32(offset)), PATCH_LEN)
-        forecast, info = speculate(key, draft=draft, config=config)
+        forecast, info = speculate(key, draft=draft, rule=RULES[name]())
         assert np.isfinite(forecast).all()
         assert np.max(np.abs(forecast)) < 1 + 8 * SIGMA  # tanh plus noise
         assert int(info.rounds) == (7 if abs(offset) > 1 else 2)
@@ -109,17 +118,17 @@ def growing(window):
 
 
 @pytest.mark.parametrize(
-    "rule",
-    ["block", *(pytest.param(rule, marks=pytest.mark.slow) for rule in ("maximal", "residual"))],
+    "name",
+    ["block", *(pytest.param(name, marks=pytest.mark.slow) for name in ("maximal", "residual"))],
 )
-def test_drafts_that_are_not_finite_leave_the_forecast_finite(key, rule):
+def test_drafts_that_are_not_finite_leave_the_forecast_finite(key, name):
     """One causal pass sees all proposals: a NaN would spread to the laws of those before it."""
-    config, fixed = DecodeConfig(20, 3, rule), Partial(constant, jnp.float32(jnp.nan))
+    fixed = Partial(constant, jnp.float32(jnp.nan))
     for predict in (fixed, Partial(constant, jnp.float32(jnp.inf)), growing):
         draft = window_process(predict, PATCH_LEN)
-        forecast, info = speculate(key, target=timer_xl(), draft=draft, config=config)
+        forecast, info = speculate(key, target=timer_xl(), draft=draft, rule=RULES[name]())
         assert np.isfinite(forecast).all()
-        assert info.kind.tolist() == [RECOVERED] * 7
+        assert info.origin.tolist() == [RECOVERED] * 7
 
 
 def constant(value, window):
@@ -149,9 +158,9 @@ def test_an_oscillating_draft_leaves_the_forecast_finite(key):
 
 def test_bias_and_tolerance_reach_the_rule(key):
     """The settings of the paper's variant would have no effect."""
-    config, rates = DecodeConfig(60, 3, "resample"), []
-    for params in (None, RuleParams(bias=20.0), RuleParams(mse_tolerance=1e9)):
-        _, info = speculate(key, sigma=0.2, config=config, params=params)
+    config, rates = DecodeConfig(60, 3), []
+    for rule in (Resample(), Resample(bias=20.0), Resample(mse_tolerance=1e9)):
+        _, info = speculate(key, sigma=0.2, config=config, rule=rule)
         rates.append(int(info.rounds))
     assert rates[0] > rates[1] >= rates[2] == 5
 
@@ -186,18 +195,42 @@ def test_sweeps_do_not_retrace():
             target=target(scale),
             draft=draft(1 / scale),
             sigma=SIGMA * scale,
-            config=DecodeConfig(20, 3, "resample", pacing="gain"),
-            params=RuleParams(bias=1.0 + i, mse_tolerance=0.1 * i, tolerance=0.2 * i),
-            pace=PaceParams(draft_cost=0.1 * (i + 1), lower=0.2 * i),
+            rule=Resample(bias=1.0 + i, mse_tolerance=0.1 * i),
+            draft_length=Gain(draft_cost=0.1 * (i + 1), decay=0.9 - 0.2 * i),
             series_index=jnp.int32(7 * i),
         )
         after_first = after_first or len(calls)
         forecasts.append(np.asarray(forecast))
     assert len(calls) == after_first > 0
     assert not np.allclose(forecasts[0], forecasts[1])
-    other = DecodeConfig(20, 2, "resample", pacing="gain")
-    speculate(jax.random.key(0), target=target(1.0), draft=draft(1.0), config=other)
+    same = {"target": target(1.0), "draft": draft(1.0), "rule": Resample()}
+    other = DecodeConfig(20, 2)
+    speculate(jax.random.key(0), config=other, draft_length=Gain(), **same)
     assert len(calls) > after_first  # K is a size: the count above could have seen a retrace
+
+
+SLOW = [("rule", AsReleased), ("rule", SharedNoise), ("draft_length", Threshold)]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("rule", Mean),
+        ("draft_length", Gain),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOW),
+    ],
+)
+def test_a_sweep_of_settings_compiles_once(name, kind):
+    """A sweep of a hundred settings of a rule or a length would compile a hundred programs."""
+    calls: list = []
+    models = {"target": counted(calls, TARGET_LEN)(1.0), "draft": counted(calls, DRAFT_LEN)(1.0)}
+    fields = [f.name for f in dataclasses.fields(kind) if not isinstance(f.default, bool)]
+    after = []
+    for value in (1.0, 1.5, 2.0):
+        chosen = kind(**dict.fromkeys(fields, value))
+        speculate(jax.random.key(0), **models, **{name: chosen})
+        after.append(len(calls))
+    assert after[0] == after[2] > 0
 
 
 def test_autoregressive_sweeps_do_not_retrace():
@@ -211,41 +244,69 @@ def test_autoregressive_sweeps_do_not_retrace():
     assert len(calls) == after_first > 0
 
 
-def registered_classes(count: int) -> list:
-    """Classes with the same single field."""
+def classes_of_rules(count: int) -> list[type[Rule]]:
+    """Rules with the same single setting; rule n keeps nothing and puts out n times it."""
 
-    def make():
-        @jax.tree_util.register_dataclass
-        @dataclasses.dataclass(frozen=True)
-        class Same:
+    def make(number: int) -> type[Rule]:
+        @registered
+        class Same(Rule):
             value: float
+
+            def decide(self, key, current):
+                return Outcome(jnp.int32(0), number * self.value + 0 * current.target_mean[0])
 
         return Same
 
-    return [make() for _ in range(count)]
+    return [make(number) for number in range(count)]
 
 
 def test_classes_with_the_same_fields_have_programs_of_their_own():
-    """A user's draft would be run in place of another one, once in about a hundred times."""
-    classes = registered_classes(150)  # plain `jax.jit` mixes some of so many up
-    number_of = compiled(lambda thing, x: classes.index(type(thing)) + x)
-    found = [int(number_of(kind(1.0), 0)) for kind in classes]
-    assert found == list(range(len(classes)))
+    """A user's rule or draft would be run for another one, once in about a hundred times."""
+    rules = classes_of_rules(150)  # plain `jax.jit` mixes some of so many up
+    rounds = Round(*[jnp.zeros((2, 1, 1))] * 8, jnp.int32(1))
+    decide = compiled(lambda rule, current: rule.decide(None, current).patch[0, 0])
+    found = [int(decide(kind(1.0), rounds)) for kind in rules]
+    assert found == list(range(len(rules)))
+
+
+@registered
+class Never(Rule):
+    """Keeps nothing; has the settings of `SharedNoise`."""
+
+    tolerance: float = 0.1
+
+    def decide(self, key, current):
+        return Outcome(jnp.int32(0), current.target_mean[0])
+
+
+@registered
+class Always(Rule):
+    """Keeps everything; has the settings of `SharedNoise`."""
+
+    tolerance: float = 0.1
+
+    def decide(self, key, current):
+        return Outcome(current.length, current.target_mean[current.length])
+
+
+def test_a_decode_runs_the_rule_that_it_is_given(key):
+    """Of rules with the same settings, the one that was compiled first would run for all."""
+    kinds = SharedNoise, Never, Always, Never
+    found = [int(speculate(key, rule=kind(9.0))[1].rounds) for kind in kinds]
+    assert found == [2, 7, 2, 7]
 
 
 @DECODERS
 def test_inside_the_callers_jit(key, decode):
     """Nobody could make the decoder part of a larger program, or trace the rule's settings."""
-    config, params = DecodeConfig(20, 3, "resample"), RuleParams(bias=2.0, mse_tolerance=0.2)
-    options = {"config": config} if decode is roll else {"config": config, "params": params}
-    expected = decode(key, **options)
+    rule = Resample(bias=2.0, mse_tolerance=0.2)
+    expected = decode(key, rule=rule)
 
     @jax.jit
-    def run(key, context, sigma, params):
-        traced = options if decode is roll else {"config": config, "params": params}
-        return decode(key, context, sigma=sigma, **traced)
+    def run(key, context, sigma, rule):
+        return decode(key, context, sigma=sigma, rule=rule)
 
-    assert_same(run(key, CONTEXT, SIGMA, params), expected)
+    assert_same(run(key, CONTEXT, SIGMA, rule), expected)
 
 
 @pytest.mark.slow
@@ -263,7 +324,7 @@ def exported(decode, platforms: list[str]) -> bytearray:
 
     def program(data: jax.Array, context: jax.Array, sigma: jax.Array):
         forecast, info = decode(data, context, sigma=sigma)
-        return forecast, info.kind, info.rounds
+        return forecast, info.origin, info.rounds
 
     args = (jax.random.key_data(jax.random.key(0)), CONTEXT, np.float32(SIGMA))
     return jax.export.export(jax.jit(program), platforms=platforms)(*args).serialize()
@@ -285,7 +346,7 @@ def test_exported_program_gives_the_same_numbers(key, decode):
     program = jax.export.deserialize(exported(decode, ["cpu"]))
     found = program.call(jax.random.key_data(key), CONTEXT, np.float32(SIGMA))
     forecast, info = decode(key)
-    assert_same(found, (forecast, info.kind, info.rounds))
+    assert_same(found, (forecast, info.origin, info.rounds))
 
 
 @DECODERS
@@ -293,7 +354,7 @@ def test_output_is_float32(key, decode):
     """Precision would depend on how the caller happened to load the series."""
     forecast, info = decode(key, CONTEXT.astype(np.float64))
     assert forecast.dtype == info.proposal.dtype == jnp.float32
-    assert info.kind.dtype == info.rounds.dtype == info.accepted.dtype == jnp.int32
+    assert info.origin.dtype == info.rounds.dtype == info.accepted.dtype == jnp.int32
     assert info.drafted.dtype == info.overflow.dtype == jnp.int32
     np.testing.assert_array_equal(forecast, decode(key)[0])
 
@@ -316,12 +377,11 @@ def test_both_decoders_run_in_x64():
         "import jax, jax.numpy as jnp; from stride_jax import *\n"
         "p = window_process(lambda w: w[-2:], 2); c = jnp.zeros((3, 4, 1))\n"
         "from stride_jax.coupling import RULES\n"
-        "for rule in RULES:\n"
-        "    f, i = decode_speculative(jax.random.key(0), c, target=p, draft=p, sigma=1.0, "
-        "config=DecodeConfig(4, rule=rule, num_draft=1, pacing='gain', trace=True))\n"
+        "for rule in RULES.values():\n"
+        "    f, i = decode(jax.random.key(0), c, target=p, draft=p, sigma=1.0, rule=rule(), "
+        "draft_length=Gain(), config=DecodeConfig(4, num_draft=1, trace=True))\n"
         "    assert (f.dtype, i.rounds.tolist()) == ('float32', [1, 1, 1]), (rule, f.dtype)\n"
-        "a, _ = decode_autoregressive(jax.random.key(0), c, target=p, sigma=1.0, "
-        "config=DecodeConfig(7))\n"
+        "a, _ = decode(jax.random.key(0), c, target=p, sigma=1.0, config=DecodeConfig(7))\n"
         "print(a.dtype)"
     )
     done = subprocess.run(

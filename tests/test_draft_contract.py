@@ -13,7 +13,7 @@ from toys import CONTEXT, DRAFT, NUM_VARS, PATCH_LEN, SIGMA, assert_same, specul
 from stride_jax import exactness
 from stride_jax.analytic import make_problem, processes
 from stride_jax.config import DecodeConfig
-from stride_jax.draft_alone import decode_draft
+from stride_jax.coupling import Block, Maximal, Rule
 from stride_jax.drafts import AutoregressiveDraft, Proposals, as_draft, propose, seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.types import PatchLaw
@@ -66,12 +66,12 @@ class BoundedPersistence:
 @pytest.mark.parametrize(
     ("rule", "draft"),
     [
-        ("maximal", Bounded(processes(PROBLEM, "cached")[1].drafting())),
-        ("block", BoundedPersistence()),
+        (Maximal(), Bounded(processes(PROBLEM, "cached")[1].drafting())),
+        (Block(), BoundedPersistence()),
     ],
     ids=["step by step", "all at once"],
 )
-def test_a_draft_that_clips_stays_exact(rule: str, draft: Any) -> None:
+def test_a_draft_that_clips_stays_exact(rule: Rule, draft: Any) -> None:
     """The theorem would hold for the drafts that the package brings, and for no other."""
     found = exactness.check(PROBLEM, rule, kind="cached", num_series=30_000, draft=draft)
     assert found["p"] > exactness.PASS_ABOVE
@@ -89,7 +89,7 @@ def test_the_check_sees_a_draft_that_changes_its_proposals(monkeypatch: Any) -> 
     monkeypatch.setattr(module, "propose", clipped)
     draft = BoundedPersistence()  # no compiled program knows it
     problem = make_problem(num_vars=1, patch_len=3, delta=1.0, seed=1)
-    found = exactness.check(problem, "maximal", num_series=20_000, draft=draft)
+    found = exactness.check(problem, Maximal(), num_series=20_000, draft=draft)
     assert found["p"] < exactness.FAIL_BELOW
 
 
@@ -150,10 +150,10 @@ WRONG: dict[str, tuple[Any, str]] = {
 def test_what_is_no_prediction_is_refused(key: jax.Array, name: str, alone: bool) -> None:
     """A draft could hand over patches of its own, or be broadcast into some."""
     answer, said = WRONG[name]
-    decode = decode_draft if alone else speculate
     settings = {"draft": answering(answer), "sigma": SIGMA, "config": DecodeConfig(9, 3)}
+    settings |= {"target": None} if alone else {}
     with pytest.raises(InputError, match=said):
-        decode(key, CONTEXT, **settings)
+        speculate(key, CONTEXT, **settings)
 
 
 def test_a_step_of_another_shape_is_refused(key: jax.Array) -> None:

@@ -28,9 +28,9 @@ from stride_jax.drafts import (
     AutoregressiveDraft,
     as_draft,
     last_value_draft,
-    law_sigma,
     multi_patch_draft,
     nearest_draft,
+    prediction_sigma,
     seasonal_draft,
 )
 from stride_jax.errors import InputError
@@ -114,9 +114,9 @@ def test_noise_is_added_with_the_scale_asked_for():
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_law_sigma_without_a_learned_one_is_sigma(learned):
+def test_without_a_learned_sigma_it_is_the_given_one(learned):
     """A model without a variance head would have no scale at all."""
-    found = law_sigma(PatchLaw(jnp.zeros((4, 3, 2))), jnp.full((3, 2), 0.7), learned)
+    found = prediction_sigma(PatchLaw(jnp.zeros((4, 3, 2))), jnp.full((3, 2), 0.7), learned)
     np.testing.assert_array_equal(found, np.full((4, 3, 2), np.float32(0.7)))
 
 

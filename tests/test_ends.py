@@ -61,7 +61,7 @@ def test_blanks_at_the_end_are_cut_off_and_forecast_over(blanks: int, draft: Any
     expected = forecast(REPEAT, history, 5 + blanks, **short)
     np.testing.assert_array_equal(found.paths, expected.paths[:, blanks:])
     np.testing.assert_array_equal(found.sigma, expected.sigma)
-    assert (found.info.kind == expected.info.kind).all()
+    assert (found.info.origin == expected.info.origin).all()
 
 
 @pytest.mark.parametrize("draft", [None, seasonal_draft(4, 3)], ids=["alone", "drafted"])
@@ -71,10 +71,10 @@ def test_each_series_of_a_batch_has_its_own_end(draft: Any) -> None:
     short = {"num_samples": 10, "context_len": 8, "draft": draft, "batch_size": 2}
     known, gappy = rng.normal(size=20), np.append(rng.normal(size=20), [NAN] * 9)
     found = forecast(REPEAT, [known, gappy], 5, **short)
-    assert (found.paths.shape, found.info.kind.shape) == ((2, 10, 5), (2, 10, 4))
-    assert (found.info.kind[0, :, 2:] == -1).all()  # two patches are enough for five steps
-    assert (found.info.kind[0, :, :2] != -1).all()
-    assert (found.info.kind[1] != -1).all()
+    assert (found.paths.shape, found.info.origin.shape) == ((2, 10, 5), (2, 10, 4))
+    assert (found.info.origin[0, :, 2:] == -1).all()  # two patches are enough for five steps
+    assert (found.info.origin[0, :, :2] != -1).all()
+    assert (found.info.origin[1] != -1).all()
     assert np.isnan(found.info.proposal[0, :, 2:]).all()
     for i, one in enumerate((known, gappy)):
         other = forecast(REPEAT, [known, one][-1 - i :], 5, **short)

@@ -23,7 +23,7 @@ def test_exact_rules_follow_the_target_s_law(rule: str, kind: str, shape: str) -
     """Any flaw in accepting, recovering, the bonus or the bookkeeping shows in 50,000 paths."""
     scale = 1.3 if RULES[rule].scales == "free" else 1.0
     problem = make_problem(delta=1.0, draft_scale=scale, **exactness.SHAPES[shape])
-    result = exactness.check(problem, rule, kind=kind, num_series=50_000)
+    result = exactness.check(problem, RULES[rule](), kind=kind, num_series=50_000)
     assert result["p"] > exactness.PASS_ABOVE
     assert 0.2 < result["acceptance"] < 0.8
     assert result["delta_5"] > 0.5

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from toys import BATCH, CONFIG, DRAFT, SIGMA, TARGET, speculate
 
-from stride_jax.drafts import as_draft
 from stride_jax.errors import InputError
 from stride_jax.export import export_decoder, load_decoder
 from stride_jax.pairs import Pair
 
-PAIR = Pair(TARGET, as_draft(DRAFT), None)
+PAIR = Pair(TARGET, DRAFT)
 ALONE = """
 import sys
 import jax, numpy as np

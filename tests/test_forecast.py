@@ -18,15 +18,16 @@ from test_frames import REPEAT, P
 from test_models import params_of
 
 from stride_jax import analytic, convert
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, TimerXLConfig
+from stride_jax.coupling import Block, Maximal, Mean, Residual, Rule, SharedNoise
 from stride_jax.decoding import AUTOREGRESSIVE
 from stride_jax.drafts import seasonal_draft
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting import Forecast, forecast
 from stride_jax.pairs import make_target
 from stride_jax.processes import CachedProcess, WindowProcess, window_process
+from stride_jax.speculative import decode
 
 L = 16
 
@@ -281,7 +282,7 @@ def test_no_samples_are_the_mean_path(kind: analytic.ProcessKind, length: int) -
     found = forecast(target, history, 11, num_samples=0, variables="joint", sigma=3.0)
     np.testing.assert_allclose(found.mean, rolled(problem, history)[:11], atol=1e-4)
     np.testing.assert_allclose(found.sigma, [3.0, 3.0])
-    assert (found.info.kind == AUTOREGRESSIVE).all()
+    assert (found.info.origin == AUTOREGRESSIVE).all()
 
 
 def thermostat(window: jax.Array) -> jax.Array:
@@ -300,12 +301,12 @@ def test_a_process_of_your_own_sees_the_history_as_it_is() -> None:
 def test_the_mean_path_is_that_of_the_model() -> None:
     """Standardising the history would change what a trained model says of it."""
     history = walk(L)
-    expected, _ = decode_autoregressive(
+    expected, _ = decode(
         jax.random.key(0),
         history[None, :, None],
         target=make_target(CAUSAL, "cached", L, 1),
         sigma=0.0,
-        config=DecodeConfig(6, 0, "mean", num_paths=1),
+        config=DecodeConfig(6, 0, num_paths=1),
         series_index=jnp.zeros(1, jnp.int32),
         lengths=jnp.full(1, L, jnp.int32),
     )
@@ -410,11 +411,11 @@ def test_a_draft_without_tolerance_does_not_move_the_mean_path(
 ) -> None:
     """A poor draft would move a point forecast that claims no tolerance."""
     batch = [walk(n, seed=n) + n for n in lengths]
-    settings = {"draft": draft, "tolerance": 0.0, "num_draft": 2, "sigma": 1.0}
+    settings = {"draft": draft, "rule": Mean(tolerance=0.0), "num_draft": 2, "sigma": 1.0}
     found = forecast(target, batch, 6, num_samples=0, **settings)
     np.testing.assert_allclose(found.mean, path(target, batch), atol=1e-4)
     assert (found.info.drafted > 0).all()
-    assert (found.info.kind != AUTOREGRESSIVE).all()
+    assert (found.info.origin != AUTOREGRESSIVE).all()
 
 
 Ask = Callable[..., dict[str, Any]]
@@ -432,7 +433,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Ask:
     def stop(key: jax.Array, context: jax.Array, **settings: Any) -> None:
         raise Asked({"context": np.asarray(context), **settings})
 
-    monkeypatch.setattr(module, "decode_speculative", stop)
+    monkeypatch.setattr(module, "decode", stop)
 
     def run(target: Any, history: Any, **settings: Any) -> dict[str, Any]:
         with pytest.raises(Asked) as caught:
@@ -446,15 +447,15 @@ def test_the_rule_follows_what_is_asked_for(asked: Ask) -> None:
     """Sample paths would not be exact by default, or a mean path be made of noise."""
     pair = {"target": REPEAT, "history": walk(12), "draft": seasonal_draft(P, 3)}
     for given, expected in (
-        ({"num_samples": 10}, "block"),
-        ({"num_samples": 0}, "mean"),
-        ({"num_samples": 10, "rule": "residual"}, "residual"),
-        ({"num_samples": 10, "rule": "shared_noise"}, "shared_noise"),
+        ({"num_samples": 10}, Block()),
+        ({"num_samples": 0}, Mean()),
+        ({"num_samples": 0, "rule": Mean(tolerance=0.3)}, Mean(tolerance=0.3)),
+        ({"num_samples": 10, "rule": Residual()}, Residual()),
+        ({"num_samples": 10, "rule": SharedNoise(0.3)}, SharedNoise(0.3)),
     ):
-        found = asked(**pair, **given, tolerance=0.3, num_draft=7)
+        found = asked(**pair, **given, num_draft=7)
         assert found["draft"] is pair["draft"]
-        assert (found["config"].rule, found["config"].num_draft) == (expected, 7)
-        assert found["params"].tolerance == 0.3
+        assert (found["rule"], found["config"].num_draft) == (expected, 7)
     found = asked(**pair, batch_size=5, path_chunk=6)
     assert (found["config"].batch_size, found["config"].path_chunk) == (5, 6)
     assert found["config"].num_paths == 100
@@ -509,14 +510,14 @@ def p_value(problem: analytic.Problem, found: Forecast, history: np.ndarray) -> 
 
 
 LAWS = [
-    ("cached", "block"),
-    pytest.param("window", "maximal", marks=pytest.mark.slow),
-    pytest.param("cached", "residual", marks=pytest.mark.slow),
+    ("cached", Block()),
+    pytest.param("window", Maximal(), marks=pytest.mark.slow),
+    pytest.param("cached", Residual(), marks=pytest.mark.slow),
 ]
 
 
 @pytest.mark.parametrize(("kind", "rule"), LAWS)
-def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rule: str) -> None:
+def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rule: Rule) -> None:
     """Sample paths would follow the draft, or something between the two models."""
     problem = analytic.make_problem()
     target, draft = analytic.processes(problem, kind)
@@ -739,19 +740,17 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no context": ({"target": CAUSAL, "context_len": 0}, "context_len.* 0"),
     "no context of a process": ({"context_len": 0}, "context_len.* 0"),
     "context below 0": ({"context_len": -4}, "context_len.* -4"),
-    "unknown rule": ({**DRAFTED, "rule": "blok"}, "'blok'.* 'block'"),
-    "unknown rule without a draft": ({"rule": "blok"}, "'blok'.* 'block'"),
-    "sampled mean": ({**DRAFTED, "rule": "mean", "num_samples": 3}, "'mean'.*num_samples 3"),
-    "exact mean path": ({**DRAFTED, "rule": "block", "num_samples": 0}, "'block'.*num_samples 0"),
+    "a rule's name": ({**DRAFTED, "rule": "block"}, r"rule .*Block\(\).* 'block'"),
+    "a rule's name without a draft": ({"rule": "block"}, r"rule .*Block\(\).* 'block'"),
+    "a rule's class": ({**DRAFTED, "rule": Block}, r"rule .*Block\(\).*class"),
+    "sampled mean": ({**DRAFTED, "rule": Mean(), "num_samples": 3}, "'mean'.*num_samples 3"),
+    "exact mean path": ({**DRAFTED, "rule": Block(), "num_samples": 0}, "'block'.*num_samples 0"),
     "K below 0": ({**DRAFTED, "num_draft": -1}, "num_draft .* -1"),
     "half a proposal": ({**DRAFTED, "num_draft": 1.5}, r"num_draft .* 1\.5"),
     "batch of nothing": ({"batch_size": 0}, "batch_size .* 0"),
     "no paths at once": ({"path_chunk": 0}, "path_chunk .* 0"),
-    "tolerance below 0": ({**DRAFTED, "num_samples": 0, "tolerance": -0.1}, r"tolerance .* -0\.1"),
-    "tolerance nan": (
-        {**DRAFTED, "num_samples": 0, "tolerance": float("nan")},
-        "tolerance .* nan",
-    ),
+    "tolerance below 0": ({"num_samples": 0, "rule": Mean(-0.1), **DRAFTED}, r"tolerance .* -0\.1"),
+    "tolerance nan": ({"rule": SharedNoise(float("nan")), **DRAFTED}, "tolerance .* nan"),
     "half a seed": ({"key": 1.5}, r"key.* 1\.5"),
     "no key": ({"key": None}, "key.* None"),
 }
@@ -765,7 +764,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the input was not checked before this is compiled")
 
     module = importlib.import_module("stride_jax.forecasting")
-    for name in ("decode_speculative", "sigmas"):
+    for name in ("decode", "sigmas"):
         monkeypatch.setattr(module, name, reached)
 
 

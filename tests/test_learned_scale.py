@@ -7,6 +7,7 @@ from scipy import stats
 from toys import CONTEXT, LINE, line, line_laws, roll, speculate
 
 from stride_jax.config import DecodeConfig
+from stride_jax.coupling import RULES, Residual
 from stride_jax.drafts import seasonal_draft
 from stride_jax.errors import InputError
 
@@ -26,15 +27,17 @@ def assert_laws(forecast, std) -> None:
 
 
 def config(learned: bool) -> DecodeConfig:
-    """Two patches by the residual rule."""
-    return DecodeConfig(4, 2, "residual", num_paths=PATHS, learned_scale=learned)
+    """Two patches of many paths."""
+    return DecodeConfig(4, 2, num_paths=PATHS, learned_scale=learned)
 
 
 @pytest.mark.parametrize("draft", ["learned", pytest.param("mean", marks=pytest.mark.slow)])
 def test_residual_takes_each_models_own_std(key, draft):
     """Samples would have the std of sigma, or of the draft, instead of the target's own."""
     draft = line(0.3, OTHER) if draft == "learned" else line(0.3)  # the latter draws with sigma
-    forecast, info = speculate(key, LINE, line(0.0, STD), draft, SIGMA, config(True))
+    forecast, info = speculate(
+        key, LINE, line(0.0, STD), draft, SIGMA, config(True), rule=Residual()
+    )
     assert_laws(forecast, STD[:, 0])
     assert int(info.overflow.sum()) == 0
     rate = int(info.accepted[:, 0].sum()) / int(info.proposed[:, 0].sum())
@@ -47,14 +50,16 @@ def test_residual_takes_each_models_own_std(key, draft):
 @pytest.mark.slow
 def test_a_target_without_a_std_keeps_sigma(key):
     """A mean target with a learned draft would have no scale, or the draft's."""
-    forecast, _ = speculate(key, LINE, line(), line(0.3, OTHER), 0.8, config(True))
+    forecast, _ = speculate(key, LINE, line(), line(0.3, OTHER), 0.8, config(True), rule=Residual())
     assert_laws(forecast, 0.8)
 
 
 @pytest.mark.slow
 def test_a_learned_std_is_not_used_unless_asked_for(key):
     """Every decode with a gaussian head would silently change its law."""
-    forecast, info = speculate(key, LINE, line(0.0, STD), line(0.3, OTHER), SIGMA, config(False))
+    forecast, info = speculate(
+        key, LINE, line(0.0, STD), line(0.3, OTHER), SIGMA, config(False), rule=Residual()
+    )
     assert_laws(forecast, SIGMA)
     first = np.asarray(info.proposal)[:, 0, :, 0]
     np.testing.assert_allclose(first.std(0), [SIGMA] * 2, rtol=0.03)
@@ -68,16 +73,17 @@ def test_autoregression_takes_the_models_std(key):
     assert_laws(forecast, SIGMA)
 
 
-@pytest.mark.parametrize("rule", ["maximal", "block", "resample", "mean", "shared_noise"])
-def test_tied_rules_refuse_it(key, rule):
+@pytest.mark.parametrize("name", ["maximal", "block", "resample", "mean", "shared_noise"])
+def test_tied_rules_refuse_it(key, name):
     """A rule that assumes one sigma would be run with two and follow neither."""
-    with pytest.raises(InputError, match=f"'{rule}'.*residual"):
-        speculate(key, config=DecodeConfig(8, 2, rule, learned_scale=True))
+    config = DecodeConfig(8, 2, learned_scale=True)
+    with pytest.raises(InputError, match=rf"'{name}'.*Residual\(\)"):
+        speculate(key, config=config, rule=RULES[name]())
 
 
 def test_a_constant_history_has_a_finite_law(key):
     """A seasonal draft of a constant series has no spread; the forecast would be NaN."""
     context = jnp.ones_like(CONTEXT)
-    settings = DecodeConfig(9, 2, "residual", learned_scale=True)
-    forecast, _ = speculate(key, context, draft=seasonal_draft(3, 2), config=settings)
+    settings = {"config": DecodeConfig(9, 2, learned_scale=True), "rule": Residual()}
+    forecast, _ = speculate(key, context, draft=seasonal_draft(3, 2), **settings)
     assert np.isfinite(forecast).all()

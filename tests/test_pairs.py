@@ -12,11 +12,11 @@ from toys import draft_steps
 from stride_jax import checkpoints, convert, pairs
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DecodeConfig, TimerXLConfig
-from stride_jax.drafts import last_value_draft, nearest_draft, propose, seasonal_draft
+from stride_jax.drafts import as_draft, last_value_draft, nearest_draft, propose, seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.pairs import make_pair, make_target
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 
 MODEL = TimerXLConfig(patch_len=4, d_model=16, num_heads=2, d_ff=16, num_layers=2, dropout=0.0)
 CAUSAL = dataclasses.replace(MODEL, instance_norm="causal", variable_stride=0)
@@ -46,7 +46,7 @@ def proposals(draft: object, context: jax.Array, count: int = 3) -> np.ndarray:
         state = draft.start(memory, count + 1)
         return propose(draft, memory, state, noise, noise[0] + 1, count, learned=False)[0].mean
 
-    return np.asarray(jax.jit(means)(draft, context))
+    return np.asarray(jax.jit(means)(as_draft(draft), context))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def proposals(draft: object, context: jax.Array, count: int = 3) -> np.ndarray:
 def test_a_draft_without_training_is_found_by_its_name(name: str, draft: object, kind: str) -> None:
     """Another draft would propose than the one that was asked for."""
     pair = make_pair(TARGET, name, kind, 16, 2)
-    assert pair.alone is None
+    assert type(pair.draft) is type(draft)
     np.testing.assert_array_equal(proposals(pair.draft, BATCH[0]), proposals(draft, BATCH[0]))
 
 
@@ -86,7 +86,7 @@ def test_layer_skip_is_the_target_s_own_first_layers(kind: str) -> None:
     own = {name: TARGET.params[name] for name in ("embedding", "block_0", "norm", "head")}
     expected = model.apply({"params": own}, BATCH[:1])[0, -4:]
     np.testing.assert_allclose(proposals(pair.draft, BATCH[0])[0], expected, atol=1e-5)
-    assert pair.alone is not None
+    assert isinstance(pair.draft, type(pair.target))
 
 
 @pytest.mark.slow
@@ -118,9 +118,9 @@ def test_a_draft_is_found_by_its_path(tmp_path: Path) -> None:
     found = make_pair(TARGET, str(tmp_path / "small.npz"), "window", 16, 2)
     ours, theirs = (proposals(pair.draft, BATCH[0]) for pair in (found, expected))
     np.testing.assert_array_equal(ours, theirs)
-    assert found.alone.context_len == 8
+    assert found.draft.context_len == 8
     found = make_pair(TARGET, str(tmp_path / "multi"), "window", 16, 2)
-    assert found.alone is None
+    assert not hasattr(found.draft, "verify")  # proposes several patches at once
     out = TimerXL(MULTI.model).apply({"params": MULTI.params}, BATCH[:1, -12:], last_only=True)
     ours = proposals(found.draft, BATCH[0])
     np.testing.assert_allclose(ours.reshape(12, 2), out[0], atol=1e-5)
@@ -201,7 +201,7 @@ def test_only_causal_models_take_shorter_contexts(kind: str) -> None:
         make_target(CAUSAL_TARGET, kind, 20, 2)
     assert make_target(TARGET._replace(context_len=None), kind, 20, 2).context_len == 20
     longer = made(CAUSAL.scaled(0.5), 32)
-    assert make_pair(CAUSAL_TARGET, longer, kind, 16, 2).alone.context_len == 16
+    assert make_pair(CAUSAL_TARGET, longer, kind, 16, 2).draft.context_len == 16
 
 
 def test_the_cached_process_normalises_as_the_model_was_trained() -> None:
@@ -246,17 +246,17 @@ def test_every_draft_decodes(name: str, kind: str) -> None:
     """A draft that can be named but not decoded with is of no use."""
     pair = make_pair(TARGET, DRAFTS[name], kind, 16, 2)
     config = DecodeConfig(horizon=18, num_draft=3)
-    forecast, info = decode_speculative(
+    forecast, info = decode(
         jax.random.key(0), BATCH, target=pair.target, draft=pair.draft, sigma=0.8, config=config
     )
     assert forecast.shape == (3, 18, 2)
     assert np.isfinite(forecast).all()
-    kinds = [np.bincount(row, minlength=4) for row in np.asarray(info.kind)]
+    kinds = [np.bincount(row, minlength=4) for row in np.asarray(info.origin)]
     for row, (accepted, recovered, bonus, plain) in enumerate(kinds):
         assert accepted + recovered + bonus == 5
         assert plain == 0
         assert accepted == int(info.accepted[row].sum())
         assert recovered == int((info.proposed[row] - info.accepted[row]).sum())
         assert int(info.target_passes[row]) == int(info.rounds[row]) <= 5
-        assert int(info.drafted[row]) == draft_steps(info.kind[row].tolist(), 3)
+        assert int(info.drafted[row]) == draft_steps(info.origin[row].tolist(), 3)
     assert not np.asarray(info.overflow).any()

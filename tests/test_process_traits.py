@@ -284,7 +284,7 @@ def asked_of(
             *[jnp.zeros(lanes)] * 6, *per_patch
         )
 
-    monkeypatch.setattr(sys.modules["stride_jax.forecasting"], "decode_speculative", decode)
+    monkeypatch.setattr(sys.modules["stride_jax.forecasting"], "decode", decode)
     path(target, history, **settings)
     return calls
 

@@ -18,10 +18,9 @@ from test_coupling import (
     random_rounds,
     towards,
 )
+from toys import registered
 
-from stride_jax.coupling import Outcome, Round, RuleParams, base
-from stride_jax.coupling.bounded import as_released
-from stride_jax.coupling.exact import maximal, residual
+from stride_jax.coupling import AsReleased, Maximal, Outcome, Residual, Round, Rule, base
 
 DRAWS = 20_000
 # The gap of the means in sigmas of the target, and the draft's sigma in the same unit.
@@ -35,22 +34,28 @@ def overlap(gap: float, wider: float) -> float:
     return np.sum(np.minimum(p, q)) * (s[1] - s[0])
 
 
-def redrawn(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@registered
+class Redrawn(Rule):
     """Wrong on purpose: recovers by a fresh draw."""
-    out = residual(key, current, params)
-    return out._replace(patch=base.target_draw(current, out.num_accepted))
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        out = Residual().decide(key, current)
+        return out._replace(patch=base.target_draw(current, out.num_accepted))
 
 
-def tied(key: jax.Array, current: Round, params: RuleParams) -> Outcome:
+@registered
+class Tied(Rule):
     """Wrong on purpose: does not know that the draft drew with its own sigma."""
-    return residual(key, current._replace(draft_sigma=current.target_sigma[:-1]), params)
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        return Residual().decide(key, current._replace(draft_sigma=current.target_sigma[:-1]))
 
 
 @pytest.mark.parametrize(("gap", "wider"), CASES)
 def test_one_value_follows_the_target_and_is_accepted_as_often_as_possible(gap, wider):
     """A draft with a learned spread would change the forecast's law, or be rejected needlessly."""
     laws = laws_of((gap,), (1, 1), wider=wider)
-    noise, accepted = decoded(residual, laws, draws=DRAWS)
+    noise, accepted = decoded(Residual(), laws, draws=DRAWS)
     check_rate(accepted, overlap(gap, wider))
     assert law_p_value(noise[:, 0], np.ones(1)) > 1e-4
 
@@ -58,13 +63,13 @@ def test_one_value_follows_the_target_and_is_accepted_as_often_as_possible(gap, 
 @pytest.mark.parametrize(
     ("rule", "gap", "wider"),
     [
-        (redrawn, 0.7, 0.6),
-        (tied, 0.7, 0.6),
-        (maximal, 0.7, 0.6),
-        (as_released, 0.7, 0.6),
-        (redrawn, 0.7, 1.8),
-        (tied, 0.7, 1.8),
-        (maximal, 0.7, 1.8),
+        (Redrawn(), 0.7, 0.6),
+        (Tied(), 0.7, 0.6),
+        (Maximal(), 0.7, 0.6),
+        (AsReleased(), 0.7, 0.6),
+        (Redrawn(), 0.7, 1.8),
+        (Tied(), 0.7, 1.8),
+        (Maximal(), 0.7, 1.8),
     ],
 )
 def test_wrong_rules_fail_the_test_of_the_law(rule, gap, wider):
@@ -80,7 +85,7 @@ def test_three_values_of_different_spread_follow_the_target():
     laws = laws_of((0.8, 0.8), (3, 1))
     wider = jnp.asarray([0.6, 1.0, 1.6], jnp.float32).reshape(1, 3, 1)
     laws = laws._replace(sigma_q=laws.sigma_q * wider)
-    noise, accepted = decoded(residual, laws, draws=DRAWS)
+    noise, accepted = decoded(Residual(), laws, draws=DRAWS)
     assert set(accepted) == {0, 1, 2}
     for place in range(2):
         for direction in (towards(laws, place), *np.eye(3)):
@@ -90,7 +95,7 @@ def test_three_values_of_different_spread_follow_the_target():
 @pytest.mark.parametrize("delta", [pytest.param(0.1, marks=pytest.mark.slow), 1.0, 3.0])
 def test_equal_spreads_accept_like_maximal(delta):
     """With one sigma it would not be the optimal rule that it then is."""
-    _, accepted = decoded(residual, laws_of((delta,)), draws=DRAWS)
+    _, accepted = decoded(Residual(), laws_of((delta,)), draws=DRAWS)
     check_rate(accepted, 2 * stats.norm.cdf(-delta / 2))
 
 
@@ -104,7 +109,7 @@ def test_acceptance_is_a_plain_loop():
                 return i, None
         return 3, r.target_mean[3] + r.target_sigma[3] * r.fresh[3]
 
-    found = decide(residual, rounds)
+    found = decide(Residual(), rounds)
     check_leading(found, slow, rounds)
     assert not found.overflow.any()
 
@@ -112,7 +117,7 @@ def test_acceptance_is_a_plain_loop():
 def test_recovered_patches_are_more_likely_under_the_target():
     """A recovered patch could lie where the residual has no mass."""
     rounds = random_rounds(300, 1, 0.5, wider=0.7)
-    found = decide(residual, rounds)
+    found = decide(Residual(), rounds)
     r = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), rounds)
     log_p = stats.norm.logpdf(found.patch, r.target_mean[:, 0], r.target_sigma[:, 0])
     log_q = stats.norm.logpdf(found.patch, r.draft_mean[:, 0], r.draft_sigma[:, 0])
@@ -131,7 +136,7 @@ def test_running_out_is_counted_as_often_as_it_must_happen():
     args = (draft, one[:1], zero, one, None, jnp.full_like(one, 0.5), jnp.int32(1))
     current = Round(draft + noise, noise, *args)
     keys = jax.random.split(jax.random.key(2), 1500)
-    out = jax.jit(jax.vmap(residual, in_axes=(0, None, None)))(keys, current, RuleParams())
+    out = jax.jit(jax.vmap(Residual().decide, in_axes=(0, None)))(keys, current)
     assert not np.asarray(out.num_accepted).any()
     assert np.isfinite(np.asarray(out.patch)).all()
     check_rate(np.asarray(out.overflow), (1 - mass) ** 1024)
@@ -141,7 +146,7 @@ def test_running_out_is_counted_as_often_as_it_must_happen():
 def test_running_out_is_rare(delta, wider):
     """Forecasts would not be exact more often than one can neglect."""
     keys = jax.random.split(jax.random.key(4), DRAWS)
-    _, _, overflow = play(residual, laws_of((delta,), wider=wider), RuleParams(), keys)
+    _, _, overflow = play(Residual(), laws_of((delta,), wider=wider), keys)
     assert np.asarray(overflow).mean() < 1e-3
 
 
@@ -151,7 +156,7 @@ def test_a_draft_that_is_not_finite_is_no_overflow():
     keys = jax.random.split(jax.random.key(4), 200)
     for bad in (np.nan, np.inf, 1e30):
         wrong = Laws(*laws)._replace(mean_q=laws.mean_q.at[0].set(bad))
-        patches, accepted, overflow = play(residual, wrong, RuleParams(), keys)
+        patches, accepted, overflow = play(Residual(), wrong, keys)
         assert np.isfinite(np.asarray(patches)).all()
         assert not np.asarray(accepted).any()
         assert not np.asarray(overflow).any()

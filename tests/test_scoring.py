@@ -1,4 +1,4 @@
-"""What a tally makes of decodes, against a walk over the kinds of their patches in plain Python."""
+"""What a tally makes of decodes, against a walk over their patches in plain Python."""
 
 import functools
 import json
@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from toys import BATCH, draft_steps, recount, roll, speculate
+from toys import BATCH, draft_steps, recount, registered, roll, speculate
 
 from stride_jax import theory
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import RULES, Outcome, RuleParams
+from stride_jax.coupling import Block, Maximal, Outcome, Rule
 from stride_jax.coupling.base import num_leading
 from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, DecodeInfo
+from stride_jax.draft_length import Fixed, Threshold
 from stride_jax.scoring import SPECULATIVE, Method, Tally
 
 PROPERTY = settings(deadline=None, max_examples=15, derandomize=True)
@@ -23,7 +24,7 @@ PATHS, HORIZON, PATCHES = 9, 20, 7
 TRUTH = np.random.default_rng(7).normal(size=(5, HORIZON, 2)).astype(np.float32)
 AFTER = {True: "accept_after_accept", False: "accept_after_reject", None: "accept_first"}
 DECODES = [(rule, num_draft) for rule in ("maximal", "block") for num_draft in (3, 9)]
-PACED = pytest.param("block", 3, "threshold", marks=pytest.mark.slow)
+VARIED = pytest.param("block", 3, Threshold(), marks=pytest.mark.slow)
 
 
 def method(name: str = "speculative", num_draft: int | None = 3, sampled: bool = True) -> Method:
@@ -35,30 +36,41 @@ def method(name: str = "speculative", num_draft: int | None = 3, sampled: bool =
     return Method(name, sampled, "window", None, None, num_draft, decode)
 
 
-def coins(key, current, params):
-    """Tosses coins: `mse_tolerance` for the first proposal of a round, `bias - 1` for others."""
-    place = jnp.arange(current.proposals.shape[0])
-    chance = jnp.where(place == 0, params.mse_tolerance, params.bias - 1)
-    toss = jax.random.uniform(key, place.shape)
-    count = num_leading(toss < chance, current.length)
-    return Outcome(count, current.target_mean[count], log_ratio=chance, threshold=toss)
+@registered
+class Coins(Rule):
+    """Tosses coins: `first` for the first proposal of a round, `later` for others."""
+
+    first: float = 0.0
+    later: float = 0.0
+
+    def decide(self, key, current):
+        place = jnp.arange(current.proposals.shape[0])
+        chance = jnp.where(place == 0, self.first, self.later)
+        toss = jax.random.uniform(key, place.shape)
+        count = num_leading(toss < chance, current.length)
+        return Outcome(count, current.target_mean[count], log_ratio=chance, threshold=toss)
 
 
-CHOICE = ("maximal", "block", "coins")
+CHOICE, UNTOSSED = ("maximal", "block", "coins"), Coins()
 
 
-def choose(key, current, params):
-    """One of `CHOICE`, by its number in `tolerance`: one program for all of them."""
-    rules = [RULES["maximal"].decide, RULES["block"].decide, coins]
-    number = jnp.asarray(params.tolerance).astype(jnp.int32)
-    return jax.lax.switch(number, rules, key, current, params)
+@registered
+class Choice(Rule):
+    """One of `CHOICE`, by its number: one program for all of them."""
+
+    number: int
+    coins: Coins
+
+    def decide(self, key, current):
+        rules = [rule.decide for rule in (Maximal(), Block(), self.coins)]
+        return jax.lax.switch(self.number, rules, key, current)
 
 
-def decode(rule: str, num_draft: int, pacing: str | None = None, seed: int = 3, **params: float):
+def decode(rule: str, num_draft: int, draft_length=None, seed: int = 3, coins: Coins = UNTOSSED):
     """`(forecast [5, 9, 20, 2], info)` of a real decode."""
-    config = DecodeConfig(HORIZON, num_draft, choose, num_paths=PATHS, pacing=pacing, trace=True)
-    chosen = RuleParams(tolerance=float(CHOICE.index(rule)), **params)
-    out = speculate(jax.random.key(seed), BATCH, config=config, params=chosen)
+    config = DecodeConfig(HORIZON, num_draft, num_paths=PATHS, trace=True)
+    options = {"rule": Choice(CHOICE.index(rule), coins), "draft_length": draft_length}
+    out = speculate(jax.random.key(seed), BATCH, config=config, **options)
     return jax.tree.map(np.asarray, out)
 
 
@@ -77,15 +89,15 @@ def tallied(row: Method, forecast, info, truth, reference=None, batches=((0, 1, 
     return tally.scores(reference)
 
 
-def walk(kinds) -> dict[bool | None, tuple[int, int]]:
+def walk(origins) -> dict[bool | None, tuple[int, int]]:
     """`(accepted, tested)` by the fate of the proposal tested before, over all paths."""
     counts = {True: [0, 0], False: [0, 0], None: [0, 0]}
-    for path in kinds.reshape(-1, kinds.shape[-1]):
+    for path in origins.reshape(-1, origins.shape[-1]):
         before = None
-        for kind in path:
-            if kind == BONUS:
+        for origin in path:
+            if origin == BONUS:
                 continue  # the target's own, nobody tested it
-            fate = bool(kind == ACCEPTED)
+            fate = bool(origin == ACCEPTED)
             counts[before][0] += fate
             counts[before][1] += 1
             before = fate
@@ -100,12 +112,14 @@ def rate(accepted: int, tested: int) -> float | None:
 # ---------------------------------------------------------------- links
 
 
-@pytest.mark.parametrize(("rule", "num_draft", "pacing"), [*((*d, None) for d in DECODES), PACED])
-def test_links_are_read_off_the_kinds(rule, num_draft, pacing):
+@pytest.mark.parametrize(
+    ("rule", "num_draft", "draft_length"), [*((*d, Fixed()) for d in DECODES), VARIED]
+)
+def test_links_are_read_off_the_origins(rule, num_draft, draft_length):
     """The Markov prediction would be fitted to other acceptances than those that happened."""
-    forecast, info = decoded(rule, num_draft, pacing)
+    forecast, info = decoded(rule, num_draft, draft_length)
     scores = tallied(method(num_draft=num_draft), forecast, info, TRUTH)
-    found = walk(info.kind)
+    found = walk(info.origin)
     for before, counts in found.items():
         assert 0 < counts[0] < counts[1]  # all cases happen, or nothing is shown
         assert scores[AFTER[before]] == pytest.approx(rate(*counts))
@@ -119,7 +133,7 @@ def test_acceptance_by_place_is_counted_by_hand(rule, num_draft):
     """Where in a round proposals fail would be read off the wrong column."""
     forecast, info = decoded(rule, num_draft)
     scores = tallied(method(num_draft=num_draft), forecast, info, TRUTH)
-    paths = [recount(list(kinds), num_draft) for kinds in info.kind.reshape(-1, PATCHES)]
+    paths = [recount(list(origins), num_draft) for origins in info.origin.reshape(-1, PATCHES)]
     accepted, tested = (np.sum([path[i] for path in paths], axis=0) for i in (0, 1))
     expected = [rate(int(a), int(b)) for a, b in zip(accepted, tested, strict=True)]
     assert scores["acceptance_by_place"] == pytest.approx(expected)
@@ -128,15 +142,17 @@ def test_acceptance_by_place_is_counted_by_hand(rule, num_draft):
     rounds = sum(path[2] for path in paths)
     assert scores["patches_per_round"] == pytest.approx(5 * PATHS * PATCHES / rounds)
     assert scores["target_passes"] == pytest.approx(rounds / (5 * PATHS))
-    steps = sum(draft_steps(list(kinds), num_draft) for kinds in info.kind.reshape(-1, PATCHES))
+    steps = sum(
+        draft_steps(list(origins), num_draft) for origins in info.origin.reshape(-1, PATCHES)
+    )
     assert scores["drafted"] == pytest.approx(steps / (5 * PATHS))
     assert scores["overflow"] == 0
 
 
 def made_info(rng: np.random.Generator, chance: float, num_draft: int, shape) -> DecodeInfo:
     """What a decode of `[B, S, N]` patches would note down, every proposal a coin."""
-    kinds = np.zeros(shape, np.int32)
-    for path in kinds.reshape(-1, shape[-1]):
+    origins = np.zeros(shape, np.int32)
+    for path in origins.reshape(-1, shape[-1]):
         place = 0
         for n in range(len(path)):
             if place == num_draft:
@@ -145,7 +161,7 @@ def made_info(rng: np.random.Generator, chance: float, num_draft: int, shape) ->
                 path[n], place = ACCEPTED, place + 1
             else:
                 path[n], place = RECOVERED, 0
-    counted = [recount(list(path), num_draft) for path in kinds.reshape(-1, shape[-1])]
+    counted = [recount(list(path), num_draft) for path in origins.reshape(-1, shape[-1])]
     accepted, proposed, rounds = (np.array(x, np.int32) for x in zip(*counted, strict=True))
     lanes = shape[:2]
     rounds = rounds.reshape(lanes)
@@ -156,7 +172,7 @@ def made_info(rng: np.random.Generator, chance: float, num_draft: int, shape) ->
         target_passes=rounds,
         drafted=num_draft * rounds,
         overflow=np.zeros(lanes, np.int32),
-        kind=kinds,
+        origin=origins,
         proposal=np.full((*shape, 1, 1), np.nan, np.float32),
     )
 
@@ -174,7 +190,7 @@ def test_links_of_any_kinds(chance, seed):
     info = made_info(rng, chance, 2, (3, 2, 6))
     forecast, truth = normal(rng, 3, 2, 6, 1), normal(rng, 3, 6, 1)
     scores = tallied(method(num_draft=2), forecast, info, truth, batches=((0, 1), (2, None)))
-    for before, counts in walk(info.kind).items():
+    for before, counts in walk(info.origin).items():
         assert scores[AFTER[before]] == pytest.approx(rate(*counts))
     places = zip(info.accepted.sum((0, 1)), info.proposed.sum((0, 1)), strict=True)
     assert scores["acceptance_by_place"] == pytest.approx([rate(*map(int, p)) for p in places])
@@ -194,7 +210,9 @@ def test_one_patch_has_first_proposals_only():
     info = made_info(rng, 0.5, 3, (3, 2, 1))
     forecast, truth = normal(rng, 3, 2, 4, 1), normal(rng, 3, 4, 1)
     scores = tallied(method(), forecast, info, truth, batches=((0, 1), (2, None)))
-    assert scores["accept_first"] == scores["acceptance"] == pytest.approx(np.mean(info.kind == 0))
+    assert (
+        scores["accept_first"] == scores["acceptance"] == pytest.approx(np.mean(info.origin == 0))
+    )
     assert scores["accept_after_accept"] is None
     assert scores["accept_after_reject"] is None
     assert scores["acceptance_by_place"][1:] == [None, None]
@@ -206,9 +224,7 @@ def test_one_patch_has_first_proposals_only():
 @pytest.mark.parametrize(("first", "later"), [(0.6, 0.6), (0.4, 0.9)])
 def test_coins_have_their_chances(first, later):
     """Acceptance rates of a row would not be the probabilities that theory asks for."""
-    parts = [
-        decode("coins", 3, seed=seed, mse_tolerance=first, bias=1 + later) for seed in range(60)
-    ]
+    parts = [decode("coins", 3, seed=seed, coins=Coins(first, later)) for seed in range(60)]
     forecast, info = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
     scores = tallied(method(), forecast, info, TRUTH)
 
@@ -221,7 +237,7 @@ def test_coins_have_their_chances(first, later):
         scores["acceptance_by_place"], (first, later, later), tested, strict=True
     ):
         check(found, chance, count)
-    counts = walk(info.kind)
+    counts = walk(info.origin)
     check(scores["accept_first"], first, counts[None][1])
     check(scores["accept_after_reject"], first, counts[False][1])
     if first == later:

@@ -25,8 +25,8 @@ from toys import (
 )
 
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import RULES, Round, RuleParams
-from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, patch_noise, path_keys
+from stride_jax.coupling import RULES, Block, Maximal, Mean, Resample, Round, Rule, SharedNoise
+from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED, compiled, patch_noise, path_keys
 from stride_jax.drafts import as_draft, propose
 
 PAIRS = {
@@ -34,7 +34,8 @@ PAIRS = {
     "cached": (fading(), fading(0.1)),
     "timer_xl": (timer_xl(), timer_xl(0.4)),
 }
-PARAMS = RuleParams(bias=1.3, mse_tolerance=0.02, tolerance=0.25)
+CHOSEN = {"resample": Resample(1.3, 0.02), "mean": Mean(0.25), "shared_noise": SharedNoise(0.25)}
+"""Settings at which these rules both accept and reject."""
 
 
 # --- the loop ----------------------------------------------------------------------------------
@@ -75,57 +76,63 @@ def pieces(pair: str, num_draft: int):
     return jax.jit(start), jax.jit(look), jax.jit(commit)
 
 
-def slow_decode(key, pair: str, rule_name: str, num_draft: int, count: int):
+@compiled
+def decide(rule: Rule, key, current: Round):
+    """The rule's decision."""
+    return rule.decide(key, current)
+
+
+def slow_decode(key, pair: str, rule: Rule, num_draft: int, count: int):
     """A decode as the documentation tells it, round by round in Python.
 
     Returns:
-        The patches shown, their kinds, the last proposals, the rounds and the draft steps.
+        The patches shown, their origins, the last proposals, the rounds and the draft steps.
     """
     start, look, commit = pieces(pair, num_draft)
-    rule, shape = RULES[rule_name], (PATCH_LEN, NUM_VARS)
+    shape = (PATCH_LEN, NUM_VARS)
     memories, states = start(CONTEXT)
     keys, rounds, drafted = path_keys(jax.random.fold_in(key, 0)), 0, 0
-    own, shown, kinds, last = keys.rounds, [], [], []
-    while len(kinds) < count:
+    own, shown, origins, last = keys.rounds, [], [], []
+    while len(origins) < count:
         own, draft_key, rule_key = jax.random.split(own, 3)
-        fresh = patch_noise(keys.noise, len(kinds), num_draft + 1, shape)
+        fresh = patch_noise(keys.noise, len(origins), num_draft + 1, shape)
         noise = jax.random.normal(draft_key, (num_draft, *shape))
         if rule.proposes != "sample":
             noise = fresh[:-1] if rule.proposes == "patch_noise" else jnp.zeros_like(noise)
         current, states = look(memories, states, noise, fresh)
-        length = min(num_draft, count - len(kinds))
+        length = min(num_draft, count - len(origins))
         current = current._replace(length=jnp.int32(length))
-        outcome = jax.jit(rule.decide)(rule_key, current, PARAMS)
+        outcome = decide(rule, rule_key, current)
         kept, patch = int(outcome.num_accepted), np.asarray(outcome.patch)
         proposals = np.asarray(current.proposals)
         visible = proposals if outcome.emitted is None else np.asarray(outcome.emitted)
         shown += [*visible[:kept], patch]
-        kinds += [ACCEPTED] * kept + [BONUS if kept == length else RECOVERED]
+        origins += [ACCEPTED] * kept + [BONUS if kept == length else RECOVERED]
         last += [*proposals[:length], np.full(shape, np.nan)][: kept + 1]
         grown = np.stack([*proposals[:kept], *[patch] * (num_draft + 1 - kept)])
         states = commit(states, grown, np.int32(kept + 1))
         rounds, drafted = rounds + 1, drafted + length
-    return np.stack(shown[:count]), kinds[:count], np.stack(last[:count]), rounds, drafted
+    return np.stack(shown[:count]), origins[:count], np.stack(last[:count]), rounds, drafted
 
 
-def check_against_slow(pair: str, rule: str, num_draft: int) -> list[int]:
-    """Compares two seeds of both decoders; the kinds of all patches."""
+def check_against_slow(pair: str, name: str, num_draft: int) -> list[int]:
+    """Compares two seeds of both decoders; the origins of all patches."""
     seen = []
     for seed in range(2):
         key = jax.random.key(seed)
         target, draft = PAIRS[pair]
-        config = DecodeConfig(20, num_draft, rule)
-        forecast, info = speculate(key, target=target, draft=draft, config=config, params=PARAMS)
-        shown, kinds, last, rounds, drafted = slow_decode(key, pair, rule, num_draft, 7)
+        rule, config = CHOSEN.get(name, RULES[name]()), DecodeConfig(20, num_draft)
+        forecast, info = speculate(key, target=target, draft=draft, config=config, rule=rule)
+        shown, origins, last, rounds, drafted = slow_decode(key, pair, rule, num_draft, 7)
         np.testing.assert_allclose(forecast, shown.reshape(-1, NUM_VARS)[:20], atol=1e-4)
-        assert info.kind.tolist() == kinds
+        assert info.origin.tolist() == origins
         np.testing.assert_allclose(info.proposal, last, atol=1e-4)
         assert int(info.rounds) == int(info.target_passes) == rounds
         assert int(info.drafted) == drafted
-        accepted, proposed, _ = recount(kinds, num_draft)
+        accepted, proposed, _ = recount(origins, num_draft)
         assert (info.accepted.tolist(), info.proposed.tolist()) == (accepted, proposed)
         assert int(info.overflow) == 0
-        seen += kinds
+        seen += origins
     return seen
 
 
@@ -142,8 +149,8 @@ CASES = [
 @pytest.mark.parametrize(("pair", "rule", "num_draft"), CASES)
 def test_while_loop_equals_a_python_loop(pair, rule, num_draft):
     """The forecast or its counts would not be those of the algorithm that is documented."""
-    kinds = check_against_slow(pair, rule, num_draft)
-    assert len(set(kinds)) >= 2  # something was kept and something replaced
+    origins = check_against_slow(pair, rule, num_draft)
+    assert len(set(origins)) >= 2  # something was kept and something replaced
 
 
 @pytest.mark.slow
@@ -156,7 +163,7 @@ def test_while_loop_equals_a_python_loop_in_every_combination(pair, rule, num_dr
 
 
 def slow_round(keys, series, sigma, num_draft: int, target, draft):
-    """One round of `maximal` in float64: `(patches, kinds, proposals)`, lists of equal length."""
+    """One round of `maximal` in float64: `(patches, origins, proposals)`, lists of equal length."""
     shape = (PATCH_LEN, NUM_VARS)
     grown, proposals, means = [series], [], []
     for noise in np.float64(jax.random.normal(keys[0], (num_draft, *shape))):
@@ -170,12 +177,12 @@ def slow_round(keys, series, sigma, num_draft: int, target, draft):
         gap, z = (mean_p - means[i]) / sigma, (proposals[i] - means[i]) / sigma
         if np.log(u) > (np.sum(z**2) - np.sum((z - gap) ** 2)) / 2:
             mirrored = z - 2 * gap * np.sum(gap * z) / np.sum(gap**2)
-            kinds = [ACCEPTED] * i + [RECOVERED]
-            return [*proposals[:i], mean_p + sigma * mirrored], kinds, proposals[: i + 1]
+            origins = [ACCEPTED] * i + [RECOVERED]
+            return [*proposals[:i], mean_p + sigma * mirrored], origins, proposals[: i + 1]
     fresh = np.float64(jax.random.normal(jax.random.fold_in(keys[2], keys[3] + num_draft), shape))
     bonus = target(np.concatenate(grown)) + sigma * fresh
-    kinds = [ACCEPTED] * num_draft + [BONUS]
-    return [*proposals, bonus], kinds, [*proposals, np.full(shape, np.nan)]
+    origins = [ACCEPTED] * num_draft + [BONUS]
+    return [*proposals, bonus], origins, [*proposals, np.full(shape, np.nan)]
 
 
 def window_mean(length: int, gap: float):
@@ -185,41 +192,41 @@ def window_mean(length: int, gap: float):
 
 
 def slow_speculative(key, sigma, num_draft: int, count: int):
-    """The whole decode in float64: `(patches, kinds, proposals, rounds)`, cut to `count`."""
+    """The whole decode in float64: `(patches, origins, proposals, rounds)`, cut to `count`."""
     target, draft = window_mean(TARGET_LEN, 0.0), window_mean(DRAFT_LEN, 0.1)
     noise, own = jax.random.split(jax.random.fold_in(key, 0))
     series = np.float64(CONTEXT)
-    patches, kinds, proposals, rounds = [], [], [], 0
-    while len(kinds) < count:
+    patches, origins, proposals, rounds = [], [], [], 0
+    while len(origins) < count:
         own, draft_key, rule_key = jax.random.split(own, 3)
-        keys = draft_key, rule_key, noise, len(kinds)
+        keys = draft_key, rule_key, noise, len(origins)
         new = slow_round(keys, series, sigma, num_draft, target, draft)
-        for total, part in zip((patches, kinds, proposals), new, strict=True):
+        for total, part in zip((patches, origins, proposals), new, strict=True):
             total.extend(part)
         series, rounds = np.concatenate([series, *new[0]]), rounds + 1
-    return np.concatenate(patches[:count]), kinds[:count], np.stack(proposals[:count]), rounds
+    return np.concatenate(patches[:count]), origins[:count], np.stack(proposals[:count]), rounds
 
 
 @pytest.mark.parametrize("shape", [(NUM_VARS,), (PATCH_LEN, NUM_VARS)])
 def test_decoder_equals_a_float64_python_loop(shape):
     """Drafting, verifying, coupling or committing would differ from the algorithm on paper."""
     sigma = np.random.default_rng(6).uniform(0.4, 0.8, shape).astype(np.float32)
-    config, kinds = DecodeConfig(horizon=27, num_draft=2), []
+    config, origins = DecodeConfig(horizon=27, num_draft=2), []
     for seed in range(3):
         forecast, info = speculate(jax.random.key(seed), sigma=sigma, config=config)
         slow = slow_speculative(jax.random.key(seed), np.float64(sigma), 2, 9)
         np.testing.assert_allclose(forecast, slow[0], atol=1e-4)
-        assert info.kind.tolist() == slow[1]
+        assert info.origin.tolist() == slow[1]
         np.testing.assert_allclose(info.proposal, slow[2], atol=1e-4)
         assert int(info.rounds) == slow[3]
-        kinds += slow[1]
-    assert set(kinds) == {ACCEPTED, RECOVERED, BONUS}  # nothing above was vacuous
+        origins += slow[1]
+    assert set(origins) == {ACCEPTED, RECOVERED, BONUS}  # nothing above was vacuous
 
 
-def innovations(rule: str) -> tuple[np.ndarray, np.ndarray]:
+def innovations(rule: Rule) -> tuple[np.ndarray, np.ndarray]:
     """Of 8,000 paths: the target's noise along the draft's error, and its squared norm."""
-    config = DecodeConfig(9, 2, rule, num_paths=8_000)
-    forecast, _ = speculate(jax.random.key(9), config=config)
+    config = DecodeConfig(9, 2, num_paths=8_000)
+    forecast, _ = speculate(jax.random.key(9), config=config, rule=rule)
     weight, mix = map(np.float64, parameters(TARGET_LEN))
     draft_weight, _ = map(np.float64, parameters(DRAFT_LEN, 0.1))
     context = np.broadcast_to(CONTEXT, (len(forecast), *CONTEXT.shape))
@@ -233,7 +240,7 @@ def innovations(rule: str) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(along), np.stack(norms)
 
 
-@pytest.mark.parametrize("rule", ["maximal", "block"])
+@pytest.mark.parametrize("rule", [Maximal(), Block()])
 def test_forecasts_follow_the_target_process(rule):
     """The decode as a whole would not be exact: noise of the target, every patch, every prefix."""
     along, norms = innovations(rule)
@@ -245,5 +252,5 @@ def test_forecasts_follow_the_target_process(rule):
 
 def test_resample_does_not_follow_the_target_process():
     """The test above could not tell an exact rule from one that is not."""
-    along, _ = innovations("resample")
+    along, _ = innovations(Resample())
     assert max(stats.kstest(patch, "norm").pvalue for patch in along) < 1e-6

@@ -31,7 +31,7 @@ from toys import (
 )
 
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import RuleParams
+from stride_jax.coupling import Block, Maximal, Mean, Residual, SharedNoise
 from stride_jax.decoding import ACCEPTED, BONUS, RECOVERED
 from stride_jax.processes import window_process
 
@@ -77,37 +77,32 @@ def mean_path(count: int) -> np.ndarray:
 @pytest.mark.parametrize("tolerance", [0.0, 0.3])
 def test_no_draft_with_a_rule_of_means_is_the_mean_path(key, tolerance):
     """A point forecast at K = 0 would carry noise, or depend on the tolerance."""
-    params = RuleParams(tolerance=tolerance)
-    forecast, _ = speculate(key, config=DecodeConfig(20, 0, "mean"), params=params)
+    forecast, _ = speculate(key, config=DecodeConfig(20, 0), rule=Mean(tolerance))
     np.testing.assert_allclose(forecast, mean_path(7)[:20], atol=1e-5)
 
 
 def test_means_without_tolerance_are_the_targets_mean_path(key):
     """Point forecasts that claim no error would have one, through any poor draft."""
-    config, params = DecodeConfig(20, 3, "mean"), RuleParams(tolerance=0.0)
-    forecast, info = speculate(key, config=config, params=params)
+    forecast, info = speculate(key, rule=Mean(tolerance=0.0))
     np.testing.assert_allclose(forecast, mean_path(7)[:20], atol=1e-5)
-    assert info.kind.tolist() == [RECOVERED] * 7
-    exact, _ = speculate(key, config=DecodeConfig(20, 0, "mean"))
+    assert info.origin.tolist() == [RECOVERED] * 7
+    exact, _ = speculate(key, config=DecodeConfig(20, 0), rule=Mean())
     np.testing.assert_allclose(forecast, exact, atol=1e-5)
 
 
 def test_shared_noise_without_tolerance_is_autoregression(key):
     """Tolerance 0 would be another sample path than the baseline's with the same key."""
-    config, params = DecodeConfig(20, 3, "shared_noise"), RuleParams(tolerance=0.0)
-    forecast, info = speculate(key, config=config, params=params)
+    forecast, info = speculate(key, rule=SharedNoise(tolerance=0.0))
     np.testing.assert_allclose(forecast, roll(key)[0], atol=1e-5)
-    assert info.kind.tolist() == [RECOVERED] * 7
+    assert info.origin.tolist() == [RECOVERED] * 7
 
 
 def test_emitted_proposals_are_those_of_the_draft(key):
     """`emit_proposal` would have no effect, or change what is accepted."""
-    config = DecodeConfig(21, 3, "mean")
-    own, params = [], RuleParams(tolerance=0.4)
-    for emit in (0.0, 1.0):
-        own.append(speculate(key, config=config, params=params._replace(emit_proposal=emit)))
-    np.testing.assert_array_equal(own[0][1].kind, own[1][1].kind)
-    taken = np.asarray(own[0][1].kind) == ACCEPTED
+    config = DecodeConfig(21, 3)
+    own = [speculate(key, config=config, rule=Mean(0.4, emit_proposal=x)) for x in (False, True)]
+    np.testing.assert_array_equal(own[0][1].origin, own[1][1].origin)
+    taken = np.asarray(own[0][1].origin) == ACCEPTED
     assert 0 < taken.sum() < 7
     patches = [np.asarray(f).reshape(7, PATCH_LEN, NUM_VARS) for f, _ in own]
     np.testing.assert_array_equal(patches[1][taken], own[1][1].proposal[taken])
@@ -120,8 +115,8 @@ def test_means_of_an_identical_draft_take_the_fewest_rounds(key, pair):
     """A perfect draft would cost target passes, or move the point forecast."""
     target, _ = PAIRS[pair]
     # the two laws come from different programs, so the gap is a rounding error and not 0
-    params, config = RuleParams(tolerance=1e-5), DecodeConfig(20, 2, "mean")
-    forecast, info = speculate(key, target=target, draft=target, config=config, params=params)
+    rule, config = Mean(tolerance=1e-5), DecodeConfig(20, 2)
+    forecast, info = speculate(key, target=target, draft=target, config=config, rule=rule)
     assert int(info.rounds) == math.ceil(7 / 3)
     expected, _ = roll(key, target=target, sigma=0.0)
     np.testing.assert_allclose(forecast, expected, atol=1e-4)
@@ -130,21 +125,29 @@ def test_means_of_an_identical_draft_take_the_fewest_rounds(key, pair):
 @pytest.mark.parametrize(
     ("pair", "rule"),
     [
-        ("window", "block"),
-        ("window", "residual"),
-        ("cached", "maximal"),
-        ("cached", "shared_noise"),
+        ("window", Block()),
+        ("window", Residual()),
+        ("cached", Maximal()),
+        ("cached", SharedNoise(tolerance=1e-5)),
     ],
 )
 def test_an_identical_draft_is_accepted_and_shown(key, pair, rule):
     """A draft equal to the target would cost rounds; equal laws would not be recognised."""
     target, _ = PAIRS[pair]
-    params, config = RuleParams(tolerance=1e-5), DecodeConfig(21, 3, rule)
-    forecast, info = speculate(key, target=target, draft=target, config=config, params=params)
+    config = DecodeConfig(21, 3)
+    forecast, info = speculate(key, target=target, draft=target, config=config, rule=rule)
     assert int(info.rounds) == 2
-    assert info.kind.tolist() == [ACCEPTED, ACCEPTED, ACCEPTED, BONUS, ACCEPTED, ACCEPTED, ACCEPTED]
+    assert info.origin.tolist() == [
+        ACCEPTED,
+        ACCEPTED,
+        ACCEPTED,
+        BONUS,
+        ACCEPTED,
+        ACCEPTED,
+        ACCEPTED,
+    ]
     patches = np.asarray(forecast).reshape(7, PATCH_LEN, NUM_VARS)
-    taken = np.asarray(info.kind) == ACCEPTED
+    taken = np.asarray(info.origin) == ACCEPTED
     # shared noise shows mu_p + s z and proposes mu_q + s z: the same up to rounding
     np.testing.assert_allclose(patches[taken], info.proposal[taken], atol=1e-5)
 
@@ -154,17 +157,11 @@ def identity(window):
     return window[-PATCH_LEN:]
 
 
-@pytest.mark.parametrize("rule", ["mean", "shared_noise"])
+@pytest.mark.parametrize("rule", [Mean(tolerance=0), SharedNoise(tolerance=0)])
 def test_tolerance_zero_accepts_equal_means(key, rule):
     """A gap of exactly 0 would be rejected at tolerance 0."""
     same = window_process(identity, PATCH_LEN)
-    _, info = speculate(
-        key,
-        target=same,
-        draft=same,
-        config=DecodeConfig(21, 3, rule),
-        params=RuleParams(tolerance=0),
-    )
+    _, info = speculate(key, target=same, draft=same, config=DecodeConfig(21, 3), rule=rule)
     assert int(info.rounds) == 2
 
 
@@ -183,7 +180,7 @@ def test_a_perfect_draft_is_always_accepted(horizon, num_draft, seed):
     count = math.ceil(horizon / PATCH_LEN)
     assert int(info.rounds) == math.ceil(count / (num_draft + 1))
     pattern = itertools.cycle([ACCEPTED] * num_draft + [BONUS])
-    assert info.kind.tolist() == list(itertools.islice(pattern, count))
+    assert info.origin.tolist() == list(itertools.islice(pattern, count))
 
 
 # --- finished paths ----------------------------------------------------------------------------
@@ -221,10 +218,12 @@ def test_counts_add_up(horizon, num_draft, patch_len, num_vars, seed):
     config, context = DecodeConfig(horizon, num_draft), history(6, num_vars)
     forecast, info = speculate(jax.random.key(seed), context, config=config, **pair)
     assert forecast.shape == (horizon, num_vars)
-    kinds = info.kind.tolist()
-    assert len(kinds) == math.ceil(horizon / patch_len)
-    assert int(info.accepted.sum()) + kinds.count(RECOVERED) + kinds.count(BONUS) == len(kinds)
+    origins = info.origin.tolist()
+    assert len(origins) == math.ceil(horizon / patch_len)
+    assert int(info.accepted.sum()) + origins.count(RECOVERED) + origins.count(BONUS) == len(
+        origins
+    )
     assert int(info.proposed[0]) <= int(info.rounds) == int(info.target_passes)
-    assert int(info.drafted) == draft_steps(kinds, num_draft)
+    assert int(info.drafted) == draft_steps(origins, num_draft)
     found = (info.accepted.tolist(), info.proposed.tolist(), int(info.rounds))
-    assert found == recount(kinds, num_draft)
+    assert found == recount(origins, num_draft)

@@ -3,14 +3,15 @@
 import jax
 import numpy as np
 import pytest
-from toys import BATCH, CONTEXT, SIGMA, assert_same, parameters, speculate, take
+from toys import BATCH, CONTEXT, SIGMA, assert_same, parameters, registered, speculate, take
 
 from stride_jax import bookkeeping
 from stride_jax.config import DecodeConfig
-from stride_jax.coupling import Outcome, RuleParams
+from stride_jax.coupling import Block, Maximal, Mean, Outcome, Resample, Rule
 from stride_jax.decoding import BONUS
+from stride_jax.draft_length import Fixed, Gain, Threshold
 
-PARAMS = RuleParams(tolerance=0.25)
+CLOSE = Mean(tolerance=0.25)
 
 
 def leading(passed: np.ndarray, length: int) -> int:
@@ -23,12 +24,12 @@ def last(passed: np.ndarray) -> int:
     return int(np.max(np.where(passed, np.arange(1, len(passed) + 1), 0)))
 
 
-def check_rows(info, num_draft: int, rule: str) -> int:
+def check_rows(info, num_draft: int, rule: Rule) -> int:
     """Checks one path's trace against its counts; the number of rounds."""
     trace, rounds = jax.tree.map(np.asarray, info.trace), int(info.rounds)
     start, accepted = 0, np.zeros(num_draft, int)
-    assert trace.start.shape == trace.length.shape == (len(info.kind),)
-    assert trace.log_ratio.shape == trace.gap.shape == (len(info.kind), num_draft)
+    assert trace.start.shape == trace.length.shape == (len(info.origin),)
+    assert trace.log_ratio.shape == trace.gap.shape == (len(info.origin), num_draft)
     for row in range(rounds):
         assert trace.start[row] == start
         length, kept = trace.length[row], int(trace.accepted[row].sum())
@@ -36,37 +37,37 @@ def check_rows(info, num_draft: int, rule: str) -> int:
         assert trace.accepted[row].tolist() == [True] * kept + [False] * (num_draft - kept)
         within = np.arange(num_draft) < length
         passed = (trace.log_ratio[row] >= trace.threshold[row]) & within
-        assert kept == (last(passed) if rule == "block" else leading(passed, length))
-        real = (start + np.arange(num_draft) < len(info.kind)) & within
+        assert kept == (last(passed) if isinstance(rule, Block) else leading(passed, length))
+        real = (start + np.arange(num_draft) < len(info.origin)) & within
         accepted += trace.accepted[row] & real
-        if start + kept < len(info.kind):
-            assert (int(info.kind[start + kept]) == BONUS) == (kept == length)
+        if start + kept < len(info.origin):
+            assert (int(info.origin[start + kept]) == BONUS) == (kept == length)
         start += kept + 1
-    assert start >= len(info.kind)
-    assert trace.start[rounds:].tolist() == [-1] * (len(info.kind) - rounds)
+    assert start >= len(info.origin)
+    assert trace.start[rounds:].tolist() == [-1] * (len(info.origin) - rounds)
     np.testing.assert_array_equal(accepted, info.accepted)
     assert int(info.drafted) == trace.length[:rounds].sum()
     return rounds
 
 
 @pytest.mark.parametrize(
-    ("rule", "pacing"),
+    ("rule", "draft_length"),
     [
-        ("maximal", None),
-        pytest.param("block", "gain", marks=pytest.mark.slow),
-        pytest.param("resample", "threshold", marks=pytest.mark.slow),
-        ("mean", None),
+        (Maximal(), Fixed()),
+        pytest.param(Block(), Gain(), marks=pytest.mark.slow),
+        pytest.param(Resample(), Threshold(), marks=pytest.mark.slow),
+        (CLOSE, Fixed()),
     ],
 )
-def test_the_trace_agrees_with_the_counts_and_changes_nothing(key, rule, pacing):
+def test_the_trace_agrees_with_the_counts_and_changes_nothing(key, rule, draft_length):
     """A picture of the rounds would show another decode than the one that was made."""
-    options = {"params": PARAMS, "sigma": SIGMA}
-    configs = [DecodeConfig(20, 3, rule, pacing=pacing, trace=on) for on in (True, False)]
+    options = {"rule": rule, "draft_length": draft_length}
+    configs = [DecodeConfig(20, 3, trace=on) for on in (True, False)]
     (forecast, info), plain = (speculate(key, BATCH, config=c, **options) for c in configs)
     assert plain[1].trace is None
     assert_same((forecast, info._replace(trace=None)), plain)
     rounds = {check_rows(take(info, i), 3, rule) for i in range(len(BATCH))}
-    assert min(rounds) < 7 or rule == "mean"
+    assert min(rounds) < 7 or rule is CLOSE
 
 
 def test_rows_that_were_not_played_do_not_depend_on_the_batch(key):
@@ -84,7 +85,7 @@ def test_rows_that_were_not_played_do_not_depend_on_the_batch(key):
 
 def test_the_gap_is_the_rms_distance_of_the_means(key):
     """The distance shown would not be the one that the tolerance is compared with."""
-    _, info = speculate(key, config=DecodeConfig(20, 3, "mean", trace=True), params=PARAMS)
+    _, info = speculate(key, config=DecodeConfig(20, 3, trace=True), rule=CLOSE)
     played = int(info.rounds)
     np.testing.assert_allclose(info.trace.gap[:played], -info.trace.log_ratio[:played], atol=1e-5)
     np.testing.assert_allclose(info.trace.threshold[:played], -0.25)
@@ -94,14 +95,17 @@ def test_the_gap_is_the_rms_distance_of_the_means(key):
     np.testing.assert_allclose(info.trace.gap[0, 0], gap, rtol=1e-4)
 
 
-def reject(key, current, params):
+@registered
+class Reject(Rule):
     """A rule without numbers to compare."""
-    return Outcome(current.length * 0, current.target_mean[0])
+
+    def decide(self, key, current):
+        return Outcome(current.length * 0, current.target_mean[0])
 
 
 def test_a_rule_without_numbers_has_none_in_its_trace(key):
     """A rule of one's own could not be traced, or would show numbers it never had."""
-    _, info = speculate(key, config=DecodeConfig(20, 3, reject, trace=True))
+    _, info = speculate(key, config=DecodeConfig(20, 3, trace=True), rule=Reject())
     assert np.isnan(info.trace.log_ratio).all()
     assert np.isnan(info.trace.threshold).all()
     assert np.isfinite(info.trace.gap).all()

@@ -72,7 +72,7 @@ def test_the_rows_of_a_decode_count_up(key: jax.Array) -> None:
     found = trace.rows(info.trace)
     assert len(found) == int(info.drafted)
     assert {row["round"] for row in found} == set(range(int(info.rounds)))
-    kept = [row for row in found if row["accepted"] and row["position"] < len(info.kind)]
+    kept = [row for row in found if row["accepted"] and row["position"] < len(info.origin)]
     assert len(kept) == int(info.accepted.sum())
     assert all(row["log_ratio"] >= row["threshold"] for row in kept)
 

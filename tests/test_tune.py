@@ -13,7 +13,7 @@ from stride_jax import benchmark, convert, report, tune
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DataConfig, TimerXLConfig
 from stride_jax.config_evaluate import EvaluateConfig
-from stride_jax.coupling import RuleParams
+from stride_jax.coupling import Rule
 from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import init_params
@@ -68,9 +68,9 @@ def calibrate(monkeypatch: pytest.MonkeyPatch, data: ForecastData) -> Calibrate:
 
 def tolerance_of(method: Method) -> float:
     """The tolerance that a method's decoder was built with."""
-    leaves = jax.tree.leaves(method.decode.args, is_leaf=lambda x: isinstance(x, RuleParams))
-    (params,) = (leaf for leaf in leaves if isinstance(leaf, RuleParams))
-    return params.tolerance
+    leaves = jax.tree.leaves(method.decode.args, is_leaf=lambda x: isinstance(x, Rule))
+    (rule,) = (leaf for leaf in leaves if isinstance(leaf, Rule))
+    return rule.tolerance
 
 
 def point_costs(method: Method) -> tuple[float, float]:

@@ -8,14 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.decoding import ACCEPTED, BONUS
 from stride_jax.models import init_params
 from stride_jax.models.cached import CachedTimerXL
 from stride_jax.processes import cached_process, window_process
 from stride_jax.slots import write_slots
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 from stride_jax.types import PatchLaw
 
 PATCH_LEN, NUM_VARS, CONTEXT_LEN = 3, 2, 12
@@ -55,15 +54,18 @@ CONFIG = DecodeConfig(horizon=20, num_draft=3)  # N = 7, the last patch is cut
 
 
 def speculate(key, context=CONTEXT, target=TARGET, draft=DRAFT, sigma=SIGMA, config=CONFIG, **rest):
-    """`decode_speculative` with defaults."""
-    return decode_speculative(
-        key, context, target=target, draft=draft, sigma=sigma, config=config, **rest
-    )
+    """`decode` of target and draft with defaults."""
+    return decode(key, context, target=target, draft=draft, sigma=sigma, config=config, **rest)
 
 
 def roll(key, context=CONTEXT, target=TARGET, sigma=SIGMA, config=CONFIG, **rest):
-    """`decode_autoregressive` with defaults."""
-    return decode_autoregressive(key, context, target=target, sigma=sigma, config=config, **rest)
+    """`decode` of the target alone with defaults."""
+    return decode(key, context, target=target, sigma=sigma, config=config, **rest)
+
+
+def registered(cls):
+    """The class as what a rule of one's own must be: a frozen dataclass registered as a pytree."""
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
 
 
 def assert_same(found, expected, atol: float = 1e-5) -> None:
@@ -176,22 +178,22 @@ def line_laws(std, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
 # --- counting by hand --------------------------------------------------------------------------
 
 
-def draft_steps(kinds: list[int], num_draft: int) -> int:
-    """Proposals of all rounds, read off the kinds: K, or as many as were still missing."""
-    ends = [n + 1 for n, kind in enumerate(kinds) if kind != ACCEPTED]
-    starts = [n for n in (0, *ends) if n < len(kinds)]
-    return sum(min(num_draft, len(kinds) - start) for start in starts)
+def draft_steps(origins: list[int], num_draft: int) -> int:
+    """Proposals of all rounds, read off the origins: K, or as many as were still missing."""
+    ends = [n + 1 for n, origin in enumerate(origins) if origin != ACCEPTED]
+    starts = [n for n in (0, *ends) if n < len(origins)]
+    return sum(min(num_draft, len(origins) - start) for start in starts)
 
 
-def recount(kinds: list[int], num_draft: int) -> tuple[list[int], list[int], int]:
-    """`(accepted, proposed, rounds)` read off the kinds of the patches."""
+def recount(origins: list[int], num_draft: int) -> tuple[list[int], list[int], int]:
+    """`(accepted, proposed, rounds)` read off the origins of the patches."""
     accepted, proposed, rounds, place = [0] * num_draft, [0] * num_draft, 0, 0
-    for kind in kinds:
+    for origin in origins:
         rounds += place == 0
-        if kind == BONUS:
+        if origin == BONUS:
             assert place == num_draft
         else:
             proposed[place] += 1
-            accepted[place] += kind == ACCEPTED
-        place = place + 1 if kind == ACCEPTED else 0
+            accepted[place] += origin == ACCEPTED
+        place = place + 1 if origin == ACCEPTED else 0
     return accepted, proposed, rounds

@@ -21,7 +21,7 @@ from stride_jax import (
     DecodeConfig,
     backtest,
     cli,
-    decode_speculative,
+    decode,
     find_model,
     forecast,
     forecast_df,
@@ -30,9 +30,10 @@ from stride_jax import (
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DataConfig, DistillConfig, OptimConfig, TimerXLConfig, TrainConfig
 from stride_jax.config_evaluate import EvaluateConfig
-from stride_jax.coupling import RuleParams
+from stride_jax.coupling import Block, Maximal, Mean, Resample, SharedNoise, parse_rule
 from stride_jax.data.loaders import load_file
 from stride_jax.data.splits import load_data
+from stride_jax.draft_length import find_draft_length
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import init_params
 from stride_jax.pairs import make_pair
@@ -73,10 +74,10 @@ def arrays() -> Iterator[Case]:
     yield "sigma -1", call(sigma=-1.0)
     yield "sigma 0 for sample paths", call(sigma=0.0)
     yield "sigma NaN", call(sigma=float("nan"))
-    yield "tolerance -.1", call(tolerance=-0.1, rule="shared_noise")
-    yield "an unknown rule", call(rule="maximum")
-    yield "a rule of means for sample paths", call(rule="mean")
-    yield "a sampling rule for the mean path", call(num_samples=0, rule="block")
+    yield "tolerance -.1", call(rule=SharedNoise(tolerance=-0.1))
+    yield "a rule's name", call(rule="maximal")
+    yield "a rule of means for sample paths", call(rule=Mean())
+    yield "a sampling rule for the mean path", call(num_samples=0, rule=Block())
     yield "an unknown draft", call(draft="seasonal:x")
     yield "a missing checkpoint", lambda: forecast("runs/nobody", SERIES, 24)
     yield "variables='both'", call(variables="both")
@@ -134,7 +135,7 @@ def frames() -> Iterator[Case]:
 
 
 def decoders() -> Iterator[Case]:
-    """`decode_speculative` and its configs."""
+    """`decode`, its rules and its config."""
     model = window_process(lambda window: window[-4:], 4)
     other = window_process(lambda window: window[-2:], 2)
     context = np.asarray(SERIES[:32, None], np.float32)
@@ -142,7 +143,7 @@ def decoders() -> Iterator[Case]:
 
     def call(context: Any = context, **fields: Any) -> Callable[[], Any]:
         settings = {"target": model, "draft": model, "sigma": 1.0, "config": DecodeConfig(8)}
-        return lambda: decode_speculative(key, context, **{**settings, **fields})
+        return lambda: decode(key, context, **{**settings, **fields})
 
     call()()  # a good one
     yield "a context of one axis", call(context[:, 0])
@@ -159,14 +160,18 @@ def decoders() -> Iterator[Case]:
         "lengths for the window process",
         call(np.stack([context, context]), lengths=np.array([32, 16])),
     )
-    yield "bias .5", call(params=RuleParams(bias=0.5))
-    yield "mse_tolerance -1", call(params=RuleParams(mse_tolerance=-1.0))
-    yield "temperature 0", call(params=RuleParams(temperature=0.0))
+    yield "neither target nor draft", call(target=None, draft=None)
+    yield "bias .5", call(rule=Resample(bias=0.5))
+    yield "mse_tolerance -1", call(rule=Resample(mse_tolerance=-1.0))
+    yield "temperature 0", call(rule=Mean(temperature=0.0))
     yield "a learned scale with one sigma", call(config=DecodeConfig(8, learned_scale=True))
-    yield "an unknown rule in a decoder", call(config=DecodeConfig(8, rule="best"))
+    yield "a rule's class in a decoder", call(rule=Maximal)
+    yield "an unknown rule", lambda: parse_rule("maximum")
+    yield "an unknown setting of a rule", lambda: parse_rule("mean:tolerence=0.2")
+    yield "a setting that is no number", lambda: parse_rule("mean:tolerance=low")
     yield "horizon '8'", lambda: DecodeConfig("8")
     yield "num_draft True", lambda: DecodeConfig(8, num_draft=True)
-    yield "pacing 'fast'", lambda: DecodeConfig(8, pacing="fast")
+    yield "draft length 'fast'", lambda: find_draft_length("fast")
 
 
 def configs() -> Iterator[Case]:

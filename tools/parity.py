@@ -16,12 +16,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.config import DecodeConfig, TimerXLConfig
 from stride_jax.convert import load_pytorch
 from stride_jax.models import TimerXL, make_predict
 from stride_jax.processes import window_process
 from stride_jax.report import write_rows
+from stride_jax.speculative import decode
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 
@@ -51,7 +51,7 @@ def compare(path: Path, weights: Path | None = None) -> dict[str, Any]:
     errors = [np.abs(a - recorded[n]).max() for n, a in zip(names, outputs(config), strict=True)]
     half = outputs(dataclasses.replace(config, dtype="bfloat16"))[0]
     spread = np.std(recorded[names[0]])
-    rolled, _ = decode_autoregressive(
+    rolled, _ = decode(
         jax.random.key(0),
         recorded["x"],
         target=window_process(make_predict(config, params), config.patch_len),

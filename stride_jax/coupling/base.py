@@ -1,37 +1,11 @@
-"""What a rule is given and what it decides."""
+"""The contract of an acceptance rule: `Rule`, the `Round` it is given, the `Outcome` it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-
-class RuleParams(NamedTuple):
-    """Traced settings of the rules; sweeping them does not recompile. Exact rules use none.
-
-    Attributes:
-        bias: resample and as_released multiply their acceptance ratio by this, at least 1.
-        mse_tolerance: resample and as_released accept outright while the mean squared distance of
-            the proposal from the target's mean is at most this (squared units of the series); 0
-            for never.
-        tolerance: mean and shared_noise accept while the RMS gap of the two means, in units of
-            sigma, is at most this.
-        temperature: mean accepts at random instead, with `exp(-|gap|^2 / (2 temperature^2))`, the
-            gap in units of sigma; None for the tolerance.
-        emit_proposal: mean emits the proposals it accepts (1) or the target's means there (0).
-        adaptive_sigma: as_released takes this times the mean squared gap of the means as the
-            sigma of its ratio; None for the sigma given.
-    """
-
-    bias: float | jax.Array = 1.0
-    mse_tolerance: float | jax.Array = 0.0
-    tolerance: float | jax.Array = 0.1
-    temperature: float | jax.Array | None = None
-    emit_proposal: float | jax.Array = 0.0
-    adaptive_sigma: float | jax.Array | None = None
 
 
 class Round(NamedTuple):
@@ -43,7 +17,7 @@ class Round(NamedTuple):
         draft_mean: `[K, P, C]`.
         draft_sigma: `[K, P, C]`, std the proposals were drawn with.
         target_mean: `[K + 1, P, C]`; entry i is the target's mean after i proposals.
-        target_sigma: `[K + 1, P, C]`, std of the target's laws.
+        target_sigma: `[K + 1, P, C]`, std of the target's predictions.
         draft_logvar: `[K, P, C]`, the draft's learned log variance, or None.
         fresh: `[K + 1, P, C]`, standard normal noise of the patches of this round; sampled
             proposals have not used it.
@@ -81,8 +55,38 @@ class Outcome(NamedTuple):
     overflow: jax.Array | int = 0
 
 
-Decide = Callable[[jax.Array, Round, RuleParams], Outcome]
-"""`(key, round, params) -> outcome`; consumes the key."""
+class Rule:
+    """An acceptance rule: which leading proposals of a round stay, and which patch follows them.
+
+    A rule is a frozen dataclass registered as a pytree. Its fields are its settings; they are
+    traced, so a sweep over them compiles once. A rule of your own needs `decide` alone:
+
+        @jax.tree_util.register_dataclass
+        @dataclass(frozen=True)
+        class AcceptAll(Rule):
+            def decide(self, key, current):
+                return Outcome(current.length, target_draw(current, current.length))
+
+    Attributes:
+        exact: the output follows the distribution of the target process, whatever the draft does.
+        guarantee: what the output follows, in words for the tables.
+        proposes: sample draws proposals from the draft's distribution, mean takes its means (noise
+            0), patch_noise draws with the noise that the target would use for the same patch.
+        scales: tied rules need one sigma for target and draft; a free rule allows the draft a
+            sigma of its own.
+    """
+
+    exact: ClassVar[bool] = False
+    guarantee: ClassVar[str] = "none stated"
+    proposes: ClassVar[Literal["sample", "mean", "patch_noise"]] = "sample"
+    scales: ClassVar[Literal["tied", "free"]] = "tied"
+
+    def check(self) -> None:
+        """Raises InputError for settings that are concrete and out of range."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """Decides one round of one path; consumes the key."""
+        raise NotImplementedError
 
 
 def num_leading(accepted: jax.Array, length: jax.Array) -> jax.Array:
@@ -103,7 +107,7 @@ def gaps(current: Round) -> jax.Array:
 
 
 def log_ratios(current: Round) -> jax.Array:
-    """`log p(x) - log q(x)` of each proposal under one sigma for both laws, `[K]`.
+    """`log p(x) - log q(x)` of each proposal under one sigma for both distributions, `[K]`.
 
     With the gap d and the noise z of the proposal it is `d . z - |d|^2 / 2`: no difference of two
     large squares, and nothing is read back from the rounded proposal.
@@ -113,5 +117,5 @@ def log_ratios(current: Round) -> jax.Array:
 
 
 def target_draw(current: Round, place: jax.Array) -> jax.Array:
-    """A fresh draw from the target's law after `place` proposals, `[P, C]`."""
+    """A fresh draw from the target's distribution after `place` proposals, `[P, C]`."""
     return current.target_mean[place] + current.target_sigma[place] * current.fresh[place]

@@ -19,10 +19,19 @@ from test_coupling import (
     random_rounds,
     towards,
 )
+from toys import registered
 
-from stride_jax.coupling import Round, RuleParams
-from stride_jax.coupling.bounded import as_released, mean, resample, shared_noise
-from stride_jax.coupling.exact import maximal, residual
+from stride_jax.coupling import (
+    AsReleased,
+    Maximal,
+    Mean,
+    Outcome,
+    Resample,
+    Residual,
+    Round,
+    Rule,
+    SharedNoise,
+)
 
 
 def of_means(rounds: Round) -> Round:
@@ -58,7 +67,7 @@ def one_gap(values: list[float], sigma: float = 1.0) -> Round:
 # ---------------------------------------------------------------- mean
 
 
-@pytest.mark.parametrize("emit_proposal", [0.0, 1.0])
+@pytest.mark.parametrize("emit_proposal", [False, True])
 def test_mean_is_a_plain_loop(emit_proposal):
     """Point forecasts would accept too far a draft, or put out the wrong mean."""
     rounds = of_means(random_rounds(80, 3, 0.3))
@@ -70,8 +79,7 @@ def test_mean_is_a_plain_loop(emit_proposal):
                 return i, r.target_mean[i]
         return 3, r.target_mean[3]
 
-    params = RuleParams(tolerance=tolerance, emit_proposal=emit_proposal)
-    found = decide(mean, rounds, params)
+    found = decide(Mean(tolerance, emit_proposal=emit_proposal), rounds)
     check_leading(found, slow, rounds)
     shown = rounds.proposals if emit_proposal else rounds.target_mean[:, :-1]
     np.testing.assert_array_equal(found.emitted, shown)
@@ -82,36 +90,36 @@ def test_mean_is_a_plain_loop(emit_proposal):
         np.testing.assert_allclose(found.log_ratio[i], [-rms(one, k) for k in range(3)], rtol=1e-5)
 
 
-@pytest.mark.parametrize("rule", [mean, shared_noise])
-def test_tolerance_is_the_root_of_the_mean_square_in_sigmas(rule):
+@pytest.mark.parametrize("kind", [Mean, SharedNoise])
+def test_tolerance_is_the_root_of_the_mean_square_in_sigmas(kind):
     """The tolerance would mean something else than documented: a sum, a square, no units."""
     current = one_gap([3.0, 4.0, 0.0, 0.0], sigma=2.0)  # sqrt((9 + 16) / 4) / 2 = 1.25
     for tolerance, accepted in ((1.249, 0), (1.25, 1), (1.251, 1)):
-        found = decide(rule, current, RuleParams(tolerance=tolerance))
+        found = decide(kind(tolerance=tolerance), current)
         assert found.num_accepted == [accepted]
         np.testing.assert_allclose(found.log_ratio, [[-1.25]])
         np.testing.assert_allclose(found.threshold, [[-tolerance]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("rule", [mean, shared_noise])
-def test_extreme_tolerances(rule):
+@pytest.mark.parametrize("kind", [Mean, SharedNoise])
+def test_extreme_tolerances(kind):
     """Tolerance 0 would accept a different mean; an infinite one would reject."""
     rounds = of_means(random_rounds(20, 3, 1e-3))
-    assert not decide(rule, rounds, RuleParams(tolerance=0.0)).num_accepted.any()
+    assert not decide(kind(tolerance=0.0), rounds).num_accepted.any()
     rounds = of_means(random_rounds(20, 3, 100.0))
-    assert (decide(rule, rounds, RuleParams(tolerance=np.inf)).num_accepted == 3).all()
+    assert (decide(kind(tolerance=np.inf), rounds).num_accepted == 3).all()
     rounds = of_means(random_rounds(20, 3, 0.0))
-    assert (decide(rule, rounds, RuleParams(tolerance=0.0)).num_accepted == 3).all()
+    assert (decide(kind(tolerance=0.0), rounds).num_accepted == 3).all()
 
 
-@pytest.mark.parametrize("rule", [mean, shared_noise])
+@pytest.mark.parametrize("kind", [Mean, SharedNoise])
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_a_draft_that_is_not_finite_is_rejected(rule, bad):
+def test_a_draft_that_is_not_finite_is_rejected(kind, bad):
     """A diverged draft would put NaN into the forecast."""
     rounds = random_rounds(10, 2, 0.0)
     mean_q = rounds.draft_mean.at[:, 1, 0, 0].set(bad)
     rounds = rounds._replace(draft_mean=mean_q, proposals=mean_q + rounds.noise)
-    found = decide(rule, rounds)
+    found = decide(kind(), rounds)
     assert (found.num_accepted == 1).all()
     assert np.isfinite(found.patch).all()
     assert np.isfinite(found.emitted[:, 0]).all()
@@ -123,7 +131,7 @@ def test_temperature_accepts_with_a_gaussian_probability(temperature):
     count = 20_000
     current = one_gap([0.6, 0.8, 1.0], sigma=2.0)  # |gap|^2 = 2 / 4
     rounds = jax.tree.map(lambda leaf: jnp.repeat(leaf, count, axis=0), current)
-    found = decide(mean, rounds, RuleParams(temperature=temperature, tolerance=0.0))
+    found = decide(Mean(temperature=temperature, tolerance=0.0), rounds)
     check_rate(found.num_accepted, np.exp(-0.25 / temperature**2))
     with pytest.raises(AssertionError):  # the root of the mean square in place of the norm
         check_rate(found.num_accepted, np.exp(-0.25 / 3 / temperature**2))
@@ -132,10 +140,10 @@ def test_temperature_accepts_with_a_gaussian_probability(temperature):
 def test_temperature_extremes():
     """Equal means would be rejected, or far ones accepted, when a temperature is set."""
     rounds = of_means(random_rounds(50, 3, 0.0))
-    assert (decide(mean, rounds, RuleParams(temperature=0.01)).num_accepted == 3).all()
+    assert (decide(Mean(temperature=0.01), rounds).num_accepted == 3).all()
     rounds = of_means(random_rounds(50, 3, 1.0))
-    assert not decide(mean, rounds, RuleParams(temperature=0.01)).num_accepted.any()
-    assert (decide(mean, rounds, RuleParams(temperature=1e6)).num_accepted == 3).all()
+    assert not decide(Mean(temperature=0.01), rounds).num_accepted.any()
+    assert (decide(Mean(temperature=1e6), rounds).num_accepted == 3).all()
 
 
 # ---------------------------------------------------------------- shared_noise
@@ -152,27 +160,31 @@ def test_shared_noise_is_a_plain_loop():
                 return i, r.target_mean[i] + r.target_sigma[i] * r.noise[i]
         return 3, r.target_mean[3] + r.target_sigma[3] * r.fresh[3]
 
-    found = decide(shared_noise, rounds, RuleParams(tolerance=tolerance))
+    found = decide(SharedNoise(tolerance), rounds)
     check_leading(found, slow, rounds)
     r = doubles(rounds)
     emitted = r.target_mean[:, :-1] + r.target_sigma[:, :-1] * r.noise
     np.testing.assert_allclose(found.emitted, emitted, atol=1e-5)
 
 
+@registered
+class Shown(Rule):
+    """`SharedNoise` with what it emits first as its patch."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        out = SharedNoise(0.5).decide(key, current)
+        return out._replace(num_accepted=jnp.int32(0), patch=out.emitted[0])
+
+
 def test_shared_noise_emits_the_law_of_the_target_and_keeps_the_draft():
     """What is put out would have the draft's law; the documented context would be another."""
     laws = laws_of((0.5, 8.0))
-    kept, accepted = decoded(shared_noise, laws, RuleParams(tolerance=0.5), draws=10_000)
+    kept, accepted = decoded(SharedNoise(0.5), laws, draws=10_000)
     assert (accepted == 1).all()
     e = towards(laws)
     assert stats.kstest(kept[:, 0] @ e + 0.5, "norm").pvalue > 1e-4  # the proposal
     assert law_p_value(kept[:, 1], towards(laws, 1)) > 1e-4  # where it was rejected
-
-    def shown(key, current, params):
-        out = shared_noise(key, current, params)
-        return out._replace(num_accepted=jnp.int32(0), patch=out.emitted[0])
-
-    emitted, _ = decoded(shown, laws, RuleParams(tolerance=0.5), draws=10_000)
+    emitted, _ = decoded(Shown(), laws, draws=10_000)
     assert law_p_value(emitted[:, 0], e) > 1e-4
 
 
@@ -203,23 +215,23 @@ def original_round(learned: bool) -> Round:
 
 def test_as_released_is_the_ratio_of_the_released_code():
     """Its figures could not be compared with the original's."""
-    found = decide(as_released, original_round(learned=False)).log_ratio[0]
+    found = decide(AsReleased(), original_round(learned=False)).log_ratio[0]
     np.testing.assert_allclose(found, recorded()["original_fixed"], rtol=1e-4)
-    found = decide(as_released, original_round(learned=True)).log_ratio[0]
+    found = decide(AsReleased(), original_round(learned=True)).log_ratio[0]
     np.testing.assert_allclose(found, recorded()["original_stochastic"], rtol=1e-4)
 
 
 def test_the_released_ratio_is_wrong_where_the_spread_is_learned():
     """Nobody would see why the original accepts nearly everything; `residual` has it right."""
     exact = recorded()["exact_diagonal"]
-    found = decide(residual, original_round(learned=True)).log_ratio[0]
+    found = decide(Residual(), original_round(learned=True)).log_ratio[0]
     np.testing.assert_allclose(found, exact, rtol=1e-4)
-    released = decide(as_released, original_round(learned=True))
+    released = decide(AsReleased(), original_round(learned=True))
     assert (released.log_ratio[0] - exact > 10).all()
     assert released.num_accepted == [6]
 
 
-@pytest.mark.parametrize("rule", [maximal, resample, residual])
+@pytest.mark.parametrize("rule", [Maximal(), Resample(), Residual()])
 def test_one_sigma_gives_the_same_ratio_in_every_rule(rule):
     """With a fixed sigma the original is right, and so must be the others."""
     found = decide(rule, original_round(learned=False)).log_ratio[0]
@@ -230,13 +242,13 @@ def test_as_released_redraws_and_takes_a_bias():
     """A rejected proposal would be recovered otherwise than in the released code."""
     current = original_round(learned=False)
     current = current._replace(fresh=jnp.ones_like(current.fresh))
-    plain = decide(as_released, current)
+    plain = decide(AsReleased(), current)
     count = int(plain.num_accepted[0])
     patch = np.asarray(current.target_mean[0, count]) + float(recorded()["sigma"])
     np.testing.assert_allclose(plain.patch[0], patch, rtol=1e-5)
-    biased = decide(as_released, current, RuleParams(bias=3.0))
+    biased = decide(AsReleased(bias=3.0), current)
     np.testing.assert_allclose(biased.log_ratio, plain.log_ratio + np.log(3), rtol=1e-5)
-    assert decide(as_released, current, RuleParams(bias=1e9)).num_accepted == [6]
+    assert decide(AsReleased(bias=1e9), current).num_accepted == [6]
 
 
 def test_adaptive_sigma_is_a_worked_line():
@@ -245,11 +257,11 @@ def test_adaptive_sigma_is_a_worked_line():
     x = jnp.asarray([2.0, 1.0]).reshape(1, 1, 1, 2)
     # mean squared gap 1, sigma 2 * 1 in both terms: (1 - 5) / (2 * 4)
     current = current._replace(proposals=x, draft_mean=jnp.ones_like(x))
-    params = RuleParams(adaptive_sigma=2.0)
-    np.testing.assert_allclose(decide(as_released, current, params).log_ratio, [[-0.5]], rtol=1e-6)
+    rule = AsReleased(adaptive_sigma=2.0)
+    np.testing.assert_allclose(decide(rule, current).log_ratio, [[-0.5]], rtol=1e-6)
     # the draft's own variance of 1 in its term: 1 / 2 - 5 / 8
     learned = current._replace(draft_logvar=jnp.zeros_like(x))
-    found = decide(as_released, learned, params).log_ratio
+    found = decide(rule, learned).log_ratio
     np.testing.assert_allclose(found, [[-0.125]], rtol=1e-6)
 
 
@@ -257,6 +269,6 @@ def test_adaptive_sigma_of_equal_means_is_a_number():
     """A perfect draft would be rejected, with NaN in the trace."""
     current = one_gap([0.0, 0.0])
     current = current._replace(proposals=current.proposals + 5)
-    found = decide(as_released, current, RuleParams(adaptive_sigma=1.0))
+    found = decide(AsReleased(adaptive_sigma=1.0), current)
     assert np.isfinite(found.log_ratio).all()
     assert found.num_accepted == [1]
