@@ -51,7 +51,9 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--draft", default=None, help=said)
     add("--num-samples", type=int, default=100, help="sample paths; 0 for the mean path alone")
     add("--num-draft", type=int, default=5, help="K, patches proposed a round")
-    add("--rule", default=None, help="default: block for sample paths, mean for the mean path")
+    settings = "acceptance rule with its settings, such as block or shared_noise:tolerance=0.2; "
+    settings += "default: block for sample paths, mean for the mean path"
+    add("--rule", default=None, metavar="NAME[:SETTING=VALUE,...]", help=settings)
     add("--sigma", type=float, default=None, help="std of a step's law; default measured")
     add("--missing", choices=("interpolate", "error"), default="interpolate")
     said = "cut forecasts off at 0; default where a history is never below 0"
@@ -110,7 +112,11 @@ def forecast_table(args: argparse.Namespace, panel: Panel, *, brief: bool) -> An
 
     Brief work is decoded by the target alone: a draft's program takes longer to compile than it
     saves. The distribution is the same.
+
+    Raises:
+        InputError: see `coupling.parse_rule` and `frames.forecast_panel`.
     """
+    from stride_jax.coupling import parse_rule
     from stride_jax.frames import forecast_panel
 
     draft = args.draft or (DRAFT if args.target == TARGET and not brief else "none")
@@ -125,7 +131,7 @@ def forecast_table(args: argparse.Namespace, panel: Panel, *, brief: bool) -> An
         key=args.seed,
         num_samples=args.num_samples,
         num_draft=args.num_draft,
-        rule=args.rule,
+        rule=parse_rule(args.rule) if args.rule else None,
         sigma=args.sigma,
         missing=args.missing,
         non_negative=args.non_negative,

@@ -151,7 +151,8 @@ def forecast_df(
         dayfirst: see `read_panel`.
         date_format: see `read_panel`.
         quantiles: a column each: `stride-q-10` for .1.
-        **settings: of `forecasting.forecast`: key, num_samples, rule, num_draft, sigma, missing...
+        **settings: of `forecasting.forecast`: key, num_samples, rule (an instance such as
+            `Block()`), num_draft, sigma, missing...
 
     Returns:
         A frame of the kind of `df`, one row per series and future time: id, time, `stride` (the

@@ -100,6 +100,11 @@ class AcceptNone(Rule):
         """As the rule."""
         return self.rule.proposes
 
+    @property
+    def scales(self) -> Any:  # type: ignore[override]
+        """As the rule."""
+        return self.rule.scales
+
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
         return self.rule.decide(key, current)._replace(num_accepted=jnp.zeros((), jnp.int32))

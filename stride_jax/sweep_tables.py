@@ -36,7 +36,7 @@ COLUMNS = {
 }
 
 
-def _samples(rule: str) -> bool:
+def draws_own_noise(rule: str | None) -> bool:
     """Whether paths of a rule have other noise than the target's path of the same key."""
     return rule in RULES and RULES[rule].proposes == "sample"
 
@@ -83,7 +83,8 @@ def sweep_table(results: dict[str, Any]) -> str:
         own = [row for row in rows if row["rule"] == rule]
         shown += own if small else front(own)
     shown = [
-        {**row, "distance_over_drafts": None} if _samples(row["rule"]) else row for row in shown
+        {**row, "distance_over_drafts": None} if draws_own_noise(row["rule"]) else row
+        for row in shown
     ]
     used = [name for name, show in COLUMNS.items() if any(show(row) for row in shown)]
     off = [

@@ -9,7 +9,7 @@ from typing import Any
 from stride_jax import theory
 from stride_jax.coupling import RULES
 from stride_jax.markdown import aligned, cell, machine
-from stride_jax.sweep_tables import sweep_table
+from stride_jax.sweep_tables import draws_own_noise, sweep_table
 
 COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "horizon": cell("horizon", "d"),
@@ -100,7 +100,7 @@ def table(results: dict[str, Any]) -> str:
 def _shown(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The row with predictions, without numbers that mean nothing for its rule."""
     shown = {**row, **_predictions(row, rows)}
-    if RULES[row["rule"]].proposes == "sample":  # other noise than the target's path
+    if draws_own_noise(row["rule"]):
         shown["distance"] = None
     if row["rule"] != "maximal":
         shown["expected_acceptance"] = None

@@ -21,6 +21,7 @@ from test_models import params_of
 from stride_jax import app, convert
 from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import TimerXLConfig
+from stride_jax.coupling import Mean
 from stride_jax.data.download import CATALOG, Dataset
 from stride_jax.errors import InputError
 from stride_jax.frames import forecast_df
@@ -191,9 +192,10 @@ def test_flags_reach_the_forecast(model: str, wide: str, capsys: Capture) -> Non
     assert_same(table(capsys.readouterr().out), expected(model, quantiles=(0.25,)))
     assert app.main(arguments(wide, model, "--quantiles")) == 0
     assert_same(table(capsys.readouterr().out), expected(model, quantiles=()))
-    flags = ["--draft", "last-value", "--num-samples", "0", "--num-draft", "2", "--rule", "mean"]
+    flags = ["--draft", "last-value", "--num-samples", "0", "--num-draft", "2", "--rule"]
+    flags += ["mean:tolerance=0.02"]
     assert app.main(arguments(wide, model, *flags)) == 0
-    settings = {"draft": "last-value", "num_samples": 0, "num_draft": 2, "rule": "mean"}
+    settings = {"draft": "last-value", "num_samples": 0, "num_draft": 2, "rule": Mean(0.02)}
     settings["quantiles"] = ()
     found = table(capsys.readouterr().out)
     assert list(found.columns) == ["unique_id", "ds", "stride"]
@@ -318,6 +320,9 @@ BAD = {
     "no such target": ([], ["--target", "nothing.npz"], "nothing.npz"),
     "no such draft": ([], ["--draft", "lastvalue"], "lastvalue"),
     "no such rule": ([], ["--draft", "last-value", "--rule", "blok"], "'blok'"),
+    "no such setting": ([], ["--draft", "last-value", "--rule", "block:bias=2"], "'bias'"),
+    "no such value": ([], ["--draft", "last-value", "--rule", "resample:bias=much"], "'much'"),
+    "a value out of range": ([], ["--draft", "last-value", "--rule", "resample:bias=0.5"], "0.5"),
     "a rule of means": ([], ["--draft", "last-value", "--rule", "mean"], "'mean'"),
     "no sigma": ([], ["--sigma", "-1"], "-1"),
     "no samples": ([], ["--num-samples", "-1"], "-1"),

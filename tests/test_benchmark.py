@@ -23,7 +23,7 @@ from stride_jax.methods import make_methods, make_pairs, process_kind
 from stride_jax.models.timer_xl import init_params
 from stride_jax.pairs import Pair, make_pair
 from stride_jax.processes import Process
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 from stride_jax.types import Series
 
 ROOT = Path(__file__).parent.parent
@@ -151,7 +151,7 @@ def test_the_closed_form_of_the_acceptance_is_that_of_the_trace(data: ForecastDa
     method = next(m for m in methods(pair, config) if m.rule == "maximal")
     got, _ = scoring.score(method, key, values, windows, 20, config)
     index = jnp.arange(windows.count)
-    _, info = decode_speculative(
+    _, info = decode(
         key,
         windows.gather(values, index)[:, :32],
         target=pair.target,
@@ -273,7 +273,7 @@ def test_the_distance_is_from_the_target_s_own_forecast(
     windows = benchmark.test_windows(config, data, 20)
     rows = range(windows.start, windows.start + windows.count)
     contexts = [data.values[row : row + 32] for row in rows]
-    gap = roll(pair.target, contexts, 32) - roll(pair.alone, contexts, 16)
+    gap = roll(pair.target, contexts, 32) - roll(pair.draft, contexts, 16)
     distance = point["draft", "window"]["distance"]
     np.testing.assert_allclose(distance, np.mean(gap**2), rtol=1e-4)
     assert distance > 1e-3
@@ -378,7 +378,7 @@ def test_the_picture_is_drawn_of_the_chosen_variable(
     shown = {
         "truth": window[32:],
         "target": roll(pair.target, [window[:32]], 32)[0],
-        "draft": roll(pair.alone, [window[:32]], 16)[0],
+        "draft": roll(pair.draft, [window[:32]], 16)[0],
         "context": window[:32],
     }
     for name, value in shown.items():

@@ -18,7 +18,7 @@ from stride_jax.config_evaluate import EvaluateConfig, LatencyConfig
 from stride_jax.config_json import from_dict
 from stride_jax.errors import InputError
 from stride_jax.latency import Cell
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 
 pytestmark = pytest.mark.slow
 """Every cell compiles a dozen decoders."""
@@ -96,13 +96,14 @@ def test_forced_rounds_are_as_few_as_can_be(num_draft: int) -> None:
     """N patches take ceil(N / (K + 1)) rounds, else the times of the best case are too long."""
     cell = Cell(1, 2, 2, "window")
     pair = latency.build(CONFIG, cell)
-    _, info = decode_speculative(
+    _, info = decode(
         jax.random.key(0),
         latency.contexts(CONFIG, cell),
         target=pair.target,
         draft=pair.draft,
         sigma=1.0,
-        config=DecodeConfig(5 * 4, num_draft, latency.accept_all),
+        config=DecodeConfig(5 * 4, num_draft),
+        rule=latency.AcceptAll(),
     )
     assert info.rounds.tolist() == [-(-5 // (num_draft + 1))] * 2
     assert info.target_passes.tolist() == info.rounds.tolist()

@@ -25,7 +25,7 @@ from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.pairs import make_pair
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 from stride_jax.teacher import following
 from stride_jax.types import Series
 
@@ -162,16 +162,16 @@ def test_the_validation_error_is_that_of_decoding(trained: Path, data: ForecastD
 def test_the_distilled_draft_decodes(trained: Path, data: ForecastData) -> None:
     """A draft that was trained for hours could not be used."""
     pair = make_pair(TARGET, str(trained), "window", 16, 2)
-    assert pair.alone is None
+    assert not hasattr(pair.draft, "verify")  # proposes several patches at once
     context = jnp.asarray(data.values[:16])
-    decode = {"target": pair.target, "draft": pair.draft, "sigma": 0.5}
+    models = {"target": pair.target, "draft": pair.draft, "sigma": 0.5}
     config = DecodeConfig(20, 3)
-    forecast, info = decode_speculative(jax.random.key(0), context, config=config, **decode)
+    forecast, info = decode(jax.random.key(0), context, config=config, **models)
     assert forecast.shape == (20, 2)
     assert np.isfinite(forecast).all()
-    assert int(info.drafted) == draft_steps(info.kind.tolist(), 3)
+    assert int(info.drafted) == draft_steps(info.origin.tolist(), 3)
     with pytest.raises(InputError, match=r"forecasts 12 steps at once, a round needs 16"):
-        decode_speculative(jax.random.key(0), context, config=DecodeConfig(20, 4), **decode)
+        decode(jax.random.key(0), context, config=DecodeConfig(20, 4), **models)
 
 
 def test_configs_that_cannot_work_are_refused() -> None:

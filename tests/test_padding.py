@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from test_models import params_of
 from toys import assert_same, history, process, take
 
-from stride_jax.autoregressive import decode_autoregressive
 from stride_jax.config import DecodeConfig, TimerXLConfig
+from stride_jax.coupling import Maximal, Mean, Residual, Rule
 from stride_jax.decoding import patch_noise, path_keys
 from stride_jax.drafts import last_value_draft
 from stride_jax.errors import InputError
@@ -28,7 +28,7 @@ from stride_jax.normalization import running_moments as _running_moments
 from stride_jax.processes import CachedProcess, cached_process
 from stride_jax.processes import cached as cached_processes
 from stride_jax.slots import write_slots
-from stride_jax.speculative import decode_speculative
+from stride_jax.speculative import decode
 from stride_jax.types import PatchLaw
 
 PROPERTY = settings(deadline=None, max_examples=25, derandomize=True)
@@ -182,7 +182,7 @@ def whole(name: str, **changes) -> Whole:
 
 def alone(process, context, lengths=LENGTHS, config=CONFIG, sigma=SIGMA, **rest):
     """The target alone."""
-    return decode_autoregressive(
+    return decode(
         jax.random.key(0),
         context,
         target=process,
@@ -201,7 +201,7 @@ def pair(name: str, make=cached):
 
 def both(models, context, lengths=LENGTHS, config=CONFIG, sigma=SIGMA, **rest):
     """Speculative decoding."""
-    return decode_speculative(
+    return decode(
         jax.random.key(0), context, sigma=sigma, config=config, lengths=lengths, **models, **rest
     )
 
@@ -307,14 +307,15 @@ def test_laws_are_those_of_the_context_without_padding(name):
 # --- decodes -----------------------------------------------------------------------------------
 
 
-def check_speculative(name: str, config: DecodeConfig = CONFIG) -> None:
+def check_speculative(name: str, rule: Rule, config: DecodeConfig = CONFIG) -> None:
     """Forecast and info are those of a pair without padding and caches."""
     context = contexts_of(name)
-    found = both(pair(name), context, config=config)
-    assert_same(found, both(pair(name, whole), context, config=config), ATOL)
+    options = {"config": config, "rule": rule}
+    found = both(pair(name), context, **options)
+    assert_same(found, both(pair(name, whole), context, **options), ATOL)
     assert len(np.unique(found[1].kind)) >= 2  # not all proposals share one fate
     for kind in ("large", "random"):
-        wild = both(pair(name), garbage(name, kind), config=config)
+        wild = both(pair(name), garbage(name, kind), **options)
         jax.tree.map(np.testing.assert_array_equal, wild, found)
 
 
@@ -322,13 +323,13 @@ def check_speculative(name: str, config: DecodeConfig = CONFIG) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_forecasts_and_counts_do_not_depend_on_padding(name):
     """Forecasts, counts or proposals would change with how far a batch had to be padded."""
-    check_speculative(name)
+    check_speculative(name, Maximal())
 
 
 @pytest.mark.slow
 def test_learned_variances_do_not_depend_on_padding():
     """A model's own variance would be scaled by the spread of what stands in the padding."""
-    check_speculative("causal", dataclasses.replace(CONFIG, rule="residual", learned_scale=True))
+    check_speculative("causal", Residual(), dataclasses.replace(CONFIG, learned_scale=True))
 
 
 # --- planted mistakes ------------------------------------------------------------------------
@@ -674,13 +675,12 @@ def test_no_proposals_is_the_target_alone_with_lengths():
 def test_a_draft_without_a_model_takes_lengths():
     """Drafts that need no training could not be used with contexts of different lengths."""
     models = {"target": average(), "draft": last_value_draft(P)}
-    config = dataclasses.replace(CONFIG, rule="mean")
-    found, info = both(models, VALUES, config=config)
+    found, info = both(models, VALUES, rule=Mean())
     np.testing.assert_allclose(info.proposal[:, 0], VALUES[:, [-1]].repeat(P, axis=1))
     wild = VALUES.copy()
     for context, length in zip(wild, LENGTHS, strict=True):
         context[: N * P - length] = 1e6
-    jax.tree.map(np.testing.assert_array_equal, both(models, wild, config=config), (found, info))
+    jax.tree.map(np.testing.assert_array_equal, both(models, wild, rule=Mean()), (found, info))
 
 
 def test_unsigned_numbers_are_lengths():
@@ -696,8 +696,8 @@ def test_unsigned_numbers_are_lengths():
 
 def test_one_program_serves_all_lengths():
     """Every new combination of lengths would compile anew."""
-    for decode, who in ((both, MODELS), (alone, average())):
-        decode(who, VALUES)
+    for run, who in ((both, MODELS), (alone, average())):
+        run(who, VALUES)
         before = len(TRACES)
         assert before > 0
         for lengths in ([4, 4, 4, 4], [20, 16, 12, 8], [8, 20, 4, 20]):
@@ -774,10 +774,9 @@ def lowered(run, *args, **kwargs) -> str:
     return jax.jit(functools.partial(run, **kwargs)).lower(*args).as_text()
 
 
-@pytest.mark.parametrize("decode", [decode_autoregressive, decode_speculative])
-def test_no_lengths_is_one_program_however_it_is_said(decode):
+@pytest.mark.parametrize("models", [{"target": average()}, MODELS], ids=["alone", "both"])
+def test_no_lengths_is_one_program_however_it_is_said(models):
     """`lengths=None` would compile another program than leaving it out, or mask."""
-    models = MODELS if decode is decode_speculative else {"target": average()}
     args = jax.random.key(0), VALUES
     absent = lowered(decode, *args, sigma=SIGMA, config=CONFIG, **models)
     assert lowered(decode, *args, sigma=SIGMA, config=CONFIG, lengths=None, **models) == absent

@@ -24,7 +24,7 @@ from stride_jax.checkpoints import Checkpoint
 from stride_jax.config import DataConfig, TimerXLConfig
 from stride_jax.config_evaluate import EvaluateConfig, SweepConfig
 from stride_jax.config_json import from_dict
-from stride_jax.coupling import RULES, RuleParams
+from stride_jax.coupling import RULES, Mean, Resample, Residual, Rule, SharedNoise
 from stride_jax.data.splits import ForecastData, load_data, prepare
 from stride_jax.data.windows import Windows, make_windows
 from stride_jax.decoding import AUTOREGRESSIVE
@@ -32,8 +32,15 @@ from stride_jax.errors import InputError
 from stride_jax.methods import make_methods, make_pairs
 from stride_jax.models.timer_xl import init_params
 from stride_jax.scoring import Method
-from stride_jax.sweep import Clocked, Costs, Setting
-from stride_jax.sweep_tables import NOT_COUPLED, PREDICTIONS, chance, front, misses, sweep_table
+from stride_jax.sweep import AcceptNone, Clocked, Costs, Setting
+from stride_jax.sweep_tables import (
+    PREDICTIONS,
+    chance,
+    draws_own_noise,
+    front,
+    misses,
+    sweep_table,
+)
 from stride_jax.types import Series
 
 ROOT = Path(__file__).parent.parent
@@ -88,12 +95,12 @@ PREPARE, PASS, BEFORE, STEP, VERIFY = 1.0, 2.0, 0.5, 0.25, 3.0
 
 def made_up(info: Any) -> float:
     """Seconds of a batch, which goes on until its slowest path is done."""
-    if (np.asarray(info.kind) != AUTOREGRESSIVE).any():
+    if (np.asarray(info.origin) != AUTOREGRESSIVE).any():
         rounds, drafted = float(np.max(info.rounds)), float(np.max(info.drafted))
         return PREPARE + BEFORE + VERIFY * rounds + STEP * drafted
     if np.max(info.target_passes) == 0:
-        return BEFORE + STEP * info.kind.shape[-1]
-    return PREPARE + PASS * info.kind.shape[-1]
+        return BEFORE + STEP * info.origin.shape[-1]
+    return PREPARE + PASS * info.origin.shape[-1]
 
 
 class Swept(NamedTuple):
@@ -169,16 +176,15 @@ def test_a_setting_reaches_the_rule(rule: str) -> None:
     """A row would be labelled with a bias or tolerance that its decode never had."""
     values = {name: 1.5 + i for i, name in enumerate(DEPENDS[rule])}
     setting = Setting(rule, 3, 0.5, **values)
-    assert setting.params == RuleParams(**values)
+    assert setting.decided_by == RULES[rule](**values)
     assert setting.sampled == (rule != "mean")
 
 
-@pytest.mark.parametrize("name", ["resample", "mean", "shared_noise"])
-def test_never_accepts_nothing_and_leaves_the_rest_alone(name: str) -> None:
+@pytest.mark.parametrize("rule", [Resample(), Residual(), Mean(1e6), SharedNoise(1e6)])
+def test_none_is_accepted_and_the_rest_left_alone(rule: Rule) -> None:
     """The cost of a round would be measured over fewer rounds, or on an easier rule."""
-    rounds, rule = random_rounds(6, 2, 0.05), RULES[name]
-    params = RuleParams(tolerance=1e6)
-    found, own = (decide(r.decide, rounds, params) for r in (sweep.never(name), rule))
+    rounds, never = random_rounds(6, 2, 0.05), AcceptNone(rule)
+    found, own = (decide(r, rounds) for r in (never, rule))
     assert found.num_accepted.dtype == own.num_accepted.dtype
     assert own.num_accepted.max() > 0
     assert (found.num_accepted == 0).all()
@@ -186,7 +192,7 @@ def test_never_accepts_nothing_and_leaves_the_rest_alone(name: str) -> None:
         assert (a is None) == (b is None)
         if a is not None:
             np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6)  # another program
-    assert dataclasses.replace(sweep.never(name), decide=rule.decide) == rule
+    assert (never.proposes, never.scales) == (rule.proposes, rule.scales)
 
 
 # --- how it is run ---------------------------------------------------------------------------
@@ -569,11 +575,12 @@ def test_the_table_says_what_the_rows_say(swept: Swept) -> None:
 def test_distances_are_shown_where_the_noise_is_shared(swept: Swept) -> None:
     """Two draws of one law would be shown as if one had strayed from the other."""
     shown = cells_of(sweep_table(swept.results))[4:]
-    assert {"maximal", "block", "residual", "resample", "as_released"} == set(NOT_COUPLED)
-    assert {row["rule"] for row in swept.rows} - set(NOT_COUPLED) == {"mean"}
+    own = {rule for rule in (*RULES, None) if draws_own_noise(rule)}
+    assert own == {"maximal", "block", "residual", "resample", "as_released"}
+    assert {row["rule"] for row in swept.rows} - own == {"mean"}
     for row, cells in zip(swept.rows, shown, strict=True):
         assert row["distance_over_drafts"] is not None
-        hidden = row["rule"] in NOT_COUPLED
+        hidden = row["rule"] in own
         assert cells["distance"] == ("" if hidden else f"{row['distance_over_drafts']:.3f}")
 
 
@@ -839,5 +846,5 @@ def test_the_shipped_sweeps_can_run(name: str, batches: int | None) -> None:
     assert batches is None or windows.count == batches * config.base.batch_size
     assert horizon >= 2 * target.model.patch_len
     pair = make_pairs(config.base, target, len(data.names))[config.base.draft]
-    assert pair.alone is not None
+    assert isinstance(pair.draft, type(pair.target))
     assert len(list(sweep.settings(config, 0.5))) == len(config.rules) * len(config.num_drafts)
