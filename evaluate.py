@@ -10,18 +10,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stride_jax import cli, fidelity, latency, report, speed, sweep, tables
-from stride_jax.benchmark import evaluate
-from stride_jax.config_evaluate import (
+from stride_jax.checkpoints.store import find_model
+from stride_jax.cli import flags as cli
+from stride_jax.data.splits import load_data
+from stride_jax.evaluation import latency, report, speed, sweep, tables
+from stride_jax.evaluation.benchmark import evaluate
+from stride_jax.evaluation.config import (
     EvaluateConfig,
     FidelityConfig,
     LatencyConfig,
     SpeedConfig,
     SweepConfig,
 )
-from stride_jax.convert import find_model
-from stride_jax.data.splits import load_data
-from stride_jax.methods import make_pairs
+from stride_jax.evaluation.methods import make_pairs
+from stride_jax.testing import fidelity
 
 CONFIGS = Path(__file__).parent / "configs"
 

@@ -6,12 +6,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from stride_jax import cli
-from stride_jax.config import TrainConfig
-from stride_jax.convert import find_model
+from stride_jax.checkpoints.store import find_model
+from stride_jax.cli import flags as cli
 from stride_jax.data.splits import load_data
 from stride_jax.sharding import connect
-from stride_jax.trainer import train
+from stride_jax.training.config import TrainConfig
+from stride_jax.training.loop import train
 
 CONFIGS = Path(__file__).parent / "configs"
 

@@ -3,8 +3,8 @@
 `python evaluate.py` (three and a half minutes on 2 CPU cores, most of them compilation).
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:

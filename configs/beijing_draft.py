@@ -1,10 +1,11 @@
 """The draft shipped with the package, distilled from beijing_target.
 
 `python distill.py --config beijing_draft` (about 10 minutes on 2 CPU cores), then
-`python -m stride_jax.convert runs/beijing_draft beijing_draft.safetensors`.
+`python -m stride_jax.checkpoints.pytorch runs/beijing_draft beijing_draft.safetensors`.
 """
 
-from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
 
 def get_config() -> DistillConfig:

@@ -1,10 +1,12 @@
 """The target shipped with the package: hourly weather in Beijing, one variable at a time.
 
 `python train.py --config beijing_target` (about 10 minutes on 2 CPU cores), then
-`python -m stride_jax.convert runs/beijing_target beijing_target.safetensors`.
+`python -m stride_jax.checkpoints.pytorch runs/beijing_target beijing_target.safetensors`.
 """
 
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:

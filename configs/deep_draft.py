@@ -3,7 +3,8 @@
 `python distill.py --config deep_draft` (minutes on a GPU), after deep_target. Not run so far.
 """
 
-from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
 
 def get_config() -> DistillConfig:

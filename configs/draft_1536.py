@@ -5,7 +5,8 @@ pretrain_1536; for ETTh2 add `--data.source ETTh2 --target runs/ETTh2_1536_targe
 --init_from runs/ETTh2_1536_pretrain --run.out runs/ETTh2_1536_draft`.
 """
 
-from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
 
 def get_config() -> DistillConfig:

@@ -5,8 +5,8 @@ pretrain_1536 and draft_1536. For ETTh2 add `--data.source ETTh2 --target runs/E
 --draft runs/ETTh2_1536_draft --out results/etth2_1536`.
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:

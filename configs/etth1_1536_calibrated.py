@@ -5,8 +5,8 @@ target_1536, pretrain_1536 and draft_1536; for ETTh2 see etth1_1536, for causal 
 docs/results/etth_1536_causal.md.
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:

@@ -4,8 +4,8 @@
 etth1_672_target, etth1_672_pretrain and etth1_672_draft.
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:

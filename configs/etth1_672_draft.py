@@ -4,7 +4,8 @@
 etth1_672_target and etth1_672_pretrain.
 """
 
-from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
 
 def get_config() -> DistillConfig:

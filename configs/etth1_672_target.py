@@ -4,7 +4,9 @@
 test MSE within 2 % of the published .363 / .403 / .427 / .436 at horizon 96 / 192 / 336 / 720.
 """
 
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -3,7 +3,9 @@
 `python train.py --config etth1_causal_target` (about 5 minutes on 2 CPU cores).
 """
 
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -4,8 +4,8 @@
 CPU cores); likewise with `--target runs/etth1_672_target --process window` (and `cached`).
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:

@@ -4,7 +4,7 @@
 decodes that would take longer than a second are left out and listed).
 """
 
-from stride_jax.config_evaluate import LatencyConfig
+from stride_jax.evaluation.config import LatencyConfig
 
 
 def get_config() -> LatencyConfig:

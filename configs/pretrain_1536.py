@@ -4,7 +4,9 @@
 cores); for ETTh2's add `--data.source ETTh1 --run.out runs/ETTh2_1536_pretrain`.
 """
 
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:

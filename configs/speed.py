@@ -3,8 +3,8 @@
 `python evaluate.py --config speed` (about six minutes on 2 CPU cores).
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig, SpeedConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig, SpeedConfig
 
 
 def get_config() -> SpeedConfig:

@@ -3,8 +3,8 @@
 `python evaluate.py --config speedups` (about ten minutes on 2 CPU cores).
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig, SweepConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig, SweepConfig
 
 
 def get_config() -> SweepConfig:

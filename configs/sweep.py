@@ -4,8 +4,8 @@
 maps and the Pareto curves are drawn from its results.
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig, SweepConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig, SweepConfig
 
 
 def get_config() -> SweepConfig:

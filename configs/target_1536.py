@@ -7,7 +7,9 @@ schedule is in docs/results/etth_1536.md. With causal normalisation add
 336: ETTh1 .475, ETTh2 .384, ETTm1 .376, ETTm2 .287.
 """
 
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -5,8 +5,8 @@
 --horizons 24 36 48 60`, each with its own `--out`.
 """
 
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.evaluation.config import EvaluateConfig
 
 
 def get_config() -> EvaluateConfig:

@@ -3,7 +3,8 @@
 `python distill.py --config zero_shot_draft` (10 minutes on a CPU core), after zero_shot_tune.
 """
 
-from stride_jax.config import DataConfig, DistillConfig, OptimConfig, RunConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
 
 def get_config() -> DistillConfig:

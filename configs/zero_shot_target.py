@@ -4,7 +4,9 @@
 `python tools/make_pretraining.py DIRECTORY runs/pretraining.npy`; zero_shot_tune goes on from it.
 """
 
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig, TrainConfig
+from stride_jax.data.config import DataConfig
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 
 
 def get_config() -> TrainConfig:

@@ -22,7 +22,7 @@ class Series(NamedTuple):
     times: np.ndarray | None = None
 
 
-class PatchLaw(NamedTuple):
+class PatchDistribution(NamedTuple):
     """The Gaussian law a forecaster gives to one patch (or to a stack of patches).
 
     Attributes:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import GOLDEN
+from helpers.toys import registered
 from scipy import stats
 from test_coupling import (
     check_leading,
@@ -19,19 +20,9 @@ from test_coupling import (
     random_rounds,
     towards,
 )
-from toys import registered
 
-from stride_jax.coupling import (
-    AsReleased,
-    Maximal,
-    Mean,
-    Outcome,
-    Resample,
-    Residual,
-    Round,
-    Rule,
-    SharedNoise,
-)
+from stride_jax.decoding.base import Outcome, Round, Rule
+from stride_jax.decoding.rules import AsReleased, Maximal, Mean, Resample, Residual, SharedNoise
 
 
 def of_means(rounds: Round) -> Round:

@@ -15,28 +15,25 @@ import jax
 import pytest
 from golden import GOLDEN
 
-from stride_jax import cli, config, config_evaluate
-from stride_jax.config import (
-    DataConfig,
-    DecodeConfig,
-    DistillConfig,
-    OptimConfig,
-    RunConfig,
-    TimerXLConfig,
-    TrainConfig,
-)
-from stride_jax.config_evaluate import (
+from stride_jax import config
+from stride_jax.cli import flags as cli
+from stride_jax.config import from_dict, to_dict
+from stride_jax.data.config import DataConfig
+from stride_jax.decoding.base import DecodeConfig
+from stride_jax.errors import InputError
+from stride_jax.evaluation import config as config_evaluate
+from stride_jax.evaluation.config import (
     EvaluateConfig,
     FidelityConfig,
     LatencyConfig,
     SpeedConfig,
     SweepConfig,
 )
-from stride_jax.config_json import from_dict, to_dict
-from stride_jax.errors import InputError
 from stride_jax.models import init_params
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig, TrainConfig
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs"
 CLASSES = [
     cls

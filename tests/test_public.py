@@ -7,7 +7,7 @@ from pathlib import Path
 
 import stride_jax
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_there() -> None:

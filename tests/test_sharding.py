@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import sharded
+from helpers import sharded
 
-from stride_jax import sharding, training
+from stride_jax import sharding
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
+from stride_jax.training import step as training
 
 SCRIPT = Path(sharded.__file__)
 

@@ -20,24 +20,26 @@ import pandas as pd
 from stride_jax import (
     DecodeConfig,
     backtest,
-    cli,
     decode,
     find_model,
     forecast,
     forecast_df,
     window_process,
 )
-from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DataConfig, DistillConfig, OptimConfig, TimerXLConfig, TrainConfig
-from stride_jax.config_evaluate import EvaluateConfig
-from stride_jax.coupling import Block, Maximal, Mean, Resample, SharedNoise, parse_rule
+from stride_jax.checkpoints.build import make_pair
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.cli import flags as cli
+from stride_jax.data.config import DataConfig
 from stride_jax.data.loaders import load_file
 from stride_jax.data.splits import load_data
-from stride_jax.draft_length import find_draft_length
+from stride_jax.decoding.draft_length import find_draft_length
+from stride_jax.decoding.rules import Block, Maximal, Mean, Resample, SharedNoise, parse_rule
 from stride_jax.errors import InputError
+from stride_jax.evaluation.config import EvaluateConfig
+from stride_jax.evaluation.report import write_rows
+from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
-from stride_jax.pairs import make_pair
-from stride_jax.report import write_rows
+from stride_jax.training.config import DistillConfig, OptimConfig, TrainConfig
 
 Case = tuple[str, Callable[[], Any]]
 TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stride_jax.report import write_rows
+from stride_jax.evaluation.report import write_rows
 
 IMPORTS = "import time, jax; start = time.perf_counter(); "
 IMPORTS += "import stride_jax; stride_jax.forecast; print(time.perf_counter() - start)"
@@ -27,7 +27,7 @@ IMPORTS += "import stride_jax; stride_jax.forecast; print(time.perf_counter() - 
 
 def seconds(work: Path, cache: Path, *more: str) -> float:
     """`stride-jax forecast` from start to end."""
-    command = [sys.executable, "-m", "stride_jax.app", "forecast", "data.csv", *more]
+    command = [sys.executable, "-m", "stride_jax.cli.main", "forecast", "data.csv", *more]
     command += ["--horizon", "96", "--out", "out.csv"]
     environment = {**os.environ, "STRIDE_JAX_CACHE": str(cache)}
     start = time.perf_counter()

@@ -14,16 +14,17 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax import find_model, gaussian
-from stride_jax.benchmark import sigma_of
-from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax import find_model
+from stride_jax.checkpoints.build import make_target
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
 from stride_jax.data.windows import Windows, make_windows, padded_batches
+from stride_jax.decoding import gaussian
+from stride_jax.evaluation.benchmark import sigma_of
+from stride_jax.evaluation.config import EvaluateConfig
+from stride_jax.evaluation.report import write_rows
 from stride_jax.models.timer_xl import make_predict
-from stride_jax.pairs import make_target
-from stride_jax.report import write_rows
 
 BATCH = 32
 

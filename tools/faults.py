@@ -24,11 +24,11 @@ import jax
 import numpy as np
 from orbax.checkpoint.experimental import v1 as ocp
 
-from stride_jax.checkpoints import load
-from stride_jax.convert import load_model, save_pytorch
+from stride_jax.checkpoints.checkpoint import load
+from stride_jax.checkpoints.store import load_model, save_pytorch
 from stride_jax.data.download import fetch
 from stride_jax.errors import InputError
-from stride_jax.report import write_rows
+from stride_jax.evaluation.report import write_rows
 
 ROOT = Path(__file__).parent.parent
 SMALL = [

@@ -18,16 +18,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax import find_model, losses
-from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DataConfig, OptimConfig, RunConfig, TimerXLConfig
+from stride_jax import find_model
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
 from stride_jax.data.windows import make_windows, padded_batches
+from stride_jax.evaluation.report import write_rows
 from stride_jax.models.attention import full_layout
+from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, instance_stats
-from stride_jax.report import write_rows
-from stride_jax.trainer import Trainer
-from stride_jax.training import Metrics, Task, training_windows
+from stride_jax.training import losses
+from stride_jax.training.config import OptimConfig, RunConfig
+from stride_jax.training.loop import Trainer
+from stride_jax.training.step import Metrics, Task, training_windows
 
 DATA = DataConfig(source="ETTh1", context_len=672)
 BATCH = 32

@@ -13,15 +13,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax import slots
-from stride_jax.benchmark import time_in_turns
-from stride_jax.config import DecodeConfig
-from stride_jax.config_evaluate import LatencyConfig
-from stride_jax.latency import Cell, build, contexts
+from stride_jax.decoding import slots
+from stride_jax.decoding.base import DecodeConfig
+from stride_jax.decoding.processes import cached
+from stride_jax.decoding.speculative import decode
+from stride_jax.evaluation.benchmark import time_in_turns
+from stride_jax.evaluation.config import LatencyConfig
+from stride_jax.evaluation.latency import Cell, build, contexts
+from stride_jax.evaluation.report import write_rows
 from stride_jax.models import attention
-from stride_jax.processes import cached
-from stride_jax.report import write_rows
-from stride_jax.speculative import decode
 
 SIZES = ((1, 1024), (8, 256))
 

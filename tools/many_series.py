@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stride_jax.report import write_rows
+from stride_jax.evaluation.report import write_rows
 
 COUNTS = (1, 100, 862)
 
@@ -23,7 +23,7 @@ COUNTS = (1, 100, 862)
 def measure(count: int) -> dict[str, float]:
     """A forecast of `count` variables, its time without compilation, and the process's memory."""
     from stride_jax import forecast
-    from stride_jax.app import DRAFT, TARGET
+    from stride_jax.cli.main import DRAFT, TARGET
 
     history = np.cumsum(np.random.default_rng(0).normal(size=(696, count)), axis=0)
     took = []

@@ -16,12 +16,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from stride_jax.config import DecodeConfig, TimerXLConfig
-from stride_jax.convert import load_pytorch
+from stride_jax.checkpoints.pytorch import load_pytorch
+from stride_jax.decoding.base import DecodeConfig
+from stride_jax.decoding.processes import window_process
+from stride_jax.decoding.speculative import decode
+from stride_jax.evaluation.report import write_rows
 from stride_jax.models import TimerXL, make_predict
-from stride_jax.processes import window_process
-from stride_jax.report import write_rows
-from stride_jax.speculative import decode
+from stride_jax.models.config import TimerXLConfig
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 

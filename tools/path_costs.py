@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import Block, DecodeConfig, decode, find_model, make_pair
-from stride_jax.benchmark import time_in_turns
 from stride_jax.data import embedded_series
-from stride_jax.report import write_rows
+from stride_jax.evaluation.benchmark import time_in_turns
+from stride_jax.evaluation.report import write_rows
 
 COUNTS = (1, 10, 100, 1000)
 

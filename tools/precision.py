@@ -19,12 +19,12 @@ import numpy as np
 import qwix
 
 from stride_jax import find_model, save_pytorch
-from stride_jax.benchmark import evaluate
-from stride_jax.checkpoints import Checkpoint
-from stride_jax.config import DataConfig
-from stride_jax.config_evaluate import EvaluateConfig
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
-from stride_jax.report import write_rows
+from stride_jax.evaluation.benchmark import evaluate
+from stride_jax.evaluation.config import EvaluateConfig
+from stride_jax.evaluation.report import write_rows
 
 CONFIG = EvaluateConfig(
     data=DataConfig(source="beijing_weather", context_len=504, variables="separate"),

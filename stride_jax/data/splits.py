@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.config import DataConfig
 from stride_jax.data import load_series
+from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps, with_gaps
 from stride_jax.errors import InputError
 from stride_jax.types import Series

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.config import TimerXLConfig
+from stride_jax.decoding.slots import write_slots
+from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.rotary import rotate, token_positions
-from stride_jax.slots import write_slots
 
 # The original's layers: weights uniform in +-1/sqrt(fan_in).
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")

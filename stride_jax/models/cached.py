@@ -9,11 +9,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.config import TimerXLConfig
 from stride_jax.errors import InputError
 from stride_jax.models.attention import Cached, KeyValues, cached_layout, full_layout, padded
+from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL
-from stride_jax.types import PatchLaw
+from stride_jax.types import PatchDistribution
 
 Cache = list[KeyValues]
 
@@ -70,7 +70,7 @@ class CachedTimerXL:
 
     def extend(
         self, params: Params, prompt: Prompt, slots: Cache, patches: jax.Array, start: jax.Array
-    ) -> tuple[PatchLaw, Cache]:
+    ) -> tuple[PatchDistribution, Cache]:
         """One causal pass over `[k, P, C]`; the law's features are `[k, C, D]`."""
         num_vars, room = patches.shape[2], slots[0].keys.shape[3]
         sizes = (num_vars, prompt.cache[0].keys.shape[3], room, patches.shape[0])

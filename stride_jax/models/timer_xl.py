@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stride_jax.config import TimerXLConfig
+from stride_jax.decoding.normalization import running_moments, std, window_stats
 from stride_jax.errors import InputError
 from stride_jax.models.attention import (
     Cached,
@@ -20,8 +20,8 @@ from stride_jax.models.attention import (
     full_layout,
     kernel_init,
 )
-from stride_jax.normalization import running_moments, std, window_stats
-from stride_jax.types import PatchLaw
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.types import PatchDistribution
 
 Params = dict[str, Any]
 LOGVAR_LIMIT = 10.0
@@ -171,7 +171,7 @@ class TimerXL(nn.Module):
             kept.append(own)
         return self.norm(y), kept
 
-    def law(self, features: jax.Array, num_vars: int) -> PatchLaw:
+    def law(self, features: jax.Array, num_vars: int) -> PatchDistribution:
         """Features `[B, C * N, D]` -> the law in normalised units, `[B, N, M * P, C]` float32."""
 
         def patches(z: jax.Array) -> jax.Array:
@@ -180,9 +180,9 @@ class TimerXL(nn.Module):
             return z.reshape(z.shape[0], num_vars, -1, z.shape[-1]).transpose(0, 2, 3, 1)
 
         if self.config.head == "mean":
-            return PatchLaw(patches(self.head(features)))
+            return PatchDistribution(patches(self.head(features)))
         logvar = jnp.clip(self.head_logvar(features), -LOGVAR_LIMIT, LOGVAR_LIMIT)
-        return PatchLaw(patches(self.head_mean(features)), patches(logvar))
+        return PatchDistribution(patches(self.head_mean(features)), patches(logvar))
 
 
 def instance_stats(
@@ -220,21 +220,22 @@ def init_params(key: jax.Array, config: TimerXLConfig) -> Params:
 
 @dataclass(frozen=True)
 class _NextPatch:
-    """`(params, window) -> PatchLaw`; hashable, so that equal configs share one compilation."""
+    """`(params, window) -> PatchDistribution`; hashable, so that equal configs share a program."""
 
     config: TimerXLConfig
 
-    def __call__(self, params: Params, window: jax.Array) -> PatchLaw:
+    def __call__(self, params: Params, window: jax.Array) -> PatchDistribution:
         out = TimerXL(self.config).apply({"params": params}, window[None], last_only=True)
         mean, logvar = out if isinstance(out, tuple) else (out, None)
-        return PatchLaw(mean[0], None if logvar is None else logvar[0])
+        return PatchDistribution(mean[0], None if logvar is None else logvar[0])
 
 
 def make_predict(config: TimerXLConfig, params: Params) -> jax.tree_util.Partial:
     """Turns `(config, params)` into the black-box `predict` of `window_process`.
 
     Returns:
-        `window [L, C] -> PatchLaw` of the next patch, `[P, C]` (the next M patches, `[M * P, C]`,
+        `window [L, C] -> PatchDistribution` of the next patch, `[P, C]` (the next M patches,
+        `[M * P, C]`,
         for a multi-patch model). It is a pytree whose leaves are the parameters, so they are
         traced: other parameters of the same shape do not recompile.
     """

@@ -1,0 +1,90 @@
+from . import (
+    checkpoints as checkpoints,
+)
+from . import (
+    cli as cli,
+)
+from . import (
+    data as data,
+)
+from . import (
+    decoding as decoding,
+)
+from . import (
+    evaluation as evaluation,
+)
+from . import (
+    forecasting as forecasting,
+)
+from . import (
+    models as models,
+)
+from . import (
+    testing as testing,
+)
+from . import (
+    training as training,
+)
+from .checkpoints.build import Pair as Pair
+from .checkpoints.build import make_pair as make_pair
+from .checkpoints.build import make_target as make_target
+from .checkpoints.pytorch import load_pytorch as load_pytorch
+from .checkpoints.store import (
+    find_model as find_model,
+)
+from .checkpoints.store import (
+    load_model as load_model,
+)
+from .checkpoints.store import (
+    save_pytorch as save_pytorch,
+)
+from .decoding.base import DecodeConfig as DecodeConfig
+from .decoding.base import DecodeInfo as DecodeInfo
+from .decoding.base import Rule as Rule
+from .decoding.draft_length import Fixed as Fixed
+from .decoding.draft_length import Gain as Gain
+from .decoding.draft_length import Threshold as Threshold
+from .decoding.drafts import multi_patch_draft as multi_patch_draft
+from .decoding.naive_drafts import (
+    last_value_draft as last_value_draft,
+)
+from .decoding.naive_drafts import (
+    nearest_draft as nearest_draft,
+)
+from .decoding.naive_drafts import (
+    seasonal_draft as seasonal_draft,
+)
+from .decoding.processes.cached import cached_process as cached_process
+from .decoding.processes.window import window_process as window_process
+from .decoding.rules.approximate import (
+    Mean as Mean,
+)
+from .decoding.rules.approximate import (
+    Resample as Resample,
+)
+from .decoding.rules.approximate import (
+    SharedNoise as SharedNoise,
+)
+from .decoding.rules.exact import Block as Block
+from .decoding.rules.exact import Maximal as Maximal
+from .decoding.rules.exact import Residual as Residual
+from .decoding.speculative import decode as decode
+from .errors import InputError as InputError
+from .forecasting.export import export_decoder as export_decoder
+from .forecasting.export import load_decoder as load_decoder
+from .forecasting.forecast import Forecast as Forecast
+from .forecasting.forecast import forecast as forecast
+from .forecasting.frames import backtest as backtest
+from .forecasting.frames import forecast_df as forecast_df
+from .models.config import TimerXLConfig as TimerXLConfig
+from .models.timer_xl import (
+    TimerXL as TimerXL,
+)
+from .models.timer_xl import (
+    init_params as init_params,
+)
+from .models.timer_xl import (
+    make_predict as make_predict,
+)
+from .types import PatchDistribution as PatchDistribution
+from .types import Series as Series

@@ -1,0 +1,1 @@
+"""Trained models on disk, and how they become processes and drafts."""

@@ -1,0 +1,1 @@
+"""The command line: `stride-jax`, and what the three programs share."""

@@ -1,0 +1,1 @@
+"""Decoding of patch forecasters: processes, drafts, acceptance rules, the loop."""

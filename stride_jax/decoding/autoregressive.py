@@ -1,0 +1,136 @@
+"""One model rolled by itself: the target (the baseline of every speedup) or the draft."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.decoding.base import (
+    AUTOREGRESSIVE,
+    DecodeConfig,
+    DecodeInfo,
+    Draft,
+    Process,
+    num_patches,
+)
+from stride_jax.decoding.batching import decode_batch, over_lanes, patch_noise, path_keys
+from stride_jax.decoding.checks import Inputs
+from stride_jax.decoding.compiled import compiled
+from stride_jax.decoding.drafts import prediction_sigma, propose
+
+Path = tuple[jax.Array, Any]
+"""The key of a path's noise, and its state."""
+
+
+@compiled
+def roll_process(
+    inputs: Inputs, process: Process, *, config: DecodeConfig
+) -> tuple[jax.Array, DecodeInfo]:
+    """Rolls a process patch by patch: x_{n+1} ~ N(mean after x_1..x_n, sigma^2); one pass each."""
+
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        memory, sigma = memory
+        predictions, state = process.verify(memory, state, noise[:0])  # no proposals
+        first = jax.tree.map(lambda x: x[0], predictions)
+        patch = first.mean + prediction_sigma(first, sigma, config.learned_scale) * noise[0]
+        state = process.commit(state, patch[None], jnp.ones((), jnp.int32))
+        return patch[None], state
+
+    return unroll(inputs, process, step, 1, config)
+
+
+def roll_draft(
+    inputs: Inputs, draft: Draft | Process, *, config: DecodeConfig
+) -> tuple[jax.Array, DecodeInfo]:
+    """Rolls a draft by itself; every proposal stays.
+
+    A process is rolled patch by patch, any other draft K patches at a time. No target pass counts.
+    """
+    size = 1
+    if hasattr(draft, "verify"):
+        forecast, info = roll_process(inputs, draft, config=config)
+    else:
+        size = min(config.num_draft, num_patches(config.horizon, draft.patch_len))
+        forecast, info = _roll_proposals(inputs, draft, size=size, config=config)
+    nothing = jnp.zeros_like(info.target_passes)
+    return forecast, info._replace(target_passes=nothing, drafted=info.rounds * size)
+
+
+@compiled
+def _roll_proposals(
+    inputs: Inputs, draft: Draft, *, size: int, config: DecodeConfig
+) -> tuple[jax.Array, DecodeInfo]:
+    """Rolls a draft `size` patches at a time."""
+
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+        memory, sigma = memory
+        proposals, state = propose(
+            draft, memory, state, noise, sigma, size, learned=config.learned_scale
+        )
+        # `commit` takes K + 1 patches; the last one does not stay.
+        grown = jnp.concatenate([proposals.patches, proposals.patches[-1:]])
+        return proposals.patches, draft.commit(state, grown, jnp.asarray(size, jnp.int32))
+
+    return unroll(inputs, draft, step, size, config)
+
+
+Step = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
+"""`((memory, sigma [P, C]), state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
+
+
+def unroll(
+    inputs: Inputs,
+    source: Process | Draft,
+    step: Step,
+    size: int,
+    config: DecodeConfig,
+) -> tuple[jax.Array, DecodeInfo]:
+    """Takes `size` patches at a time from a process or a draft, until there are N; all are kept.
+
+    Args:
+        inputs: series and key.
+        source: prepares contexts and starts paths.
+        step: makes the next patches of a path and keeps them.
+        size: K, patches a step.
+        config: horizon and chunks.
+
+    Returns:
+        `(forecast, info)`; one target pass a step.
+    """
+    count = num_patches(config.horizon, source.patch_len)
+    rounds, shape = -(-count // size), (source.patch_len, inputs.context.shape[-1])
+
+    def play(memory: Any, path: Path, number: jax.Array) -> tuple[Path, jax.Array]:
+        key, state = path
+        noise = patch_noise(key, number * size, size, shape)
+        patches, state = step(memory, state, noise)
+        return (key, state), patches
+
+    def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
+        lanes = keys.shape
+
+        def first(memory: Any, key: jax.Array) -> Path:
+            return path_keys(key).noise, source.start(memory[0], rounds * size)
+
+        start = over_lanes(first, lanes)(memory, keys)
+        body = over_lanes(play, lanes)
+        numbers = jnp.arange(rounds)
+        _, made = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
+        patches = jnp.moveaxis(made, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
+        info = DecodeInfo(
+            accepted=jnp.zeros((*lanes, 0), jnp.int32),
+            proposed=jnp.zeros((*lanes, 0), jnp.int32),
+            rounds=jnp.full(lanes, rounds, jnp.int32),
+            target_passes=jnp.full(lanes, rounds, jnp.int32),
+            drafted=jnp.zeros(lanes, jnp.int32),
+            overflow=jnp.zeros(lanes, jnp.int32),
+            origin=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
+            proposal=jnp.full((*lanes, count, *shape), jnp.nan),
+        )
+        # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
+        return patches.reshape(*lanes, -1, shape[1])[:, :, : config.horizon], info
+
+    return decode_batch(source.prepare, run, inputs, source.patch_len, config)

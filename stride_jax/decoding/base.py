@@ -1,0 +1,392 @@
+"""The contracts of decoding: process, draft, rule, config and info. Read this first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.config import whole_number
+from stride_jax.errors import InputError
+from stride_jax.types import PatchDistribution
+
+
+def check_predictions(
+    law: PatchDistribution, expected: tuple[int, ...], layout: str, said: str
+) -> None:
+    """Raises InputError unless mean and log variance have the shape of the patches they are of.
+
+    Args:
+        law: what a forecaster returned.
+        expected: shape of what was asked for.
+        layout: the same in letters.
+        said: which call it was.
+    """
+    for name, value in (("mean", law.mean), ("log variance", law.logvar)):
+        if value is not None and value.shape != expected:
+            raise InputError(
+                f"{said} returned a {name} of shape {value.shape}; expected {layout} = {expected}."
+            )
+
+
+class Traits(NamedTuple):
+    """What `forecast` has to know of a process; these defaults hold where it does not say.
+
+    Attributes:
+        supports_padding: `prepare` takes a length, so that histories of different lengths are
+            decoded together. Without it they are decoded apart, length by length.
+        context_len: steps of a context it sees, the last ones; None for all.
+        normalises: it moves with the level and the scale of a history, so it may be given the
+            history standardised. Without it the history is given as it is.
+        starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
+    """
+
+    supports_padding: bool = False
+    context_len: int | None = None
+    normalises: bool = False
+    starts_empty: bool = False
+
+
+def traits_of(process: Any) -> Traits:
+    """The traits of a process (or draft), with the default of each that it does not have.
+
+    Raises:
+        InputError: a trait that is no bool, or a context_len that is no whole number above 0.
+    """
+    said: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
+    values = Traits(**said)
+    name = type(process).__name__
+    for trait in ("supports_padding", "normalises", "starts_empty"):
+        value = getattr(values, trait)
+        if not isinstance(value, bool | np.bool_):
+            raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
+    if values.context_len is None:
+        return values
+    length = whole_number(f"context_len of {name}", values.context_len, least=1)
+    return values._replace(context_len=length)
+
+
+def check_process(target: Any) -> None:
+    """Raises InputError for a target without the methods that the decoders call."""
+    needed = ("patch_len", "prepare", "start", "verify", "commit")
+    missing = [name for name in needed if not hasattr(target, name)]
+    if missing:
+        raise InputError(
+            f"target must be a process, such as window_process(...), got {target!r}; it has no "
+            f"{', '.join(missing)}."
+        )
+
+
+def check_parameters(process: Any) -> None:
+    """Raises InputError where a number inside a process is NaN, with its place in the pytree."""
+    for place, leaf in jax.tree_util.tree_leaves_with_path(process):
+        kind = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
+        if jnp.issubdtype(kind, jnp.inexact) and np.isnan(np.asarray(leaf)).any():
+            raise InputError(
+                f"the target's parameters{jax.tree_util.keystr(place)} hold NaN, so its forecasts "
+                "would be NaN; load or train the model again."
+            )
+
+
+class Process(Protocol):
+    """How a forecaster is rolled over its own output.
+
+    A process is a pytree (parameters inside it are traced). It splits what it knows in two: the
+    memory of a context, which never changes and is shared by all sample paths of it, and the state
+    of one path. All methods are pure and work on one series; the decoders vmap them.
+
+    The properties of `Traits` may be left out; `traits_of` has their defaults.
+    """
+
+    @property
+    def patch_len(self) -> int:
+        """P, steps in a patch."""
+
+    @property
+    def context_len(self) -> int | None:
+        """Steps of a context it sees, or None for all; see `Traits`."""
+
+    @property
+    def supports_padding(self) -> bool:
+        """Whether `prepare` takes a length; see `Traits`."""
+
+    @property
+    def normalises(self) -> bool:
+        """Whether it moves with the level and scale of a history; see `Traits`."""
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
+        """Memory of a context `[L, C]`; everything that has to be done once.
+
+        Args:
+            context: the history at its end.
+            length: int32, steps of the history, a whole number of patches; those before are padding
+                that must not change anything. None for all L.
+
+        Raises:
+            InputError: a length is given to a process that has no mask for padding.
+        """
+
+    def start(self, memory: Any, room: int) -> Any:
+        """The state of a path before its first patch, with room for `room` patches."""
+
+    def verify(
+        self, memory: Any, state: Any, proposals: jax.Array
+    ) -> tuple[PatchDistribution, Any]:
+        """The laws after 0, 1, ..., K proposals `[K, P, C]`, each `[K + 1, P, C]`.
+
+        The state that comes back has seen the proposals but kept none; see `commit`.
+        """
+
+    def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchDistribution, Any]:
+        """The law `[P, C]` after one more patch `[P, C]`, without keeping it; for drafting."""
+
+    def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
+        """Keeps the first `count` of `patches [K + 1, P, C]`; count may be 0.
+
+        The first K are the proposals that `verify` or `step` have seen.
+        """
+
+    def drafting(self) -> Process:
+        """The same forecaster as one that proposes: it has not seen its last proposal."""
+
+
+class Proposals(NamedTuple):
+    """K proposals and the distributions they were drawn from, each `[K, P, C]`.
+
+    Attributes:
+        patches: `mean + sigma * noise`.
+        mean: of the draft's distributions.
+        sigma: std they were drawn with.
+        logvar: the draft's learned log variance, or None.
+    """
+
+    patches: jax.Array
+    mean: jax.Array
+    sigma: jax.Array
+    logvar: jax.Array | None
+
+
+class Draft(Protocol):
+    """What a draft supplies; a pytree. Methods work on one series, see `processes.Process`.
+
+    A draft never sees the noise, nor sigma, and does not make its proposals: whatever it predicts,
+    an exact rule stays exact. What is not finite is never accepted. A draft that predicts one patch
+    at a time is a `StepwiseDraft`.
+    """
+
+    @property
+    def patch_len(self) -> int:
+        """P, steps in a patch."""
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
+        """Memory of a context `[L, C]`, shared by all its sample paths.
+
+        `length`: see `processes.Process`; a draft may take padding for values, as its proposals
+        are verified.
+        """
+
+    def start(self, memory: Any, room: int) -> Any:
+        """The state of a path before its first patch."""
+
+    def predict_next(
+        self, memory: Any, state: Any, shape: tuple[int, int, int]
+    ) -> tuple[PatchDistribution, Any]:
+        """Predicts the next K patches, or the first of them alone.
+
+        Args:
+            memory: of the context.
+            state: of the path.
+            shape: `(K, P, C)`.
+
+        Returns:
+            The distributions of all K, `[K, P, C]`, or of the first, `[1, P, C]`, if the others
+            depend on the proposals before them; and a state for `step` and `commit`.
+        """
+
+    def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
+        """Keeps the first `count` of `patches [K + 1, P, C]`."""
+
+
+class StepwiseDraft(Draft, Protocol):
+    """A draft that predicts each patch given the proposals before it."""
+
+    def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchDistribution, Any]:
+        """The distribution `[P, C]` after one more proposal `[P, C]`, without keeping it."""
+
+
+class Round(NamedTuple):
+    """One round of drafting and verifying, for one series. Place i holds proposal i + 1.
+
+    Attributes:
+        proposals: `[K, P, C]`, `draft_mean + draft_sigma * noise`.
+        noise: `[K, P, C]`, standard normal; 0 for rules that propose means.
+        draft_mean: `[K, P, C]`.
+        draft_sigma: `[K, P, C]`, std the proposals were drawn with.
+        target_mean: `[K + 1, P, C]`; entry i is the target's mean after i proposals.
+        target_sigma: `[K + 1, P, C]`, std of the target's predictions.
+        draft_logvar: `[K, P, C]`, the draft's learned log variance, or None.
+        fresh: `[K + 1, P, C]`, standard normal noise of the patches of this round; sampled
+            proposals have not used it.
+        length: int32, 0 to K, proposals that count; those from there on were not drafted.
+    """
+
+    proposals: jax.Array
+    noise: jax.Array
+    draft_mean: jax.Array
+    draft_sigma: jax.Array
+    target_mean: jax.Array
+    target_sigma: jax.Array
+    draft_logvar: jax.Array | None
+    fresh: jax.Array
+    length: jax.Array
+
+
+class Outcome(NamedTuple):
+    """What a rule decides.
+
+    Attributes:
+        num_accepted: int32, 0 to `length`: the leading proposals that are kept as context.
+        patch: `[P, C]`, what follows them: recovered, or the bonus if all were accepted.
+        emitted: `[K, P, C]`, what is put out where proposals are accepted; None for themselves.
+        log_ratio: `[K]`, what was compared, for the trace; None if the rule has no such number.
+        threshold: `[K]`, what it was compared with.
+        overflow: int32, 1 if a bounded loop ran out and the patch is not what it should be.
+    """
+
+    num_accepted: jax.Array
+    patch: jax.Array
+    emitted: jax.Array | None = None
+    log_ratio: jax.Array | None = None
+    threshold: jax.Array | None = None
+    overflow: jax.Array | int = 0
+
+
+class Rule:
+    """An acceptance rule: which leading proposals of a round stay, and which patch follows them.
+
+    A rule is a frozen dataclass registered as a pytree. Its fields are its settings; they are
+    traced, so a sweep over them compiles once. A rule of your own needs `decide` alone:
+
+        @jax.tree_util.register_dataclass
+        @dataclass(frozen=True)
+        class AcceptAll(Rule):
+            def decide(self, key, current):
+                return Outcome(current.length, target_draw(current, current.length))
+
+    Attributes:
+        exact: the output follows the distribution of the target process, whatever the draft does.
+        guarantee: what the output follows, in words for the tables.
+        proposes: sample draws proposals from the draft's distribution, mean takes its means (noise
+            0), patch_noise draws with the noise that the target would use for the same patch.
+        scales: tied rules need one sigma for target and draft; a free rule allows the draft a
+            sigma of its own.
+    """
+
+    exact: ClassVar[bool] = False
+    guarantee: ClassVar[str] = "none stated"
+    proposes: ClassVar[Literal["sample", "mean", "patch_noise"]] = "sample"
+    scales: ClassVar[Literal["tied", "free"]] = "tied"
+
+    def check(self) -> None:
+        """Raises InputError for settings that are concrete and out of range."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """Decides one round of one path; consumes the key."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class DecodeConfig:
+    """Sizes and choices of one decode; everything here is static (a new value compiles anew).
+
+    Attributes:
+        horizon: steps to forecast.
+        num_draft: K, patches the draft proposes a round (the last rounds: what is still missing);
+            0 is plain autoregression.
+        num_paths: S, sample paths of each series, an axis of the forecast; None for one path
+            without that axis. The context is processed once for all of them.
+        batch_size: series decoded at once, to bound the memory; None for all.
+        path_chunk: paths of a series decoded at once; None for all.
+        learned_scale: take the std of a prediction from its model where that has a gaussian head,
+            instead of sigma; the draft's own needs a rule with free scales (residual).
+        trace: keep what the rule saw of every proposal, in `DecodeInfo.trace`.
+    """
+
+    horizon: int
+    num_draft: int = 3
+    num_paths: int | None = None
+    batch_size: int | None = None
+    path_chunk: int | None = None
+    learned_scale: bool = False
+    trace: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "num_draft", "num_paths", "batch_size", "path_chunk"):
+            value, least = getattr(self, name), 0 if name == "num_draft" else 1
+            if value is not None or name in ("horizon", "num_draft"):
+                object.__setattr__(self, name, whole_number(name, value, least=least))
+
+
+ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3
+"""Where an emitted patch comes from; the values of `DecodeInfo.origin`."""
+
+
+ORIGIN_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
+
+
+class Trace(NamedTuple):
+    """What the rule saw, round by round; R = N rounds have room.
+
+    Attributes:
+        start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
+        log_ratio: `[R, K]`, what the rule compared.
+        threshold: `[R, K]`, what it compared it with, see `trace.rows`.
+        accepted: `[R, K]` bool, kept.
+        gap: `[R, K]`, RMS distance of the two means in units of sigma.
+        length: `[R]` int32, proposals drafted; what stands from there on means nothing.
+    """
+
+    start: jax.Array
+    log_ratio: jax.Array
+    threshold: jax.Array
+    accepted: jax.Array
+    gap: jax.Array
+    length: jax.Array
+
+
+class DecodeInfo(NamedTuple):
+    """What a decode did, a path; fields get leading axes as the forecast does. N: ceil(horizon/P).
+
+    Only patches within the N count, so accepted + recovered + bonus = N.
+
+    Attributes:
+        accepted: `[K]` int32, accepted proposals by their place in the round.
+        proposed: `[K]` int32, proposals tested at that place (all before them were accepted).
+        rounds: int32, draft-and-verify rounds.
+        target_passes: int32, sequential calls of the target; one verification is one pass over
+            K + 1 prefixes. The pass over the context is not counted.
+        drafted: int32, proposals drafted.
+        overflow: int32, patches for which a rule's bounded loop ran out; 0 or say so.
+        origin: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive (also for K = 0).
+        proposal: `[N, P, C]`, what the draft proposed last at each patch: the patch itself where
+            accepted, the rejected one where recovered, NaN where nothing was proposed.
+        trace: with `DecodeConfig.trace`, else None.
+    """
+
+    accepted: jax.Array
+    proposed: jax.Array
+    rounds: jax.Array
+    target_passes: jax.Array
+    drafted: jax.Array
+    overflow: jax.Array
+    origin: jax.Array
+    proposal: jax.Array
+    trace: Trace | None = None
+
+
+def num_patches(horizon: int, patch_len: int) -> int:
+    """N, the patches that cover the horizon."""
+    return -(-horizon // patch_len)

@@ -1,0 +1,132 @@
+"""What both decoders share: checks of the input, keys, batches."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.decoding.base import DecodeConfig, DecodeInfo
+from stride_jax.decoding.checks import Inputs
+
+
+class PathKeys(NamedTuple):
+    """Keys of one path: `noise` stays, `rounds` is split anew every round."""
+
+    noise: jax.Array
+    rounds: jax.Array
+
+
+def path_keys(key: jax.Array) -> PathKeys:
+    """Consumes the key of a path."""
+    return PathKeys(*jax.random.split(key))
+
+
+def patch_noise(key: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Array:
+    """Noise of the patches `first`, `first + 1`, ...: `[count, P, C]`, standard normal.
+
+    Patch n of a path has the same noise in both decoders and in every round: `fold_in(key, n)`.
+    """
+    keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(count))
+    return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
+
+
+Run = Callable[[Any, jax.Array], tuple[jax.Array, DecodeInfo]]
+"""`(memory [B, ...], keys [B, S]) -> (forecast [B, S, H, C], info)`."""
+
+
+def over_lanes(fn: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., Any]:
+    """Maps `fn(memory, path, *shared)` over B contexts and S paths of each.
+
+    The memory of a context has a leading B and is shared by its paths; a path has `[B, S]`. An
+    axis of size 1 is dropped instead of mapped: a mapped write at a traced place is a scatter.
+    """
+    batch, paths = shape
+    return _mapped(_mapped(fn, paths, shared=True), batch, shared=False)
+
+
+def _mapped(fn: Callable[..., Any], size: int, *, shared: bool) -> Callable[..., Any]:
+    def single(memory: Any, path: Any, *rest: Any) -> Any:
+        take = functools.partial(jax.tree.map, lambda x: x[0])
+        out = fn(memory if shared else take(memory), take(path), *rest)
+        return jax.tree.map(lambda x: jnp.asarray(x)[None], out)
+
+    def several(memory: Any, path: Any, *rest: Any) -> Any:
+        axes = (None if shared else 0, 0)
+        return jax.vmap(lambda m, p: fn(m, p, *rest), in_axes=axes)(memory, path)
+
+    return single if size == 1 else several
+
+
+def decode_batch(
+    prepare: Callable[[jax.Array, jax.Array | None], Any],
+    run: Run,
+    inputs: Inputs,
+    patch_len: int,
+    config: DecodeConfig,
+) -> tuple[jax.Array, DecodeInfo]:
+    """Decodes every path of every series, in chunks that bound the memory.
+
+    Series i has the key `fold_in(key, series_index[i])`, its path s that one folded with s again
+    (with num_paths None it is the series' key itself). So a result does not depend on what else is
+    decoded beside it, up to float rounding of the batched model.
+
+    Args:
+        prepare: `(context [L, C], length) -> memory`, called once a series.
+        run: decodes all paths of one chunk; its memory is `(memory, sigma [P, C])` of each series.
+        inputs: series and key.
+        patch_len: P.
+        config: num_paths, batch_size, path_chunk.
+    """
+    key, context, _, series_index, lengths = inputs
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    alone = context.ndim == 2
+    contexts = context[None] if alone else context
+    scales = inputs.scale(patch_len).reshape(len(contexts), patch_len, -1)  # [B, P, C]
+    index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
+    index = index.reshape(len(contexts))
+    if lengths is not None:
+        lengths = jnp.asarray(lengths, jnp.int32).reshape(len(contexts))
+    paths = jnp.arange(config.num_paths or 1)
+
+    def keys_of(i: jax.Array, path: jax.Array) -> jax.Array:
+        own = jax.random.fold_in(key, i)
+        return own if config.num_paths is None else jax.random.fold_in(own, path)
+
+    def decode_series(part: Any) -> tuple[jax.Array, DecodeInfo]:
+        contexts, index, lengths, scales = part
+        if len(contexts) == 1:  # not mapped: see `over_lanes`
+            alone = prepare(contexts[0], None if lengths is None else lengths[0])
+            memory = jax.tree.map(lambda x: jnp.asarray(x)[None], alone)
+        else:
+            memory = jax.vmap(prepare)(contexts, lengths)
+        memory = memory, scales
+
+        def decode_paths(chunk: jax.Array) -> Any:
+            keys = jax.vmap(lambda i: jax.vmap(lambda p: keys_of(i, p))(chunk))(index)
+            out = run(memory, keys)
+            return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out)  # paths in front
+
+        out = in_chunks(decode_paths, paths, config.path_chunk)
+        return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
+
+    out = in_chunks(decode_series, (contexts, index, lengths, scales), config.batch_size)
+    if config.num_paths is None:
+        out = jax.tree.map(lambda x: x[:, 0], out)
+    return jax.tree.map(lambda x: x[0], out) if alone else out
+
+
+def in_chunks(fn: Callable[[Any], Any], items: Any, size: int | None) -> Any:
+    """`fn(items)`, at most `size` of the leading axis at a time; the last chunk is filled up."""
+    total = jax.tree.leaves(items)[0].shape[0]
+    if size is None or size >= total:
+        return fn(items)
+    chunks = -(-total // size)
+    place = jnp.minimum(jnp.arange(chunks * size), total - 1).reshape(chunks, size)
+    out = jax.lax.map(fn, jax.tree.map(lambda x: x[place], items))
+    # [chunks, size, ...] -> [chunks * size, ...]
+    return jax.tree.map(lambda x: x.reshape(chunks * size, *x.shape[2:])[:total], out)

@@ -1,0 +1,212 @@
+"""Checks of arguments that may be traced: shapes always, values only where they are concrete."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.config import LARGEST_INDEX, whole_number
+from stride_jax.decoding.base import DecodeConfig, num_patches
+from stride_jax.errors import InputError
+
+
+def check_scalar(name: str, value: Any, *, at_least: float) -> None:
+    """Raises InputError unless a concrete `value` is a finite number, at least `at_least`."""
+    if np.ndim(value) != 0:
+        raise InputError(f"{name} must be a scalar, got shape {np.shape(value)}.")
+    if isinstance(value, jax.core.Tracer):
+        return
+    number = np.asarray(value).dtype.kind in "biuf"
+    if not (number and np.isfinite(value) and value >= at_least):
+        raise InputError(f"{name} must be finite and at least {at_least}, got {value}.")
+
+
+class Inputs(NamedTuple):
+    """What is decoded.
+
+    Attributes:
+        key: folded, not consumed; a typed key or its raw key data.
+        context: `[L, C]` or `[B, L, C]`, float32.
+        sigma: scalar, `[C]`, `[P, C]`, or with a B in front of the last, one for each series.
+        series_index: scalar or `[B]` int, default 0..B-1.
+        lengths: scalar or `[B]` int, steps of each history at the end of its context; the steps
+            before them are padding. None for all L.
+    """
+
+    key: jax.Array
+    context: jax.Array
+    sigma: float | jax.Array
+    series_index: jax.Array | None
+    lengths: jax.Array | None
+
+    def as_float32(self) -> Inputs:
+        """With context and sigma as float32 arrays."""
+        context, sigma = (jnp.asarray(x, jnp.float32) for x in (self.context, self.sigma))
+        return self._replace(context=context, sigma=sigma)
+
+    def scale(self, patch_len: int) -> jax.Array:
+        """Sigma as float32 for each series, `[P, C]` or `[B, P, C]` as the context has a B."""
+        shape = (*self.context.shape[:-2], patch_len, self.context.shape[-1])
+        return jnp.broadcast_to(jnp.asarray(self.sigma, jnp.float32), shape)
+
+
+LARGEST_SEED = 2**32 - 1
+"""JAX takes 32 bits of a seed; larger ones would be the same as smaller ones."""
+
+
+def check_key(key: Any) -> None:
+    """Raises InputError unless `key` is one PRNG key, typed or its raw key data."""
+    typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    if typed and key.shape == ():
+        return
+    raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
+    if raw and key.shape == jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape:
+        return
+    said = f"shape {key.shape}" if typed or raw else repr(key)
+    raise InputError(f"key must be one PRNG key, such as jax.random.key(0), got {said}.")
+
+
+def as_key(key: Any) -> jax.Array:
+    """A PRNG key as it is, or that of a seed.
+
+    Raises:
+        InputError: neither of the two, or a seed that is not in 0 to 2**32 - 1.
+    """
+    number = isinstance(key, int | np.integer) and not isinstance(key, bool)
+    array = isinstance(key, jax.Array | np.ndarray) and key.ndim == 0
+    if number or (array and jnp.issubdtype(key.dtype, jnp.integer)):
+        return jax.random.key(whole_number("a seed as key", key, least=0, most=LARGEST_SEED))
+    check_key(key)
+    return jnp.asarray(key)
+
+
+def check_size(shape: tuple[int, ...], patch_len: int, config: DecodeConfig) -> None:
+    """Raises InputError for a forecast of more values than int32 counts.
+
+    Args:
+        shape: of the context, `[L, C]` or `[B, L, C]`.
+        patch_len: P.
+        config: horizon, K and paths.
+    """
+    series, paths = math.prod(shape[:-2]), config.num_paths or 1
+    steps = (num_patches(config.horizon, patch_len) + config.num_draft + 1) * patch_len
+    values = series * paths * steps * shape[-1]
+    if values > LARGEST_INDEX:
+        raise InputError(
+            f"horizon {config.horizon} with {series} series, {paths} paths, {shape[-1]} variables "
+            f"and num_draft {config.num_draft} is {values} values at once, more than "
+            f"{LARGEST_INDEX}; take a shorter horizon, fewer paths or fewer series."
+        )
+
+
+def check_inputs(
+    inputs: Inputs,
+    patch_len: int,
+    config: DecodeConfig,
+    *,
+    sampling: bool,
+) -> None:
+    """Checks shapes always, and values where they are concrete (not inside a caller's jit).
+
+    Raises:
+        InputError: a key that is not one PRNG key; more values than can be counted; context not
+            `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
+            no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
+            or 0 where a rule samples; a series index that is not one number a series; lengths that
+            are not one whole number of patches a series, at most L.
+    """
+    key, context, sigma, series_index, lengths = inputs
+    check_key(key)
+    shape = array_shape("context", context)
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise InputError(f"context must be [L, C] or [B, L, C] without empty axes, got {shape}.")
+    kind = _dtype(context)
+    if not _is_real(kind):
+        raise InputError(f"context must be real numbers, got {kind}.")
+    if shape[-2] < patch_len:
+        raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
+    if series_index is not None and np.shape(series_index) != shape[:-2]:
+        raise InputError(
+            f"series_index must have one number a series, shape {shape[:-2]}, got "
+            f"{np.shape(series_index)}."
+        )
+    if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
+        raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
+    _check_lengths(lengths, shape, patch_len)
+    check_size(shape, patch_len, config)
+    if not isinstance(context, jax.core.Tracer):
+        bad = ~np.isfinite(np.asarray(context, np.float32))
+        if lengths is not None and not isinstance(lengths, jax.core.Tracer):
+            # what is before the history is padding
+            first = shape[-2] - np.asarray(lengths, np.int64)[..., None]
+            bad &= (np.arange(shape[-2]) >= first)[..., None]
+        if bad.any():
+            where = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise InputError(
+                f"context has {int(bad.sum())} values that are NaN or infinite, the first at "
+                f"{where}; fill or drop them before forecasting."
+            )
+    _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
+
+
+def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None:
+    if lengths is None:
+        return
+    whole = np.issubdtype(_dtype(lengths), np.integer)
+    if np.shape(lengths) != shape[:-2] or not whole:
+        raise InputError(
+            f"lengths must be one whole number a series, shape {shape[:-2]}, got "
+            f"{_dtype(lengths)} of shape {np.shape(lengths)}."
+        )
+    if isinstance(lengths, jax.core.Tracer):
+        return
+    values = np.atleast_1d(np.asarray(lengths))
+    bad = (values < patch_len) | (values > shape[-2]) | (values % patch_len != 0)
+    if bad.any():
+        raise InputError(
+            f"lengths must be whole patches of {patch_len} steps, at most the {shape[-2]} of the "
+            f"context, got {values[bad][0]}."
+        )
+
+
+def array_shape(name: str, value: Any) -> tuple[int, ...]:
+    """The shape of what becomes an array, or InputError."""
+    try:
+        return np.shape(value)
+    except ValueError as error:
+        raise InputError(f"{name} is not an array: {error}") from error
+
+
+def _is_real(kind: np.dtype[Any]) -> bool:
+    return bool(jnp.issubdtype(kind, jnp.floating) or jnp.issubdtype(kind, jnp.integer))
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    return np.dtype(value.dtype) if hasattr(value, "dtype") else np.asarray(value).dtype
+
+
+def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
+    """`shape` is that of a patch of every series, `[P, C]` or `[B, P, C]`."""
+    sizes = array_shape("sigma", sigma)[::-1]
+    if not _is_real(_dtype(sigma)):
+        raise InputError(f"sigma must be real numbers, got {sigma!r}.")
+    wrong = any(n not in (1, p) for n, p in zip(sizes, shape[::-1], strict=False))
+    if len(sizes) > len(shape) or wrong:
+        raise InputError(
+            f"sigma must be a scalar, [C], [P, C] or, for each series, [B, P, C]; patches are "
+            f"{shape}, got shape {np.shape(sigma)}."
+        )
+    if isinstance(sigma, jax.core.Tracer):
+        return
+    values = np.asarray(sigma)
+    if not np.isfinite(values).all() or (values < 0).any():
+        raise InputError(f"sigma must be finite and not negative, got {sigma}.")
+    if sampling and (values == 0).any():
+        raise InputError(
+            f"sigma must be > 0 for a rule that samples, got {sigma}; sigma 0, the mean path, is "
+            "for the target or the draft alone."
+        )

@@ -1,0 +1,17 @@
+"""What "the target's own forecast" means: how a forecaster is rolled over its own output."""
+
+from stride_jax.decoding.base import Process, Traits, traits_of
+from stride_jax.decoding.processes.cached import CachedModel, CachedProcess, Norm, cached_process
+from stride_jax.decoding.processes.window import WindowProcess, window_process
+
+__all__ = [
+    "CachedModel",
+    "CachedProcess",
+    "Norm",
+    "Process",
+    "Traits",
+    "WindowProcess",
+    "cached_process",
+    "traits_of",
+    "window_process",
+]

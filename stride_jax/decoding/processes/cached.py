@@ -1,0 +1,303 @@
+"""The cached process: the sequence grows, and what the model knows of it is kept.
+
+K proposals are verified in one causal pass over K + 1 patches. A patch is normalised by statistics
+that never look ahead, so it keeps its place in the caches: those of the context alone (frozen), or
+running ones up to and including itself (causal). Rolling back is moving the length back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.decoding.base import check_predictions
+from stride_jax.decoding.normalization import Moments, running_moments, std, window_stats
+from stride_jax.decoding.slots import write_slots
+from stride_jax.errors import InputError
+from stride_jax.types import PatchDistribution
+
+Norm = Literal["frozen", "causal"] | None
+LARGEST = 1e12
+"""Stds; values further from the mean are cut off before the model sees them."""
+
+
+class CachedModel(Protocol):
+    """What a forecaster supplies; hashable, its functions pure, all patches normalised."""
+
+    def prefill(self, params: Any, patches: jax.Array, skip: jax.Array | None) -> Any:
+        """What the context's patches `[N, P, C]` leave behind; never changed.
+
+        Args:
+            params: the model's parameters.
+            patches: N may be 0.
+            skip: int32, so many patches of the sequence are padding: the first of these, and of
+                those that `extend` brings where it is more than N. No later patch may see them.
+                None for no padding.
+        """
+
+    def slots(self, params: Any, prompt: Any, count: int) -> Any:
+        """Empty room for what `count` patches after them will leave behind."""
+
+    def extend(
+        self, params: Any, prompt: Any, slots: Any, patches: jax.Array, start: jax.Array
+    ) -> tuple[PatchDistribution, Any]:
+        """Laws after each of k more patches, `[k, P, C]`, and the slots with them written.
+
+        Args:
+            params: the model's parameters.
+            prompt: from `prefill`.
+            slots: what earlier patches left; those from `start` on are void.
+            patches: `[k, P, C]`.
+            start: int32, the slot of the first of them: patches since the prompt.
+        """
+
+
+class Memory(NamedTuple):
+    """What a context leaves behind; shared by all its sample paths.
+
+    Attributes:
+        prompt: the model's, of all but the last `lag` patches.
+        pending: `[lag, P, C]`, those.
+        origin: `[1, 1, C]`, taken off every value before float32 statistics.
+        center: `[1, 1, C]`, and
+        scale: `[1, 1, C]` of the frozen normalisation (0 and 1 in the causal one).
+        moments: running statistics of the prompt's patches.
+        first: int32, the slot of the first patch that is no padding (0 or less where the prompt
+            holds one); None for no padding.
+    """
+
+    prompt: Any
+    pending: jax.Array
+    origin: jax.Array
+    center: jax.Array
+    scale: jax.Array
+    moments: Moments
+    first: jax.Array | None
+
+
+class CachedState(NamedTuple):
+    """One path.
+
+    Attributes:
+        slots: the model's.
+        moments: statistics up to slot i at entry i + 1, those of the prompt at 0; empty unless
+            the normalisation is causal.
+        length: int32, slots that hold kept patches.
+        pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
+        fed: int32, slots written, rejected and proposed patches included.
+    """
+
+    slots: Any
+    moments: Moments
+    length: jax.Array
+    pending: jax.Array
+    fed: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class CachedProcess:
+    """A causal forecaster with caches. Build it with `cached_process`; see `processes.Process`.
+
+    Attributes:
+        params: the model's parameters, traced.
+        model: its functions.
+        patch_len: P.
+        norm: frozen, causal, or None for values as they are.
+        context_len: steps of the context it sees, or None for all.
+        lag: kept patches that are fed at the start of a pass. A target has 1, the patch it has
+            just emitted. A draft has 2: after K acceptances its last proposal was never fed to
+            it, and feeding a patch twice writes the same entry again. So it sees two patches of
+            context at least; where a context has one, a patch of padding stands before it.
+    """
+
+    params: Any
+    model: CachedModel = dataclasses.field(metadata={"static": True})
+    patch_len: int = dataclasses.field(metadata={"static": True})
+    norm: Norm = dataclasses.field(metadata={"static": True})
+    context_len: int | None = dataclasses.field(metadata={"static": True})
+    lag: int = dataclasses.field(default=1, metadata={"static": True})
+
+    @property
+    def supports_padding(self) -> bool:
+        """See `processes.Traits`: padding is masked."""
+        return True
+
+    @property
+    def normalises(self) -> bool:
+        """See `processes.Traits`."""
+        return self.norm is not None
+
+    @property
+    def starts_empty(self) -> bool:
+        """See `processes.Traits`: frozen statistics need a history."""
+        return self.norm != "frozen"
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
+        """Runs the model over the context `[L, C]`; see `Process`.
+
+        Raises:
+            InputError: a context shorter than this forecaster needs, or not a whole number of
+                patches.
+        """
+        context, length = self._lengthened(context, length)
+        patches = self._patches(context)
+        count, num_vars = len(patches), context.shape[1]
+        skip, first, real = None, None, None
+        if length is not None:
+            skip = jnp.maximum(0, count - length // self.patch_len).astype(jnp.int32)
+            first = skip - (count - self.lag)
+            real = jnp.arange(count) >= skip
+            patches = jnp.where(real[:, None, None], patches, 0)
+        zero = jnp.zeros((1, 1, num_vars), jnp.float32)
+        center, scale, origin = zero, zero + 1, zero
+        moments = Moments(jnp.zeros((), jnp.float32), zero[0, 0], zero[0, 0])
+        prompt, pending = patches[: -self.lag], patches[-self.lag :]
+        if self.norm == "frozen":
+            steps = None if real is None else jnp.repeat(real, self.patch_len)
+            mean, spread = window_stats(patches.reshape(-1, num_vars), steps)  # [N * P, C]
+            center, scale = mean[None], spread[None]
+        if self.norm == "causal":
+            origin = patches[:1, :1]
+            if skip is not None:
+                origin = jax.lax.dynamic_slice_in_dim(patches, skip, 1)[:, :1]
+            running = running_moments(patches - origin, real=real)  # [N, C]
+            if len(prompt):
+                moments = jax.tree.map(lambda x: x[len(prompt) - 1], running)
+            stats = running.mean[: len(prompt), None], std(running)[: len(prompt), None]
+            normal = (prompt - origin - stats[0]) / stats[1]
+        else:
+            normal = (prompt - center) / scale
+        if real is not None:
+            normal = jnp.where(real[: len(prompt), None, None], normal, 0)
+        kept = self.model.prefill(self.params, normal, skip)
+        return Memory(kept, pending, origin, center, scale, moments, first)
+
+    def _lengthened(
+        self, context: jax.Array, length: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array | None]:
+        """A context shorter than the lag with padding in front, and its length."""
+        steps, need = context.shape[0], self.lag * self.patch_len
+        fits = steps >= need or (self.context_len or 0) > need
+        if fits or steps == 0 or steps % self.patch_len:
+            return context, length
+        front = jnp.zeros((need - steps, context.shape[1]), context.dtype)
+        length = jnp.asarray(steps, jnp.int32) if length is None else length
+        return jnp.concatenate([front, context]), length
+
+    def _patches(self, context: jax.Array) -> jax.Array:
+        """The last patches of a context, `[L, C]` -> `[N, P, C]`."""
+        need = self.lag * self.patch_len
+        length = max(need, context.shape[0] if self.context_len is None else self.context_len)
+        if context.shape[0] < length:
+            raise InputError(
+                f"the context has {context.shape[0]} steps, this forecaster needs {length}; give a "
+                "longer history."
+            )
+        if length % self.patch_len:
+            raise InputError(
+                f"the context has {length} steps, not a multiple of patch_len {self.patch_len}; "
+                "cut off its first ones or set context_len."
+            )
+        # [L, C] -> [N, P, C]
+        return context[context.shape[0] - length :].reshape(-1, self.patch_len, context.shape[1])
+
+    def start(self, memory: Memory, room: int) -> CachedState:
+        """Empty slots for `room` patches."""
+        count, zero = room + self.lag, jnp.zeros((), jnp.int32)
+        entries = count + 1 if self.norm == "causal" else 0
+        moments = jax.tree.map(
+            lambda x: jnp.broadcast_to(x, (entries, *x.shape)) + jnp.zeros((), x.dtype),
+            memory.moments,
+        )
+        slots = self.model.slots(self.params, memory.prompt, count)
+        return CachedState(slots, moments, zero, memory.pending, zero)
+
+    def _extend(
+        self, memory: Memory, state: CachedState, patches: jax.Array, start: jax.Array
+    ) -> tuple[PatchDistribution, CachedState]:
+        """Feeds `[k, P, C]` from slot `start` on: the law after each, in the series' units."""
+        shifted, moments = patches - memory.origin, state.moments
+        center, scale, real = memory.center, memory.scale, None
+        if memory.first is not None:
+            real = start + jnp.arange(len(patches)) >= memory.first
+        if self.norm == "causal":
+            before = jax.tree.map(lambda x: x[start], moments)
+            running = running_moments(shifted, before, real)
+            moments = jax.tree.map(lambda s, n: write_slots(s, n, start + 1, 0), moments, running)
+            center, scale = running.mean[:, None], std(running)[:, None]  # [k, 1, C]
+        if real is not None:  # a draft still has to feed padding
+            shifted = jnp.where(real[:, None, None], shifted, center)
+        # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
+        normal = jnp.clip(jnp.nan_to_num((shifted - center) / scale), -LARGEST, LARGEST)
+        law, slots = self.model.extend(self.params, memory.prompt, state.slots, normal, start)
+        check_predictions(law, patches.shape, "[k, P, C]", f"extend of {patches.shape[0]} patches")
+        mean = jnp.asarray(law.mean, jnp.float32) * scale + center + memory.origin
+        logvar = None if law.logvar is None else law.logvar + 2 * jnp.log(scale)
+        fed = start + patches.shape[0]
+        state = state._replace(slots=slots, moments=moments, fed=fed)
+        return law._replace(mean=mean, logvar=logvar), state
+
+    def verify(
+        self, memory: Memory, state: CachedState, proposals: jax.Array
+    ) -> tuple[PatchDistribution, CachedState]:
+        """One causal pass over the pending patches and K proposals; see `Process`."""
+        patches = jnp.concatenate([state.pending, proposals])  # [lag + K, P, C]
+        laws, state = self._extend(memory, state, patches, state.length)
+        return jax.tree.map(lambda x: x[self.lag - 1 :], laws), state
+
+    def step(
+        self, memory: Memory, state: CachedState, patch: jax.Array
+    ) -> tuple[PatchDistribution, CachedState]:
+        """See `Process`."""
+        laws, state = self._extend(memory, state, patch[None], state.fed)
+        return jax.tree.map(lambda x: x[0], laws), state
+
+    def commit(self, state: CachedState, patches: jax.Array, count: jax.Array) -> CachedState:
+        """Moves the length by `count`; see `Process`."""
+        grown = jnp.concatenate([state.pending, patches])
+        count = jnp.asarray(count, jnp.int32)
+        pending = jax.lax.dynamic_slice_in_dim(grown, count, self.lag)
+        return state._replace(length=state.length + count, pending=pending)
+
+    def drafting(self) -> CachedProcess:
+        """The same with a lag of 2."""
+        return dataclasses.replace(self, lag=2)
+
+
+def cached_process(
+    model: CachedModel,
+    params: Any,
+    patch_len: int,
+    *,
+    norm: Norm,
+    context_len: int | None = None,
+) -> CachedProcess:
+    """A process from a causal forecaster that can continue from caches.
+
+    Args:
+        model: its functions, see `CachedModel`; hashable, equal ones share one compilation.
+        params: their first argument, a pytree; traced.
+        patch_len: P, steps in a patch.
+        norm: frozen (statistics of the context; any trained model), causal (running statistics;
+            the model must be trained with them), or None (values as they are). Values go to
+            the model normalised, its laws come back in the units of the series.
+        context_len: steps of the context the forecaster sees; None for all.
+
+    Raises:
+        InputError: a size below 1, an unknown norm, or a model without the three functions.
+    """
+    missing = [f for f in ("prefill", "slots", "extend") if not callable(getattr(model, f, None))]
+    if missing:
+        raise InputError(f"a cached model needs the functions {', '.join(missing)}.")
+    if norm not in ("frozen", "causal", None):
+        raise InputError(f"norm must be 'frozen', 'causal' or None, got {norm!r}.")
+    if patch_len < 1 or (context_len is not None and context_len < 1):
+        raise InputError(
+            f"patch_len and context_len must be at least 1, got {patch_len} and {context_len}."
+        )
+    return CachedProcess(params, model, patch_len, norm, context_len)

@@ -1,0 +1,40 @@
+"""What several acceptance rules compute."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.decoding.base import Round
+
+
+def num_leading(accepted: jax.Array, length: jax.Array) -> jax.Array:
+    """How many of the first `length` entries of `[K]` bool are true before one is false; int32."""
+    real = jnp.arange(accepted.shape[0]) < length
+    return jnp.sum(jnp.cumprod((accepted & real).astype(jnp.int32))).astype(jnp.int32)
+
+
+def log_uniform(key: jax.Array, count: int) -> jax.Array:
+    """`log u` of `[count]` uniform draws, never minus infinity; `key` is consumed."""
+    tiny = jnp.finfo(jnp.float32).tiny
+    return jnp.log(jax.random.uniform(key, (count,), jnp.float32, minval=tiny))
+
+
+def gaps(current: Round) -> jax.Array:
+    """`(target mean - draft mean) / sigma` at each proposal, `[K, P, C]`."""
+    return (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
+
+
+def log_ratios(current: Round) -> jax.Array:
+    """`log p(x) - log q(x)` of each proposal under one sigma for both distributions, `[K]`.
+
+    With the gap d and the noise z of the proposal it is `d . z - |d|^2 / 2`: no difference of two
+    large squares, and nothing is read back from the rounded proposal.
+    """
+    d = gaps(current)
+    return jnp.sum(d * current.noise, axis=(1, 2)) - 0.5 * jnp.sum(jnp.square(d), axis=(1, 2))
+
+
+def target_draw(current: Round, place: jax.Array) -> jax.Array:
+    """A fresh draw from the target's distribution after `place` proposals, `[P, C]`."""
+    return current.target_mean[place] + current.target_sigma[place] * current.fresh[place]

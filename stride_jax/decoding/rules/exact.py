@@ -1,0 +1,247 @@
+"""Rules whose output follows the target process, whatever the draft does.
+
+Letters: x = mu_q + s z is proposed from q = N(mu_q, s^2), the target predicts p = N(mu_p, s^2);
+`d = (mu_p - mu_q) / s`, `delta = |d|`, `e = d / delta`, `S = e . z`, so that
+`log p(x) / q(x) = delta (S - delta / 2)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+
+from stride_jax.decoding import gaussian
+from stride_jax.decoding.base import Outcome, Round, Rule
+from stride_jax.decoding.rules.common import gaps, log_ratios, log_uniform, num_leading, target_draw
+
+BISECTIONS = 40
+"""Halvings of the bracket in `block`; 40 leave less than float32 resolves."""
+DRAWS, TRIES = 16, 64
+"""`residual` draws at most 64 times 16 patches before it gives up and counts an overflow."""
+Search = tuple[jax.Array, jax.Array, jax.Array]
+"""Blocks drawn so far, whether a draw was accepted, and the patch."""
+SMALL = 1e-6
+"""A delta below this is treated as two equal distributions."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Maximal(Rule):
+    """Reflection coupling (De Bortoli et al., arXiv 2501.05370): exact, the most any rule accepts.
+
+    A proposal is accepted when `log u <= log p(x) - log q(x)`, else its noise is mirrored. Each
+    emitted patch follows the target's distribution given what was emitted before it, whatever the
+    draft; P(accept) = 2 Phi(-delta / 2). A draft that is not finite is rejected and replaced by a
+    fresh draw.
+    """
+
+    exact: ClassVar = True
+    guarantee: ClassVar = "the target's distribution, exactly"
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        ratio = log_ratios(current)
+        log_u = log_uniform(key, len(ratio))
+        count = num_leading(log_u <= ratio, current.length)
+        first = jnp.minimum(count, len(ratio) - 1)
+        gap = gaps(current)[first]
+        mirrored = current.target_mean[first] + current.target_sigma[first] * gaussian.mirror(
+            current.noise[first], gap
+        )
+        mirror = (count < current.length) & jnp.isfinite(jnp.sum(jnp.square(gap)))
+        patch = jnp.where(mirror, mirrored, target_draw(current, count))
+        return Outcome(count, patch, log_ratio=ratio, threshold=log_u)
+
+
+def residual_mass(log_lam: jax.Array, delta: jax.Array) -> jax.Array:
+    """Z, the mass of `(lam p - q)_+` for lam <= 1; 0 where the two are equal.
+
+    `Z = lam Phi(d/2 + a) - Phi(-d/2 + a)` with `a = log lam / d`.
+    """
+    safe = jnp.maximum(delta, SMALL)
+    shift = log_lam / safe
+    mass = jnp.exp(log_lam) * norm.cdf(safe / 2 + shift) - norm.cdf(shift - safe / 2)
+    some = (delta > SMALL) & (log_lam > -jnp.inf)
+    return jnp.where(some, jnp.maximum(mass, 0.0), 0.0)
+
+
+def residual_along(log_lam: jax.Array, delta: jax.Array, v: jax.Array) -> jax.Array:
+    """`S - d`, S with the density of `(lam p - q)_+` along e: where p is N(0, 1) and q N(-d, 1).
+
+    The mass above a point r there, `lam Phi(-r) - Phi(-r - d)`, falls from Z at
+    `-d/2 - log lam / d` to 0; it is set to `v Z` by bisection. Counted from p, so that a huge d
+    costs no digits; below -12 there is nothing of p.
+    """
+    low = jnp.maximum(-delta / 2 - log_lam / jnp.maximum(delta, SMALL), -12.0)
+    high = jnp.maximum(low, 0.0) + 12
+
+    def above(r: jax.Array) -> jax.Array:
+        return jnp.exp(log_lam) * norm.cdf(-r) - norm.cdf(-r - delta)
+
+    goal = v * residual_mass(log_lam, delta)
+
+    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        more = above(middle) > goal
+        return jnp.where(more, middle, low), jnp.where(more, high, middle)
+
+    low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
+    return 0.5 * (low + high)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Block(Rule):
+    """Block verification (Sun et al., arXiv 2403.10444; Gaussian: Soen et al., arXiv 2606.13426).
+
+    Proposals are judged together: `p_0 = 1`, `p_i = min(p_{i-1} p(x_i) / q(x_i), 1)`, and the
+    longest prefix i with `u_i <= h_i` is kept, `h_i = Z_i / (Z_i + 1 - p_i)` with Z_i the mass of
+    `(p_i p - q)_+` at the next patch, and `h_n = p_n` for the last. The patch after it comes from
+    that residual. Exact like `maximal`, and never keeps fewer on average.
+    """
+
+    exact: ClassVar = True
+    guarantee: ClassVar = "the target's distribution, exactly"
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        # Ratios and gaps; a draft that is not finite shares nothing with the target.
+        places = jnp.arange(current.proposals.shape[0])
+        ratio = log_ratios(current)
+        ratio = jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf)
+        delta = jnp.sqrt(jnp.sum(jnp.square(gaps(current)), axis=(1, 2)))
+        delta = jnp.where(jnp.isfinite(delta), delta, jnp.inf)
+
+        def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+            log_p = jnp.minimum(log_p + step, 0.0)
+            return log_p, log_p
+
+        # log p_1 ... log p_K
+        _, log_p = jax.lax.scan(clip, jnp.zeros((), jnp.float32), ratio)
+
+        # h_i of each prefix; the last drafted proposal has no next patch to look at.
+        mass = residual_mass(log_p[:-1], delta[1:])
+        rest = mass - jnp.expm1(log_p[:-1])  # Z + 1 - p
+        share = jnp.where(rest > 0, mass / jnp.where(rest > 0, rest, 1.0), 1.0)
+        last = places == current.length - 1
+        none = jnp.zeros(1, jnp.float32)
+        log_h = jnp.where(last, log_p, jnp.log(jnp.concatenate([share, none])))
+
+        # The longest prefix that fits.
+        uniform_key, along_key = jax.random.split(key)
+        log_u = log_uniform(uniform_key, len(places))
+        fits = (log_u <= log_h) & (places < current.length)
+        count = jnp.max(jnp.where(fits, places + 1, 0)).astype(jnp.int32)
+
+        # The patch after it, from the residual distribution.
+        before = jnp.concatenate([none, log_p])  # log p_0 ... log p_K
+        patch = residual_patch(along_key, current, count, before, delta)
+        return Outcome(count, patch, log_ratio=log_h, threshold=log_u)
+
+
+def residual_patch(
+    key: jax.Array, current: Round, count: jax.Array, log_p: jax.Array, delta: jax.Array
+) -> jax.Array:
+    """The patch after `count` kept ones: the residual along e, the noise it had across e."""
+    first = jnp.minimum(count, len(delta) - 1)
+    d, z, size = gaps(current)[first], current.noise[first], delta[first]
+    uniform = jax.random.uniform(key, (), jnp.float32, minval=2.0**-24)
+    along = residual_along(log_p[first], size, uniform)
+    e = d / jnp.maximum(size, SMALL)
+    across = z - jnp.sum(e * z) * e
+    recovered = current.target_mean[first] + current.target_sigma[first] * (across + along * e)
+    good = (count < current.length) & jnp.isfinite(size) & (size > SMALL)
+    return jnp.where(good, recovered, target_draw(current, count))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Residual(Rule):
+    """Any two Gaussians, also of unequal variance: accept by the full ratio, else rejection.
+
+    On rejection y is drawn from p until `u > q(y) / p(y)`, which leaves `(p - q)_+`. The loop is
+    bounded at 1,024 draws; a run-out takes a plain draw from p and is counted in `overflow`: at
+    most one patch in e x 1,024, whatever p and q are. A draft that is not finite is replaced by a
+    plain draw, which is right.
+    """
+
+    exact: ClassVar = True
+    guarantee: ClassVar = "the target's distribution, exactly"
+    scales: ClassVar = "free"
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        """See `Rule`."""
+        means, sigmas = current.target_mean[:-1], current.target_sigma[:-1]
+        ratio = full_log_ratio(
+            current.proposals, means, sigmas, current.draft_mean, current.draft_sigma
+        )
+
+        # Accept the leading proposals by the full ratio.
+        accept_key, redraw_key = jax.random.split(key)
+        log_u = log_uniform(accept_key, len(ratio))
+        count = num_leading(log_u <= ratio, current.length)
+        first = jnp.minimum(count, len(ratio) - 1)
+
+        # Draw the patch after them from the residual distribution, or afresh for the bonus.
+        gaussians = (
+            means[first],
+            sigmas[first],
+            current.draft_mean[first],
+            current.draft_sigma[first],
+        )
+        rejected = count < current.length
+        accepted, drawn = _redraw(
+            redraw_key, *gaussians, needed=rejected & jnp.isfinite(ratio[first])
+        )
+        patch = jnp.where(rejected & accepted, drawn, target_draw(current, count))
+        ran_out = rejected & ~accepted & jnp.isfinite(ratio[first])
+        return Outcome(
+            count, patch, log_ratio=ratio, threshold=log_u, overflow=ran_out.astype(jnp.int32)
+        )
+
+
+def full_log_ratio(
+    x: jax.Array, mean_p: jax.Array, sigma_p: jax.Array, mean_q: jax.Array, sigma_q: jax.Array
+) -> jax.Array:
+    """`log p(x) - log q(x)` summed over the last two axes, the log-determinants included.
+
+    Written as `(z_q - z_p)(z_q + z_p) / 2`, so that two large squares never cancel after the sum.
+    """
+    z_p, z_q = (x - mean_p) / sigma_p, (x - mean_q) / sigma_q
+    terms = 0.5 * (z_q - z_p) * (z_q + z_p) + jnp.log(sigma_q) - jnp.log(sigma_p)
+    return jnp.sum(terms, axis=(-2, -1))
+
+
+def _redraw(
+    key: jax.Array,
+    mean_p: jax.Array,
+    sigma_p: jax.Array,
+    mean_q: jax.Array,
+    sigma_q: jax.Array,
+    *,
+    needed: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """A draw from `(p - q)_+`: `(accepted, patch)`; no work unless `needed`. Consumes `key`."""
+
+    def tries(carry: Search) -> Search:
+        number, _, _ = carry
+        noise_key, uniform_key = jax.random.split(jax.random.fold_in(key, number))
+        noise = jax.random.normal(noise_key, (DRAWS, *mean_p.shape), jnp.float32)
+        y = mean_p[None] + sigma_p[None] * noise
+        gaussians = mean_p[None], sigma_p[None], mean_q[None], sigma_q[None]
+        log_q_over_p = -full_log_ratio(y, *gaussians)
+        good = log_uniform(uniform_key, DRAWS) > log_q_over_p
+        return number + 1, jnp.any(good), y[jnp.argmax(good)]
+
+    def more(carry: Search) -> jax.Array:
+        number, accepted, _ = carry
+        return needed & ~accepted & (number < TRIES)
+
+    start = (jnp.zeros((), jnp.int32), jnp.zeros((), bool), mean_p)
+    _, accepted, patch = jax.lax.while_loop(more, tries, start)
+    return accepted, patch

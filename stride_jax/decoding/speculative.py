@@ -1,0 +1,356 @@
+"""Decoding: the target alone, the draft alone, or speculative decoding of both.
+
+Speculative decoding (STRIDE, arXiv 2511.18191, algorithm 1) is one `lax.while_loop` over rounds. In
+a round the draft proposes K patches, the target predicts after 0, 1, ..., K of them in one
+verification, and an acceptance rule keeps the leading ones and adds a patch. The last rounds draft
+only what the forecast still needs. One loop runs around a round of all paths; a path that has its
+patches keeps playing rounds that change nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.decoding.autoregressive import roll_draft, roll_process
+from stride_jax.decoding.base import (
+    DecodeConfig,
+    DecodeInfo,
+    Draft,
+    Outcome,
+    Process,
+    Round,
+    Rule,
+    check_process,
+    num_patches,
+)
+from stride_jax.decoding.batching import PathKeys, decode_batch, over_lanes, patch_noise, path_keys
+from stride_jax.decoding.checks import Inputs, check_inputs
+from stride_jax.decoding.compiled import compiled
+from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
+from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
+from stride_jax.decoding.info import count_round, empty_info, trimmed
+from stride_jax.decoding.rules import Maximal, rule_name
+from stride_jax.decoding.slots import write_slots
+from stride_jax.errors import InputError
+
+
+class Model(NamedTuple):
+    """The parts of a speculative decode that are the same for all paths.
+
+    Attributes:
+        target: the process that verifies.
+        draft: what proposes.
+        rule: which proposals stay.
+        draft_length: how many are proposed.
+    """
+
+    target: Any
+    draft: Any
+    rule: Any
+    draft_length: Any
+
+
+class Memory(NamedTuple):
+    """What a context leaves behind for all its paths.
+
+    Attributes:
+        target: the target's memory.
+        draft: the draft's memory.
+        sigma: `[P, C]`.
+    """
+
+    target: Any
+    draft: Any
+    sigma: jax.Array
+
+
+class LoopState(NamedTuple):
+    """The carry of the loop, for one path. The outputs have K + 1 spare patches at their end.
+
+    Attributes:
+        keys: of the patches' noise and of the next round.
+        filled: int32, patches emitted so far, at most N.
+        target: the target's state.
+        draft: the draft's state.
+        length: how many to draft next.
+        patches: `[N + K + 1, P, C]`; what stands at `filled` and after is overwritten.
+        info: counts so far; origin, proposal and trace have spare room like `patches`.
+    """
+
+    keys: PathKeys
+    filled: jax.Array
+    target: Any
+    draft: Any
+    length: LengthState
+    patches: jax.Array
+    info: DecodeInfo
+
+
+def decode(
+    key: jax.Array,
+    context: jax.Array,
+    *,
+    target: Process | None,
+    draft: Draft | Process | None = None,
+    sigma: float | jax.Array,
+    config: DecodeConfig,
+    rule: Rule | None = None,
+    draft_length: DraftLength | None = None,
+    series_index: jax.Array | None = None,
+    lengths: jax.Array | None = None,
+) -> tuple[jax.Array, DecodeInfo]:
+    """Decodes sample paths, or the mean path, of one series or a batch.
+
+    With target and draft it decodes speculatively: with an exact rule the forecast has the
+    distribution of the target alone with the same sigma, whatever the draft. Without a draft, or
+    with K = 0, it rolls the target patch by patch, x_{n+1} ~ N(mean after x_1..x_n, sigma^2).
+    Without a target it rolls the draft alone.
+
+    Args:
+        key: PRNG key (typed, or raw key data); folded with the series index.
+        context: `[L, C]` or `[B, L, C]`; taken as float32.
+        target: the process whose distribution the forecast follows; None for the draft alone.
+        draft: what proposes: another process (patch by patch), or see `drafts`; None for the target
+            alone. It draws with the same sigma, unless `config.learned_scale` and the rule has free
+            scales.
+        sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
+            front of the last. Traced. Rules that propose means take it as the unit of the gap. It
+            must be positive where a rule samples; 0 gives the mean path of target or draft alone.
+        config: horizon, K, paths and chunks; static.
+        rule: acceptance rule with its settings, traced; None for `Maximal()`. A rule of means
+            decodes the mean path, also of the target or the draft alone.
+        draft_length: proposals per round with its settings, traced; None for always K.
+        series_index: `[B]` global numbers of the series, default 0..B-1; with them a part of a
+            batch is the same as in the whole.
+        lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
+            before is padding and does not matter. Only for a target that supports padding; a draft
+            that does not sees the first value of the history there.
+
+    Returns:
+        `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
+        of paths before the horizon. A path does not depend on what is decoded beside it, up to
+        float rounding of the batched model.
+
+    Raises:
+        InputError: neither target nor draft, a target that is no process, a draft or rule that is
+            none, different patch lengths, settings out of range, a learned scale with a rule that
+            ties the scales, a draft alone with K = 0, and see `decoding.check_inputs`.
+    """
+    rule = Maximal() if rule is None else rule
+    draft_length = Fixed() if draft_length is None else draft_length
+    source = draft if target is None else target
+    if source is None:
+        raise InputError("decode needs a target, a draft, or both; got neither.")
+    _check_choices(target, draft, rule, draft_length, config)
+    speculative = target is not None and draft is not None and config.num_draft > 0
+    sampling = speculative and rule.proposes != "mean"
+    inputs = Inputs(key, context, sigma, series_index, lengths)
+    check_inputs(inputs, source.patch_len, config, sampling=sampling)
+    inputs = inputs.as_float32()
+    if not speculative and rule.proposes == "mean":
+        inputs = inputs._replace(sigma=jnp.zeros_like(inputs.sigma))
+    if target is None:
+        return roll_draft(inputs, source, config=config)
+    if draft is None or config.num_draft == 0:
+        return roll_process(inputs, target, config=config)
+    model = Model(target, as_draft(draft), rule, draft_length)
+    return _speculate(inputs, model, config=config)
+
+
+def _check_choices(
+    target: Process | None,
+    draft: Draft | Process | None,
+    rule: Rule,
+    draft_length: DraftLength,
+    config: DecodeConfig,
+) -> None:
+    """Raises InputError for models, rule and config that do not fit each other."""
+    if target is not None:
+        check_process(target)
+    proposing = None if draft is None else as_draft(draft)
+    if not isinstance(rule, Rule):
+        raise InputError(f"rule must be a coupling.Rule such as Maximal(), got {rule!r}.")
+    if not isinstance(draft_length, DraftLength):
+        raise InputError(
+            f"draft_length must be Fixed(), Threshold() or Gain(), got {draft_length!r}."
+        )
+    rule.check()
+    draft_length.check()
+    if target is None and config.num_draft == 0:
+        raise InputError("num_draft must be at least 1 where the draft decodes alone, got 0.")
+    if target is None or proposing is None:
+        return
+    if target.patch_len != proposing.patch_len:
+        raise InputError(
+            f"target and draft must share a patch length, got {target.patch_len} and "
+            f"{proposing.patch_len}."
+        )
+    if config.learned_scale and rule.scales == "tied" and config.num_draft:
+        raise InputError(
+            f"rule {rule_name(rule)!r} needs one sigma for target and draft; with learned_scale "
+            "use Residual()."
+        )
+
+
+@compiled
+def _speculate(
+    inputs: Inputs, model: Model, *, config: DecodeConfig
+) -> tuple[jax.Array, DecodeInfo]:
+    """Speculative decoding of every path of every series, compiled."""
+    target, draft = model.target, model.draft
+    count, num_vars = num_patches(config.horizon, target.patch_len), inputs.context.shape[-1]
+
+    def prepare(context: jax.Array, length: jax.Array | None) -> tuple[Any, Any]:
+        return target.prepare(context, length), draft.prepare(context, length)
+
+    def run(prepared: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
+        (target_memory, draft_memory), sigma = prepared
+        memory = Memory(target_memory, draft_memory, sigma)
+        start = functools.partial(initial_state, model=model, config=config, count=count)
+        play = functools.partial(decode_round, model=model, config=config, count=count)
+        state = over_lanes(start, keys.shape)(memory, keys)
+        body = over_lanes(play, keys.shape)
+
+        def step(state: LoopState) -> LoopState:
+            # One number for all paths, so that the draft's loop is not mapped.
+            return body(memory, state, jnp.max(round_length(state, count)))
+
+        # Until every path has its N patches.
+        state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
+        # [B, S, N, P, C] -> [B, S, N * P, C]
+        forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
+        return forecast[:, :, : config.horizon], trimmed(state.info, count)
+
+    return decode_batch(prepare, run, inputs, target.patch_len, config)
+
+
+def initial_state(
+    memory: Memory, key: jax.Array, *, model: Model, config: DecodeConfig, count: int
+) -> LoopState:
+    """The carry before the first round of a path; `key` passes into it."""
+    room, shape = count + config.num_draft + 1, memory.sigma.shape
+    return LoopState(
+        keys=path_keys(key),
+        filled=jnp.zeros((), jnp.int32),
+        target=model.target.start(memory.target, count + config.num_draft),
+        draft=model.draft.start(memory.draft, count + config.num_draft),
+        length=model.draft_length.init(config.num_draft),
+        patches=jnp.zeros((room, *shape), jnp.float32),
+        info=empty_info(config.num_draft, room, shape, trace=config.trace),
+    )
+
+
+def round_length(state: LoopState, count: int) -> jax.Array:
+    """Proposals of the next round: as the strategy says, and no more than are missing of N.
+
+    It depends only on the rounds before, so exact rules stay exact; 0 when all patches are there.
+    """
+    return jnp.clip(count - state.filled, 0, state.length.length)
+
+
+def decode_round(
+    memory: Memory,
+    state: LoopState,
+    longest: jax.Array,
+    *,
+    model: Model,
+    config: DecodeConfig,
+    count: int,
+) -> LoopState:
+    """One round of one path: draft, verify, decide, commit.
+
+    Args:
+        memory: of the context.
+        state: the carry.
+        longest: proposals that are drafted; those past the path's own length do not count.
+        model: target, draft, rule and strategy.
+        config: static choices.
+        count: N; a path that has N patches comes back as it was, but for its key.
+    """
+    sigma, num_draft = memory.sigma, config.num_draft
+    next_key, draft_key, rule_key = jax.random.split(state.keys.rounds, 3)
+    fresh = patch_noise(state.keys.noise, state.filled, num_draft + 1, sigma.shape)
+
+    # Draft: K proposals, patch by patch or all at once.
+    noise = proposal_noise(model.rule, draft_key, fresh[:-1])
+    learned = config.learned_scale and model.rule.scales == "free"
+    proposals, draft_state = propose(
+        model.draft, memory.draft, state.draft, noise, sigma, longest, learned=learned
+    )
+
+    # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
+    predictions, target_state = model.target.verify(memory.target, state.target, proposals.patches)
+
+    # Decide: which leading proposals stay, and which patch follows them.
+    current = Round(
+        proposals=proposals.patches,
+        noise=noise,
+        draft_mean=proposals.mean,
+        draft_sigma=proposals.sigma,
+        target_mean=predictions.mean,
+        target_sigma=prediction_sigma(predictions, sigma, config.learned_scale),
+        draft_logvar=proposals.logvar,
+        fresh=fresh,
+        length=round_length(state, count),
+    )
+    outcome = model.rule.decide(rule_key, current)
+    num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
+    context_patches, emitted_patches = splice(proposals.patches, outcome)
+
+    # Commit: both models keep the first `num_new` patches of their context.
+    return LoopState(
+        keys=state.keys._replace(rounds=next_key),
+        filled=state.filled + num_new,
+        target=model.target.commit(target_state, context_patches, num_new),
+        draft=model.draft.commit(draft_state, context_patches, num_new),
+        length=next_length(model, state.length, current, outcome, sigma, active=num_new > 0),
+        patches=write_slots(state.patches, emitted_patches, state.filled, 0),
+        info=count_round(state.info, state.filled, current, outcome, num_new, count),
+    )
+
+
+def proposal_noise(rule: Rule, key: jax.Array, patch_noise: jax.Array) -> jax.Array:
+    """The noise `[K, P, C]` of the proposals: new, none, or that of the patches they stand for.
+
+    Consumes `key`.
+    """
+    if rule.proposes == "sample":
+        return jax.random.normal(key, patch_noise.shape, jnp.float32)
+    if rule.proposes == "mean":
+        return jnp.zeros_like(patch_noise)
+    return patch_noise
+
+
+def splice(proposals: jax.Array, outcome: Outcome) -> tuple[jax.Array, jax.Array]:
+    """The patches after a round, each `[K + 1, P, C]`: those the models see, those put out.
+
+    The accepted ones come first, then the rule's own patch; what stands after it does not count.
+    """
+    accepted = (jnp.arange(len(proposals) + 1) < outcome.num_accepted)[:, None, None]
+    last = outcome.patch[None]
+    context_patches = jnp.where(accepted, jnp.concatenate([proposals, last]), last)
+    if outcome.emitted is None:
+        return context_patches, context_patches
+    return context_patches, jnp.where(accepted, jnp.concatenate([outcome.emitted, last]), last)
+
+
+def next_length(
+    model: Model,
+    state: LengthState,
+    current: Round,
+    outcome: Outcome,
+    sigma: jax.Array,
+    *,
+    active: jax.Array,
+) -> LengthState:
+    """The state of the draft length after a round; unchanged for a path that is not active."""
+    chances = None
+    if model.draft_length.reads_chances and current.draft_logvar is not None:
+        chances = expected_acceptance(current.draft_logvar, sigma)
+    played = state._replace(length=current.length)
+    after = model.draft_length.update(played, outcome.num_accepted, len(current.proposals), chances)
+    return jax.tree.map(lambda new, old: jnp.where(active, new, old), after, state)

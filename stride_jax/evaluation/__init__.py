@@ -1,0 +1,1 @@
+"""Measuring decoders: scores, times, tables and figures."""

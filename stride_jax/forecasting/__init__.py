@@ -1,0 +1,1 @@
+"""Forecasts of histories and frames, in the units of the series."""

@@ -1,0 +1,331 @@
+"""Forecasts of frames in the long format of Nixtla's libraries: id, time, value.
+
+Frames of pandas, polars and whatever else narwhals reads; the result is a frame of the same kind.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stride_jax.config import whole_number
+from stride_jax.data.interchange import as_pandas, like
+from stride_jax.data.orders import Reading
+from stride_jax.data.panel import Grid, Panel, lay_out
+from stride_jax.data.stamps import read_stamps
+from stride_jax.errors import InputError
+from stride_jax.forecasting.forecast import forecast
+
+MODEL = "stride"
+"""Name of the column of forecasts; quantiles are `stride-q-10` and so on."""
+Freq = str | int | pd.DateOffset | None
+
+
+def read_panel(
+    df: Any,
+    id_col: str,
+    time_col: str,
+    target_col: str,
+    freq: Freq = None,
+    *,
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
+) -> Panel:
+    """The series of a long frame on one clock, and how it was read.
+
+    Args:
+        df: one row per series and time, a frame of pandas or another library that narwhals reads;
+            other columns are not looked at. Rows may be in any order.
+        id_col: names the series; of any type.
+        time_col: timestamps with or without a zone, text, or whole numbers; see
+            `data.stamps.read_stamps`.
+        target_col: values; also Decimal, nullable, or numbers as objects or categories.
+        freq: pandas offset alias, or a whole number for a clock of numbers; None infers it from
+            all series together.
+        dayfirst: whether the day comes first in `01/02/2026`; None decides by the clock.
+        date_format: of `strptime`, for times that are text.
+
+    Raises:
+        InputError: no frame, a missing column, an empty frame, a time that is missing or twice
+            there, values that are not numbers, times that can be read in two ways, series of
+            different frequencies, or a stamp that does not lie on the clock.
+    """
+    frame = as_pandas(df, (id_col, time_col, target_col))
+    if len(frame) == 0:
+        raise InputError("the frame has no rows.")
+    if frame[[id_col, time_col]].isna().any(axis=None):
+        raise InputError(f"columns {id_col!r} and {time_col!r} must not have missing entries.")
+    values = _values(frame[target_col])
+    codes, names = _ids(frame[id_col])
+    how = Reading(dayfirst, date_format, freq)
+    stamps = read_stamps(frame[time_col], time_col, codes, how)
+    return lay_out(names, codes, stamps, values, freq)._replace(ids=frame[id_col])
+
+
+def read_frame(
+    df: Any, id_col: str, time_col: str, target_col: str, freq: Freq = None, **how: Any
+) -> list[Grid]:
+    """The series of a long frame, sorted by time, gaps in the clock filled with NaN.
+
+    Arguments and errors are those of `read_panel`.
+    """
+    return read_panel(df, id_col, time_col, target_col, freq, **how).grids
+
+
+def _ids(column: pd.Series) -> tuple[np.ndarray, list[Any]]:
+    """The number of each row's id `[T]` in the order of the ids, and the ids.
+
+    Raises:
+        InputError: ids that cannot be compared, such as lists.
+    """
+    try:
+        table = pd.DataFrame({"id": column.to_numpy(), "row": np.arange(len(column))})
+        groups = table.groupby("id", sort=True)
+        return groups.ngroup().to_numpy(), [name for name, _ in groups]
+    except TypeError as error:
+        raise InputError(
+            f"column {column.name!r} has ids that cannot name a series, such as "
+            f"{column.iloc[0]!r}; use text, numbers or tuples."
+        ) from error
+
+
+def _values(column: pd.Series) -> np.ndarray:
+    """Values `[T]` float64, NaN where they are missing.
+
+    Raises:
+        InputError: they are not numbers.
+    """
+    kind, wrong = pd.api.types, f"column {column.name!r} must be numbers, got {column.dtype}"
+    if kind.is_bool_dtype(column) or kind.is_complex_dtype(column):
+        raise InputError(f"{wrong}.")
+    if kind.is_numeric_dtype(column):
+        return column.to_numpy(np.float64, na_value=np.nan)
+    loose = pd.CategoricalDtype | pd.ArrowDtype
+    if not (kind.is_object_dtype(column) or isinstance(column.dtype, loose)):
+        raise InputError(f"{wrong}.")
+    column = column.astype(object)
+    values = np.full(len(column), np.nan)
+    for row in np.flatnonzero(column.notna()):
+        value = column.iloc[row]
+        truth = isinstance(value, bool | np.bool_)
+        if truth or not isinstance(value, numbers.Real | Decimal):
+            raise InputError(f"{wrong} with {value!r} in data row {row + 1}.")
+        values[row] = float(value)
+    return values
+
+
+def forecast_df(
+    df: Any,
+    h: int,
+    *,
+    target: Any,
+    draft: Any = None,
+    id_col: str = "unique_id",
+    time_col: str = "ds",
+    target_col: str = "y",
+    freq: Freq = None,
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
+    quantiles: Sequence[float] = (),
+    **settings: Any,
+) -> Any:
+    """Forecasts every series of a long frame.
+
+    Series may differ in length and start, and share one frequency; rows may be in any order; times
+    that are missing between two others count as missing values.
+
+    Args:
+        df: see `read_panel`.
+        h: steps to forecast.
+        target: see `forecasting.forecast`.
+        draft: see `forecasting.forecast`.
+        id_col: names the series.
+        time_col: their times.
+        target_col: their values.
+        freq: see `read_panel`.
+        dayfirst: see `read_panel`.
+        date_format: see `read_panel`.
+        quantiles: a column each: `stride-q-10` for .1.
+        **settings: of `forecasting.forecast`: key, num_samples, rule (an instance such as
+            `Block()`), num_draft, sigma, missing...
+
+    Returns:
+        A frame of the kind of `df`, one row per series and future time: id, time, `stride` (the
+        mean) and the quantiles.
+
+    Raises:
+        InputError: quantiles without sample paths, a horizon that ends in no year; see `read_panel`
+            and `forecasting.forecast`.
+    """
+    h = whole_number("the horizon h", h, least=1)
+    panel = read_panel(
+        df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
+    )
+    found = forecast_panel(
+        panel,
+        h,
+        target=target,
+        draft=draft,
+        columns=(id_col, time_col),
+        quantiles=quantiles,
+        **settings,
+    )
+    return like(found, df, (id_col, time_col))
+
+
+def forecast_panel(
+    panel: Panel,
+    h: int,
+    *,
+    target: Any,
+    draft: Any = None,
+    columns: tuple[str, str] = ("unique_id", "ds"),
+    quantiles: Sequence[float] = (),
+    **settings: Any,
+) -> pd.DataFrame:
+    """Forecasts every series of a panel; `columns` are the names of id and time.
+
+    Raises:
+        InputError: see `forecast_df`.
+    """
+    h = whole_number("the horizon h", h, least=1)
+    ahead = [grid.ahead(h) for grid in panel.grids]
+    ids = [str(grid.name) for grid in panel.grids]
+    made = _forecast(panel.grids, ids, h, target, draft, quantiles, settings)
+    parts = [
+        pd.DataFrame({columns[1]: times, **found}) for times, found in zip(ahead, made, strict=True)
+    ]
+    return _together(columns[0], panel.grids, parts, panel)
+
+
+def history_frame(panel: Panel, columns: tuple[str, str, str]) -> pd.DataFrame:
+    """The grids of a panel as a long frame of id, time and value, NaN where there is none."""
+    id_col, time_col, target_col = columns
+    parts = [
+        pd.DataFrame({time_col: grid.timeline.at(grid.numbers), target_col: grid.values})
+        for grid in panel.grids
+    ]
+    return _together(id_col, panel.grids, parts, panel)
+
+
+def _together(
+    id_col: str, grids: list[Grid], parts: list[pd.DataFrame], panel: Panel
+) -> pd.DataFrame:
+    """The rows of all series, with their ids, of the type of the frame's, in front."""
+    rows = np.repeat([grid.row for grid in grids], [len(part) for part in parts])
+    found = pd.concat(parts, ignore_index=True)
+    found.insert(0, id_col, panel.ids.iloc[rows].reset_index(drop=True))
+    return found
+
+
+def _forecast(
+    grids: list[Grid],
+    ids: list[str],
+    h: int,
+    target: Any,
+    draft: Any,
+    quantiles: Sequence[float],
+    settings: dict[str, Any],
+) -> list[dict[str, np.ndarray]]:
+    """The columns of each series' forecast."""
+    if len(quantiles) and settings.get("num_samples", 100) == 0:
+        raise InputError(
+            f"quantiles {list(quantiles)} need sample paths; leave them out with num_samples 0 "
+            "(--num-samples 0), or ask for paths."
+        )
+    values = [grid.values for grid in grids]
+    found = forecast(target, values, h, draft=draft, quantiles=quantiles, ids=ids, **settings)
+    names = quantile_columns(found.levels)
+    made = []
+    for i in range(len(grids)):
+        columns = {MODEL: found.mean[i]}
+        if found.quantiles is not None:
+            columns.update(zip(names, found.quantiles[i], strict=True))
+        made.append(columns)
+    return made
+
+
+def quantile_columns(levels: Sequence[float]) -> list[str]:
+    """Names such as `stride-q-2.5` for .025: six digits, or all where these do not tell apart."""
+    names = [f"{100 * q:g}" for q in levels]
+    if len({*names, "0", "100"}) < len(levels) + 2:
+        names = [f"{(100 * Decimal(repr(float(q)))).normalize():f}" for q in levels]
+    return [f"{MODEL}-q-{name}" for name in names]
+
+
+def backtest(
+    df: Any,
+    h: int,
+    *,
+    n_windows: int = 1,
+    step_size: int | None = None,
+    target: Any,
+    draft: Any = None,
+    id_col: str = "unique_id",
+    time_col: str = "ds",
+    target_col: str = "y",
+    freq: Freq = None,
+    dayfirst: bool | None = None,
+    date_format: str | None = None,
+    quantiles: Sequence[float] = (),
+    **settings: Any,
+) -> Any:
+    """Forecasts the ends of the series from what came before them, as Nixtla's cross-validation.
+
+    Args:
+        df: see `read_panel`.
+        h: steps to forecast after each cutoff.
+        n_windows: cutoffs per series.
+        step_size: steps between two cutoffs; None for h.
+        target: see `forecasting.forecast`.
+        draft: see `forecasting.forecast`.
+        id_col: names the series.
+        time_col: their times.
+        target_col: their values.
+        freq: see `read_panel`.
+        dayfirst: see `read_panel`.
+        date_format: see `read_panel`.
+        quantiles: a column each.
+        **settings: of `forecasting.forecast`.
+
+    Returns:
+        A frame of the kind of `df`, one row per series, cutoff and time: id, time, cutoff (the last
+        time known), the true value (NaN where it is missing), `stride` and the
+        quantiles; what utilsforecast's `evaluate(..., models=["stride"])` reads.
+
+    Raises:
+        InputError: n_windows or step_size below 1, a series too short for its cutoffs, and see
+            `forecast_df`.
+    """
+    step_size = h if step_size is None else step_size
+    h = whole_number("the horizon h", h, least=1)
+    n_windows = whole_number("n_windows", n_windows, least=1)
+    step_size = whole_number("step_size", step_size, least=1)
+    panel = read_panel(
+        df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
+    )
+    cuts: list[tuple[Grid, int]] = []
+    for grid in panel.grids:
+        for window in range(n_windows - 1, -1, -1):
+            cut = len(grid.values) - h - window * step_size
+            if cut < 1:
+                raise InputError(
+                    f"series {grid.name!r} has {len(grid.values)} steps, too few for {n_windows} "
+                    f"windows of {h} steps, {step_size} apart; it needs "
+                    f"{h + (n_windows - 1) * step_size + 1}."
+                )
+            cuts.append((grid, cut))
+    known = [grid.until(cut) for grid, cut in cuts]
+    ids = [f"{grid.name}, cutoff {grid.until(cut).times[-1]}" for grid, cut in cuts]
+    made = _forecast(known, ids, h, target, draft, quantiles, settings)
+    parts = []
+    for (grid, cut), found in zip(cuts, made, strict=True):
+        times = grid.until(cut + h).times
+        truth = {"cutoff": times[cut - 1], target_col: grid.values[cut : cut + h]}
+        parts.append(pd.DataFrame({time_col: times[cut:], **truth, **found}))
+    return like(_together(id_col, known, parts, panel), df, (id_col, time_col))

@@ -1,0 +1,177 @@
+"""A target whose law is known: a linear-Gaussian autoregression and a poor draft for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.checkpoints.build import ProcessKind
+from stride_jax.decoding.base import Process
+from stride_jax.decoding.processes import cached_process, window_process
+from stride_jax.decoding.slots import write_slots
+from stride_jax.types import PatchDistribution
+
+
+class Problem(NamedTuple):
+    """Two linear-Gaussian autoregressions over two patches, `z` the flattened last two.
+
+    Attributes:
+        weight: `[P * C, 2 * P * C]`, the target's mean is `weight @ z`.
+        draft_weight: `[P * C, 2 * P * C]`.
+        draft_bias: `[P * C]`; the draft's mean is `draft_weight @ z + draft_bias`.
+        sigma: std of the target's law.
+        draft_scale: std of the draft's over it; other than 1 it is the draft's learned std.
+        patch_len: P.
+        num_vars: C.
+        num_patches: N, patches decoded.
+        separate: the weights do not mix variables, and each one is decoded as its own series.
+    """
+
+    weight: np.ndarray
+    draft_weight: np.ndarray
+    draft_bias: np.ndarray
+    sigma: float
+    draft_scale: float
+    patch_len: int
+    num_vars: int
+    num_patches: int
+    separate: bool
+
+    def means(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Target and draft means `[S, P * C]` after windows `[S, 2 * P * C]`."""
+        target = windows @ self.weight.T
+        return target, windows @ self.draft_weight.T + self.draft_bias[None]
+
+
+def make_problem(
+    seed: int = 0,
+    *,
+    patch_len: int = 2,
+    num_vars: int = 2,
+    num_patches: int = 6,
+    delta: float = 1.0,
+    sigma: float = 0.7,
+    draft_scale: float = 1.0,
+    separate: bool = False,
+) -> Problem:
+    """A stable target, and a draft about `delta` sigmas away (of one variable if separate)."""
+    rng = np.random.default_rng(seed)
+    width = patch_len * (1 if separate else num_vars)
+    weight = rng.normal(size=(width, 2 * width))
+    weight *= 0.7 / np.linalg.norm(weight, 2)
+    other = rng.normal(size=(width, 2 * width))
+    other *= 0.25 * delta / np.linalg.norm(other, 2)
+    bias = rng.normal(size=width)
+    bias *= delta * sigma / np.linalg.norm(bias)
+    draft = weight + other
+    if separate:  # [P, 2P] -> [P * C, 2P * C], and [P] -> [P * C], the same for each variable
+        eye = np.eye(num_vars)
+        weight, draft = np.asarray(np.kron(weight, eye)), np.asarray(np.kron(draft, eye))
+        bias = np.repeat(bias, num_vars)
+    sizes = patch_len, num_vars, num_patches, separate
+    return Problem(weight, draft, bias, sigma, draft_scale, *sizes)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The autoregression as a forecaster of windows and, with caches, of patches.
+
+    Its parameters are `(weight, bias, logvar)`; a slot holds a patch.
+
+    Attributes:
+        patch_len: P.
+    """
+
+    patch_len: int
+
+    def __call__(self, params: Any, window: jax.Array) -> PatchDistribution:
+        """`predict` of the window process: `[2 * P, C]` -> `[P, C]`."""
+        weight, bias, logvar = params
+        # [2 * P, C] -> [2 * P * C] -> [P * C] -> [P, C]
+        mean = (weight @ window.reshape(-1) + bias).reshape(self.patch_len, window.shape[1])
+        return PatchDistribution(mean, jnp.full_like(mean, logvar))
+
+    def prefill(self, params: Any, patches: jax.Array, skip: jax.Array | None) -> jax.Array:
+        """The context's patches as they are; padding is 0 already, and seen as such."""
+        return patches
+
+    def slots(self, params: Any, prompt: jax.Array, count: int) -> jax.Array:
+        """Empty patches."""
+        return jnp.zeros((count, *prompt.shape[1:]), jnp.float32)
+
+    def extend(
+        self, params: Any, prompt: jax.Array, slots: jax.Array, patches: jax.Array, start: jax.Array
+    ) -> tuple[PatchDistribution, jax.Array]:
+        """Each law from the patch and the one before it."""
+        slots = write_slots(slots, patches, start, 0)
+        known = jnp.concatenate([prompt, slots])
+        last = len(prompt) + start + jnp.arange(len(patches))
+        windows = jnp.concatenate([known[last - 1], known[last]], axis=1)  # [k, 2 * P, C]
+        return jax.vmap(lambda window: self(params, window))(windows), slots
+
+
+def processes(problem: Problem, kind: ProcessKind) -> tuple[Process, Process]:
+    """Target and draft; of one variable if the problem is separate."""
+    step = problem.num_vars if problem.separate else 1
+    model = Linear(problem.patch_len)
+
+    def build(weight: np.ndarray, bias: np.ndarray, scale: float) -> Process:
+        arrays = (weight[::step, ::step], bias[::step], 2 * np.log(problem.sigma * scale))
+        params = tuple(jnp.asarray(x, jnp.float32) for x in arrays)
+        if kind == "cached":
+            return cached_process(model, params, problem.patch_len, norm=None)
+        predict = jax.tree_util.Partial(model, params)
+        return window_process(predict, problem.patch_len, context_len=2 * problem.patch_len)
+
+    zero = np.zeros_like(problem.draft_bias)
+    target = build(problem.weight, zero, 1.0)
+    return target, build(problem.draft_weight, problem.draft_bias, problem.draft_scale)
+
+
+def innovations(
+    problem: Problem, context: np.ndarray, forecast: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised innovations and draft-target gaps of emitted patches.
+
+    Args:
+        problem: the two models.
+        context: `[L, C]`, the same for all series.
+        forecast: `[S, N * P, C]`.
+
+    Returns:
+        `(eps, gap)`, each `[S, N, P * C]`: `(x - mean_p) / sigma` and `(mean_p - mean_q) / sigma`
+        given the emitted prefix, in float64.
+    """
+    size, length = len(forecast), len(context)
+    grown = np.concatenate([np.broadcast_to(context, (size, *context.shape)), forecast], axis=1)
+    eps, gap = [], []
+    step = problem.patch_len
+    for start in range(length, length + problem.num_patches * step, step):
+        window = grown[:, start - 2 * step : start].reshape(size, -1).astype(np.float64)
+        patch = grown[:, start : start + step].reshape(size, -1)
+        target, draft = problem.means(window)
+        eps.append((patch - target) / problem.sigma)
+        gap.append((target - draft) / problem.sigma)
+    return np.stack(eps, axis=1), np.stack(gap, axis=1)
+
+
+def closed_form_covariance(problem: Problem) -> np.ndarray:
+    """Covariance of the whole forecast, `[N * P * C, N * P * C]`.
+
+    With `x = T x + c + sigma eps`, T strictly block lower triangular, it is
+    `sigma^2 (I - T)^-1 (I - T)^-T`.
+    """
+    width = problem.patch_len * problem.num_vars
+    total, lags = problem.num_patches * width, 2
+    transition = np.zeros((total, total))
+    for n in range(problem.num_patches):
+        for lag in range(1, min(lags, n) + 1):
+            block = problem.weight[:, (lags - lag) * width : (lags - lag + 1) * width]
+            rows, columns = slice(n * width, (n + 1) * width), slice((n - lag) * width, None)
+            transition[rows, columns][:, :width] = block
+    inverse = np.linalg.inv(np.eye(total) - transition)
+    return problem.sigma**2 * inverse @ inverse.T

@@ -1,0 +1,1 @@
+"""Training and distillation; the only package that imports optax."""

@@ -1,0 +1,59 @@
+"""What `stride-jax forecast` says on stderr of what a forecast rests on: a line each."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from test_app import Capture, arguments, model, own_cache, table  # noqa: F401
+
+from stride_jax.cli import main as app
+
+
+@pytest.fixture
+def counts(tmp_path: Path) -> str:
+    """Sales of two shops, and a temperature."""
+    rng, times = np.random.default_rng(0), pd.date_range("2026-01-01", periods=24, freq="h")
+    values = {"a": rng.poisson(0.4, 24), "b": rng.poisson(2, 24), "c": rng.normal(size=24)}
+    parts = [pd.DataFrame({"unique_id": name, "ds": times, "y": y}) for name, y in values.items()]
+    pd.concat(parts).to_csv(tmp_path / "counts.csv", index=False)
+    return str(tmp_path / "counts.csv")
+
+
+def test_the_cut_at_zero_is_said_and_can_be_switched(
+    model: str,  # noqa: F811
+    counts: str,
+    capsys: Capture,
+) -> None:
+    """Nobody would know why no interval goes below 0, or could let it."""
+    least = {}
+    for flag, said in ((None, True), ("--non-negative", False), ("--no-non-negative", False)):
+        assert app.main(arguments(counts, model, *([flag] if flag else []))) == 0
+        shown = capsys.readouterr()
+        line = "2 of 3 series are never below 0, and their forecasts are cut off there"
+        assert (line in shown.err) == said
+        least[flag] = table(shown.out).groupby("unique_id")["stride-q-10"].min()
+    assert (least[None][["a", "b"]] == 0).any()
+    assert least[None]["c"] < 0
+    assert (least["--non-negative"] >= 0).all()
+    assert (least["--no-non-negative"] < 0).all()
+
+
+def test_warnings_are_lines(
+    model: str,  # noqa: F811
+    tmp_path: Path,
+    capsys: Capture,
+) -> None:
+    """They would come with a path of our code and a line of it, or not at all, or end the run."""
+    file = tmp_path / "short.csv"
+    file.write_text("unique_id,ds,y\na,2026-01-01,5\n")
+    flags = ["--freq", "D", "--quantiles", ".001", ".5", "--num-samples", "10", "--no-cache"]
+    given = ["forecast", str(file), "--horizon", "4", "--target", model, *flags]
+    assert app.main(given) == 0
+    shown = capsys.readouterr()
+    lines = [line for line in shown.err.splitlines() if line.startswith("warning: ")]
+    assert len(lines) == 2
+    assert "10 sample paths do not tell the quantiles 0.001" in lines[0]
+    assert "series 'a': one value" in lines[1]
+    assert ".py" not in shown.err
+    assert list(table(shown.out).columns[3:]) == ["stride-q-0.1", "stride-q-50"]

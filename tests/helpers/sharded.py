@@ -1,0 +1,135 @@
+"""What `test_sharding` runs in processes with another number of devices.
+
+`python sharded.py steps OUT.npz` takes 20 SGD steps on all devices;
+`python sharded.py score OUT.npz` scores decoders on all devices;
+`python sharded.py train DIRECTORY EPOCHS RESUME` trains, in one process or as one of several.
+"""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from stride_jax import sharding
+from stride_jax.checkpoints.build import make_pair
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.data.config import DataConfig
+from stride_jax.data.splits import ForecastData, prepare
+from stride_jax.evaluation.benchmark import test_windows
+from stride_jax.evaluation.config import EvaluateConfig
+from stride_jax.evaluation.methods import make_methods
+from stride_jax.evaluation.scoring import score
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.timer_xl import init_params
+from stride_jax.training import loop as trainer
+from stride_jax.training import step as training
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
+from stride_jax.types import Series
+
+MODEL = TimerXLConfig(patch_len=8, d_model=16, num_heads=2, d_ff=32, dropout=0.1)
+
+
+def series() -> ForecastData:
+    """Two noisy sines."""
+    t = np.arange(400)
+    noise = 0.1 * np.random.default_rng(0).normal(size=(400, 2))
+    waves = np.stack([np.sin(t / 4), np.cos(t / 7)], axis=1) + noise
+    return prepare(DataConfig(source="x.csv", context_len=32), Series(waves, ("a", "b")))
+
+
+def config(out: str, epochs: int = 2, resume: bool = False, accumulate: int = 1) -> TrainConfig:
+    """Batches of 16 windows, 6 steps an epoch."""
+    return TrainConfig(
+        data=DataConfig(source="x.csv", context_len=32),
+        model=MODEL,
+        optim=OptimConfig(
+            learning_rate=1e-3,
+            batch_size=16,
+            epochs=epochs,
+            patience=9,
+            steps_per_epoch=6,
+            accumulate=accumulate,
+        ),
+        run=RunConfig(out=out, resume=resume, save_every=4, log_every=2),
+    )
+
+
+def steps(out: str) -> None:
+    """Losses and parameters of 20 SGD steps, validation errors before and after."""
+    data, chosen = series(), config("unused")
+    task = training.next_patch_task(chosen, data)
+    mesh = sharding.make_mesh(16)
+    optimizer = optax.sgd(0.05)
+    step = training.make_step(task, optimizer, chosen.optim, 6)
+    params = init_params(jax.random.key(0), MODEL)
+    zero = jnp.zeros((), jnp.int32)
+    state = training.TrainState(params, optimizer.init(params), zero, jnp.zeros(()), zero)
+    state = sharding.everywhere(jax.tree.map(np.asarray, state), mesh)
+    values = sharding.everywhere(data.values, mesh)
+    order = jax.random.permutation(jax.random.key(1), task.train.count)
+    validate = training.make_validate(task, 16)
+    found = {"before": validate(state.params, values)}
+    losses, norms = [], []
+    for _ in range(20):
+        state, metrics = step(state, values, order, jax.random.key(2))
+        losses.append(metrics["loss"])
+        norms.append(metrics["grad_norm"])
+    found |= {"after": validate(state.params, values), "losses": jnp.stack(losses)}
+    found["norms"] = jnp.stack(norms)
+    leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
+    found |= {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    np.savez(out, devices=jax.device_count(), **{k: np.asarray(v) for k, v in found.items()})
+
+
+def scored(out: str) -> None:
+    """Forecasts and scores of the target alone and of two rules, on both processes."""
+    data = series()
+    model = dataclasses.replace(MODEL, dropout=0.0, instance_norm="causal", variable_stride=0)
+    names = jax.random.split(jax.random.key(0))
+    target, draft = (Checkpoint(model, init_params(key, model), 32) for key in names)
+    found = {}
+    for kind in ("cached", "window"):
+        chosen = EvaluateConfig(
+            data=DataConfig(source="x.csv", context_len=32),
+            draft="draft",
+            process=kind,
+            rules=("mean", "maximal"),
+            tolerance=0.5,
+            num_paths=2,
+            batch_size=16,
+            stride=3,
+        )
+        pair = make_pair(target, draft, kind, 32, 2)
+        windows = test_windows(chosen, data, 24)
+        for method in make_methods({"draft": pair}, None, kind, chosen, 24, 0.5):
+            values = jnp.asarray(data.values)
+            scores, made = score(method, jax.random.key(1), values, windows, 24, chosen)
+            name = f"{kind} {method.name} {method.rule} {method.sampled}"
+            found |= {name: made, f"{name} scores": [scores["mse"], scores["target_passes"]]}
+    np.savez(out, devices=jax.device_count(), **found)
+
+
+def main(argv: list[str]) -> None:
+    """See the module."""
+    if argv[0] == "score":
+        scored(argv[1])
+        return
+    if argv[0] == "steps":
+        steps(argv[1])
+        return
+    if "JAX_NUM_PROCESSES" in os.environ:
+        sharding.connect()
+    out, epochs, resume = argv[1], int(argv[2]), argv[3] == "resume"
+    made = trainer.train(config(out, epochs, resume), series())
+    if sharding.first_process():
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(made.params)]
+        np.savez(Path(out) / f"last{epochs}.npz", *leaves)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,51 @@
+"""A training run whose steps cost nothing: one weight for each variable, and a noisy gradient."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.config import to_dict
+from stride_jax.data.windows import make_windows
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.training.config import OptimConfig, RunConfig
+from stride_jax.training.loop import Trainer
+from stride_jax.training.step import Task
+
+VALUES = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
+MODEL = TimerXLConfig(patch_len=2, d_model=8, num_heads=2, d_ff=8)
+
+
+def loss(params: Any, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, dict[str, Any]]:
+    """Squared distance from the windows, with noise on the weights in place of dropout."""
+    noise = jax.random.normal(key, params["w"].shape)
+    return jnp.mean(jnp.square(params["w"] + 0.1 * noise - windows.mean((0, 1)))), {}
+
+
+def error(params: Any, windows: jax.Array) -> jax.Array:
+    """The distance of each window."""
+    return jnp.mean(jnp.square(params["w"][None, None] - windows), axis=(1, 2))
+
+
+def toy_task() -> Task:
+    """Windows of four steps of two variables."""
+    train = make_windows((0, 40), 4, 2, separate=False)
+    held_out = make_windows((40, 60), 4, 2, separate=False)
+    return Task(MODEL, 2, train, held_out, loss, error)
+
+
+def toy_trainer(out: Path, *, resume: bool = False, save_every: int = 500, **optim: Any) -> Trainer:
+    """A run of three epochs of three steps, unless `optim` says otherwise."""
+    chosen = {"batch_size": 4, "epochs": 3, "steps_per_epoch": 3, "learning_rate": 0.1, **optim}
+    config = OptimConfig(**chosen)
+    run = RunConfig(out=str(out), resume=resume, save_every=save_every, log_every=1)
+    params = {"w": jnp.ones(2, jnp.float32)}
+    stored = {"optim": to_dict(config), "run": to_dict(run)}
+    return Trainer(toy_task(), config, run, params, VALUES, stored)
+
+
+def steps(run: Path, part: str) -> list[str]:
+    """The numbers of the finished checkpoints in `last` or `best`."""
+    return sorted(path.name for path in (run / part).glob("*") if path.name.isdigit())

@@ -1,0 +1,125 @@
+"""The directory of a training run: whose it is from the first step on, whatever stops the run."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.toy_runs import steps, toy_trainer
+
+from stride_jax.checkpoints.run_store import RunStore
+from stride_jax.errors import InputError
+
+UNFINISHED = ("last/7.orbax-checkpoint-tmp", "best/7.orbax-checkpoint-tmp")
+"""Empty folders that a kill leaves behind."""
+
+
+class KilledError(Exception):
+    """Stands for a kill at a chosen moment."""
+
+
+def killed(out: Path, monkeypatch: pytest.MonkeyPatch, part: str, before: int) -> None:
+    """A run that dies before it writes step number `before` of `last` or `best`."""
+    save = RunStore._save
+
+    def dying(self: RunStore, name: str, step: int, *rest: Any) -> None:
+        if (name, step) == (part, before):
+            raise KilledError
+        save(self, name, step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunStore, "_save", dying)
+        driver = toy_trainer(out)
+        with pytest.raises(KilledError):
+            driver.fit()
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Every file but the lock, which is opened by whoever looks."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != "lock"]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
+
+
+@pytest.mark.parametrize("moment", [("last", 3), ("best", 6)])
+def test_a_kill_between_two_writes_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, int]
+) -> None:
+    """A run could neither be resumed nor begun again, or would end with another best."""
+    whole = toy_trainer(tmp_path / "whole").fit()
+    out = tmp_path / "killed"
+    killed(out, monkeypatch, *moment)
+    assert steps(out, "last") == [str(moment[1] - 3)]
+    before = contents(out)
+    with pytest.raises(InputError, match="already holds a run; continue it with --resume"):
+        toy_trainer(out)
+    assert contents(out) == before
+    again = toy_trainer(out, resume=True).fit()
+    np.testing.assert_array_equal(again.params["w"], whole.params["w"])
+    for part in ("best", "last"):
+        assert steps(out, part) == steps(tmp_path / "whole", part)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_best_without_its_last_is_left_alone(tmp_path: Path, resume: bool) -> None:
+    """Another run would begin there, and the old model be loaded as the best of the new one."""
+    toy_trainer(tmp_path).fit()
+    shutil.rmtree(tmp_path / "last")
+    before = contents(tmp_path)
+    with pytest.raises(InputError, match="best/ of another run without its last/"):
+        toy_trainer(tmp_path, resume=resume, learning_rate=0.5)
+    assert contents(tmp_path) == before
+
+
+def test_a_run_has_its_last_before_its_first_step(tmp_path: Path) -> None:
+    """A second run would begin in a directory that is in use but has no checkpoint yet."""
+    driver = toy_trainer(tmp_path)
+    driver.store.close()
+    assert steps(tmp_path, "last") == ["0"]
+    with pytest.raises(InputError, match="already holds a run"):
+        toy_trainer(tmp_path, learning_rate=0.5)
+
+
+@pytest.mark.parametrize("kind", ["nothing to resume", "a run there", "another config"])
+def test_a_refused_run_opens_no_writer_and_cleans_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """A clean-up in the background would meet the end of the program: pages of tracebacks."""
+    for name in UNFINISHED:
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    if kind != "nothing to resume":
+        toy_trainer(tmp_path).store.close()  # cleans up
+        for name in UNFINISHED:
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+    opened = []
+    monkeypatch.setattr(RunStore, "_writer", lambda _, name: opened.append(name))
+    changed = {"learning_rate": 0.5} if kind == "another config" else {}
+    with pytest.raises(InputError):
+        toy_trainer(tmp_path, resume=kind != "a run there", **changed)
+    assert all((tmp_path / name).is_dir() for name in UNFINISHED)
+    assert opened == []
+
+
+REFUSED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from helpers.toy_runs import toy_trainer
+from stride_jax import cli
+cli.run(lambda _: toy_trainer(Path({out!r}), resume=True))
+"""
+
+
+@pytest.mark.parametrize("tries", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_a_refused_resume_ends_with_one_line(tmp_path: Path, tries: int) -> None:
+    """The one line that says what to do would be followed by pages of a library's traceback."""
+    for _ in range(tries):
+        for name in UNFINISHED:
+            (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        code = REFUSED.format(tests=str(Path(__file__).parents[1]), out=str(tmp_path))
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert run.returncode == 2
+        assert run.stderr.startswith("error: nothing to resume")
+        assert run.stderr.count("\n") == 1, run.stderr
