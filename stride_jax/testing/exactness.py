@@ -1,12 +1,12 @@
-"""Proof of exactness: decoded paths of an analytic target against its law.
+"""Proof of exactness: decoded paths of an analytic target against its distribution.
 
-`python -m stride_jax.testing.exactness --out docs/results/exactness.json` prints the p-values of the
-exact rules and of wrong ones, on both processes, for one and several variables, joint and separate. The
-target is a linear-Gaussian autoregression, so that the law of everything it emits is known; the
-draft is another, deliberately poor one.
+`python -m stride_jax.testing.exactness --out docs/results/exactness.json` prints the p-values of
+the exact rules and of wrong ones, on both processes, for one and several variables, joint and
+separate. The target is a linear-Gaussian autoregression, so that the distribution of everything it
+emits is known; the draft is another, deliberately poor one.
 
 What is tested of S decoded paths: the innovation of each emitted patch, standardised by the
-target's law given the EMITTED prefix, is N(0, I): Kolmogorov-Smirnov tests along the
+target's distribution given the EMITTED prefix, is N(0, I): Kolmogorov-Smirnov tests along the
 draft-target direction and along random ones; and the covariance of the whole forecast has its
 closed form. p-values are Bonferroni-corrected for the tests of their kind.
 """

@@ -142,8 +142,8 @@ def window_process(
 
     Args:
         predict: `window [L, C] -> PatchDistribution` (or just its mean) of the next patch,
-            `[P, C]`; pure and jittable. A `jax.tree_util.Partial` keeps its arguments traced, and equal Partials
-            share one compilation; a new lambda compiles anew.
+            `[P, C]`; pure and jittable. A `jax.tree_util.Partial` keeps its arguments traced, and
+            equal Partials share one compilation; a new lambda compiles anew.
         patch_len: P, steps in a patch.
         context_len: steps the forecaster sees; None for the whole context. It is compiled for each
             length it is shown: give it where histories differ in length.
