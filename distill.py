@@ -1,6 +1,6 @@
 """Distils a target into a small draft.
 
-`python distill.py --config etth1_672_draft`; `--help` lists every field.
+`python distill.py etth1_672`; `--help` lists every field.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from stride_jax.sharding import connect
 from stride_jax.training.config import DistillConfig
 from stride_jax.training.distillation import distill
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parent / "configs" / "distill"
 
 
 def main(argv: Sequence[str]) -> None:

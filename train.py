@@ -1,6 +1,6 @@
 """Trains a target, pretrains a draft, or fine-tunes.
 
-`python train.py --config etth1_672_target`; `--help` lists every field.
+`python train.py etth1_672`; `--help` lists every field.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from stride_jax.sharding import connect
 from stride_jax.training.config import TrainConfig
 from stride_jax.training.loop import train
 
-CONFIGS = Path(__file__).parent / "configs"
+CONFIGS = Path(__file__).parent / "configs" / "train"
 
 
 def main(argv: Sequence[str]) -> None:

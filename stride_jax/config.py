@@ -7,9 +7,12 @@ command-line programs prints them.
 from __future__ import annotations
 
 import dataclasses
+import math
 import operator
 import types
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 
 from stride_jax.errors import InputError, nearest
 
@@ -38,6 +41,45 @@ def whole_number(name: str, value: Any, *, least: int, most: int = LARGEST_INDEX
         raise InputError(f"{name} must be a whole number from {least} on, got {value!r}.")
     require(number <= most, f"{name} must be at most {most}, got {value!r}.")
     return number
+
+
+BOUNDS = {
+    Ge: ("ge", operator.ge, "at least"),
+    Gt: ("gt", operator.gt, ">"),
+    Le: ("le", operator.le, "at most"),
+    Lt: ("lt", operator.lt, "<"),
+}
+"""Bounds of a field by the class that states them in its type."""
+
+
+def check_fields(config: Any) -> None:
+    """Raises InputError for a field outside the bounds in its type: `Annotated[int, Ge(1)]`.
+
+    A bound around the item type of a tuple holds for every item. None is within every bound; a
+    number that is not finite is outside of all.
+    """
+    for name, hint in get_type_hints(type(config), include_extras=True).items():
+        _check_bounds(name, getattr(config, name), hint)
+
+
+def _check_bounds(name: str, value: Any, hint: Any) -> None:
+    """Checks one field, or one item of a tuple, against its annotated type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        for item in value:
+            _check_bounds(name, item, args[0])
+    elif origin in (Union, types.UnionType) and value is not None:
+        _check_bounds(name, value, args[0])
+    elif origin is Annotated:
+        _check_bounds(name, value, args[0])
+        for bound in args[1:]:
+            if isinstance(bound, MinLen):
+                require(len(value) >= bound.min_length, f"{name} must not be empty.")
+            elif type(bound) in BOUNDS:
+                field, holds, words = BOUNDS[type(bound)]
+                limit = getattr(bound, field)
+                message = f"{name} must be {words} {limit}, got {value}."
+                require(math.isfinite(value) and holds(value, limit), message)
 
 
 def check_factor(factor: float) -> None:

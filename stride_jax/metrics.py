@@ -61,9 +61,10 @@ def coverage(
 ) -> jax.Array:
     """Share of the truth inside the central interval of sample paths, unbiased for any number.
 
-    Of S paths and a truth of the same law, the truth is below the k-th smallest path with
+    Of S paths and a truth of the same distribution, the truth is below the k-th smallest path with
     probability k / (S + 1). Where (S + 1) times the tail's probability is no whole number, the two
-    paths around that place share the count, so the expected coverage of the right law is `level`.
+    paths around that place share the count, so the right distribution has the expected coverage
+    `level`.
 
     Args:
         paths: `[S, H, C]`, S at least `least_paths(level)`.

@@ -35,8 +35,8 @@ from stride_jax.data.splits import load_data
 from stride_jax.decoding.draft_length import find_draft_length
 from stride_jax.decoding.rules import Block, Maximal, Mean, Resample, SharedNoise, parse_rule
 from stride_jax.errors import InputError
-from stride_jax.evaluation.config import EvaluateConfig
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.config import EvaluateConfig, Setup, TuneConfig
+from stride_jax.evaluation.results import write_rows
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
 from stride_jax.training.config import DistillConfig, OptimConfig, TrainConfig
@@ -178,15 +178,15 @@ def decoders() -> Iterator[Case]:
 
 def configs() -> Iterator[Case]:
     """Configs and the command line."""
-    root = Path(__file__).parent.parent / "configs"
+    root = Path(__file__).parent.parent / "configs" / "evaluate"
     yield "a width that no head divides", lambda: TimerXLConfig(d_model=30)
     yield "dropout 1", lambda: TimerXLConfig(dropout=1.0)
     yield "context_len 100 for patches of 96", lambda: TrainConfig(DataConfig(context_len=100))
     yield "learning_rate 0", lambda: OptimConfig(learning_rate=0.0)
     yield "on_policy 2", lambda: DistillConfig(on_policy=2.0)
     yield "one sample path", lambda: EvaluateConfig(num_paths=1)
-    yield "no horizon", lambda: EvaluateConfig(horizons=())
-    yield "a negative budget", lambda: EvaluateConfig(budget=-0.1)
+    yield "no horizon", lambda: EvaluateConfig(setup=Setup(horizons=()))
+    yield "a negative budget", lambda: TuneConfig(max_error=-0.1)
     yield "an unknown config", lambda: cli.load_config("beijin", root, EvaluateConfig)
     yield "an unknown series", lambda: load_data(DataConfig(source="ETTh9"))
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.results import write_rows
 
 IMPORTS = "import time, jax; start = time.perf_counter(); "
 IMPORTS += "import stride_jax; stride_jax.forecast; print(time.perf_counter() - start)"

@@ -21,9 +21,8 @@ from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
 from stride_jax.data.windows import Windows, make_windows, padded_batches
 from stride_jax.decoding import gaussian
-from stride_jax.evaluation.benchmark import sigma_of
-from stride_jax.evaluation.config import EvaluateConfig
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.results import write_rows
+from stride_jax.forecasting.sigma import calibrate_sigma
 from stride_jax.models.timer_xl import make_predict
 
 BATCH = 32
@@ -82,11 +81,14 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=16)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    config = EvaluateConfig(data=DataConfig(source=args.source, context_len=args.context))
-    data, target = load_data(config.data), find_model(args.target)
-    values, num_vars = data.on_device, len(data.names)
+    data = load_data(DataConfig(source=args.source, context_len=args.context))
+    target = find_model(args.target)
+    values, num_vars = jnp.asarray(data.values), len(data.names)
     process = make_target(target, "window", args.context, num_vars)
-    sigma = float(jnp.asarray(sigma_of(config, data, process)))
+    length = args.context + process.patch_len
+    rows_of = data.splits.validation
+    windows = make_windows(rows_of, length, num_vars, separate=False, stride=7)
+    sigma = calibrate_sigma(process, values, windows, 64)
     rows = []
     for name in args.drafts:
         draft = find_model(name)

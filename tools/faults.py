@@ -28,7 +28,7 @@ from stride_jax.checkpoints.checkpoint import load
 from stride_jax.checkpoints.store import load_model, save_pytorch
 from stride_jax.data.download import fetch
 from stride_jax.errors import InputError
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.results import write_rows
 
 ROOT = Path(__file__).parent.parent
 SMALL = [

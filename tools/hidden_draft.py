@@ -1,10 +1,10 @@
 """Would a draft be closer to its target if it also saw the target's last hidden state?
 
 `python tools/hidden_draft.py --out docs/results/hidden_draft.json` (about 3 minutes on 2 CPU
-cores), after etth1_672_target and etth1_672_pretrain. The draft's features and the hidden state
-with which the target forecast the last patch (known once that patch is out) go through a small
-network into the draft's head. Off-policy mean matching for one epoch; its counterpart is
-`distill.py --config etth1_672_draft --on_policy 0 --dropout 0 --optim.learning_rate 2e-3
+cores), after `train.py etth1_672` and `etth1_672_pretrain`. The draft's features and the hidden
+state with which the target forecast the last patch (known once that patch is out) go through a
+small network into the draft's head. Off-policy mean matching for one epoch; its counterpart is
+`distill.py etth1_672 --on_policy 0 --dropout 0 --optim.learning_rate 2e-3
 --optim.epochs 1`. Only the first proposal of a round can see a fresh hidden state, and only that
 one is measured.
 """
@@ -23,7 +23,7 @@ from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
 from stride_jax.data.windows import make_windows, padded_batches
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.results import write_rows
 from stride_jax.models.attention import full_layout
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, instance_stats

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.results import write_rows
 
 COUNTS = (1, 100, 862)
 

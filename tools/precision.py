@@ -20,21 +20,16 @@ import qwix
 
 from stride_jax import find_model, save_pytorch
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
-from stride_jax.evaluation.benchmark import evaluate
-from stride_jax.evaluation.config import EvaluateConfig
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.config import EvaluateConfig, Setup
+from stride_jax.evaluation.experiments import evaluate
+from stride_jax.evaluation.results import write_rows
+from stride_jax.evaluation.subject import Loaded
 
 CONFIG = EvaluateConfig(
-    data=DataConfig(source="beijing_weather", context_len=504, variables="separate"),
-    horizons=(168,),
+    setup=Setup(sigma=0.475, stride=143, batch_size=128),
     num_draft=5,
-    tolerance=0.2,
-    rules=("mean", "maximal", "block"),
-    sigma=0.475,
-    stride=143,
-    batch_size=128,
+    rules=("mean:tolerance=0.2", "maximal", "block"),
     timing_batch=1,
     repeats=15,
     num_paths=4,
@@ -66,18 +61,19 @@ def rows(precision: str, folder: Path) -> list[dict[str, Any]]:
     draft, _ = variant(find_model("beijing_draft.safetensors"), precision)
     path = folder / f"{precision}.safetensors"
     save_pytorch(path, draft)
-    config = dataclasses.replace(CONFIG, draft=str(path))
-    results = evaluate(config, load_data(config.data), target, progress=print)
-    kept = ("method", "rule", "kind", "mse", "crps", "distance", "acceptance", "target_passes")
+    setup = dataclasses.replace(CONFIG.setup, drafts=(str(path),))
+    loaded = Loaded(load_data(setup.data), target)
+    report = evaluate(dataclasses.replace(CONFIG, setup=setup), print, loaded)
+    names = ("method", "rule", "output", "mse", "crps", "distance", "acceptance", "target_passes")
     return [
         {
             "precision": precision,
             "target MB": megabytes,
-            **{name: row[name] for name in kept},
+            **{name: row[name] for name in names},
             "milliseconds": 1000 * row["seconds"],
             "speedup": row["speedup"],
         }
-        for row in results["rows"]
+        for row in report.content["rows"]
     ]
 
 
@@ -88,10 +84,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         found = [row for p in ("float32", "bfloat16", "int8") for row in rows(p, Path(folder))]
-    plain = [r for r in found if (r["precision"], r["method"]) == ("float32", "autoregressive")]
-    alone = {row["kind"]: row["milliseconds"] for row in plain}
+    plain = [r for r in found if (r["precision"], r["method"]) == ("float32", "target")]
+    targets = {row["output"]: row["milliseconds"] for row in plain}
     for row in found:
-        row["speedup over float32 alone"] = alone[row["kind"]] / row["milliseconds"]
+        row["speedup over float32 target"] = targets[row["output"]] / row["milliseconds"]
     write_rows(args.out, found, batch=1, horizon=168)
 
 

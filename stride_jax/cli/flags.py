@@ -1,4 +1,4 @@
-"""What the programs share: flags to config, errors to one line."""
+"""Command lines of the three programs: flags to a config, errors to one line."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def load_config(name_or_path: str, directory: Path, *expected: type[T]) -> T:
     """The config of `get_config()` in `directory/<name>.py`, or in the file of that path.
 
     Raises:
-        InputError: no such file (the nearest name is suggested), no `get_config`, another kind.
+        InputError: no such file (the nearest name is suggested), no `get_config`, another class.
     """
     path = Path(name_or_path)
     if path.suffix != ".py":
         path = directory / f"{name_or_path}.py"
     if not path.is_file():
-        known = sorted(p.stem for p in directory.glob("*.py"))
-        raise InputError(f"no config {name_or_path!r}. {nearest(name_or_path, known)}")
+        names = sorted(p.stem for p in directory.glob("*.py"))
+        raise InputError(f"no config {name_or_path!r}. {nearest(name_or_path, names)}")
     spec = importlib.util.spec_from_file_location(f"config_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise InputError(f"{path} cannot be loaded as a Python file.")
@@ -40,7 +40,7 @@ def load_config(name_or_path: str, directory: Path, *expected: type[T]) -> T:
     if not isinstance(config, expected):
         raise InputError(
             f"{path} gives a {type(config).__name__}, this program needs a "
-            f"{' or '.join(kind.__name__ for kind in expected)}."
+            f"{' or '.join(cls.__name__ for cls in expected)}."
         )
     return config
 
@@ -48,47 +48,55 @@ def load_config(name_or_path: str, directory: Path, *expected: type[T]) -> T:
 def parse(
     argv: Sequence[str], directory: Path, default: T, prog: str, also: Sequence[type[Any]] = ()
 ) -> Any:
-    """`--config NAME_OR_PATH` first, then any field by its dotted name.
+    """The config of a command line: a name or a path first, then any field by its dotted name.
 
-    `--resume` is short for `--run.resume True`. The config file may also hold one of the kinds
-    `also`; the result is then of that kind.
+    `--config NAME_OR_PATH` is the same as the name itself, `--resume` as `--run.resume True`. The
+    config file may also hold one of the classes `also`. The seed is printed on stderr.
 
-    Says the seed on stderr. An unknown field or a wrong type ends the program with the nearest name
-    and status 2; `--help` lists every field with its meaning and default.
+    An unknown field or a wrong type ends the program with the nearest name and status 2; `--help`
+    lists every field of the named config with its meaning and default.
+
+    Raises:
+        InputError: see `load_config`; or `--config` without a name.
     """
     resumes = hasattr(default, "run")
     short = {"--resume": "--run.resume=True"} if resumes else {}
-    rest, chosen = [short.get(arg, arg) for arg in argv], default
-    for i, arg in enumerate(rest):
-        if arg == "--config" or arg.startswith("--config="):
-            inline = arg.partition("=")[2]
-            value = inline or (rest[i + 1] if i + 1 < len(rest) else "")
-            if not value:
-                raise InputError("--config needs a name or a path.")
-            del rest[i : i + (1 if inline else 2)]
-            chosen = load_config(value, directory, type(default), *also)
-            break
-    known = ", ".join(sorted(p.stem for p in directory.glob("*.py")))
-    description = f"{type(default).__doc__}\n\n--config NAME_OR_PATH starts from one of: {known}."
+    name, rest = _split_name([short.get(arg, arg) for arg in argv])
+    config = load_config(name, directory, type(default), *also) if name else default
+    names = ", ".join(sorted(p.stem for p in directory.glob("*.py")))
+    description = f"{type(config).__doc__}\n\n{prog} NAME starts from one of: {names}."
     if resumes:
         description += " --resume goes on with a stopped run."
     config = tyro.cli(
-        type(chosen),
+        type(config),
         prog=prog,
         description=description,
-        default=chosen,
+        default=config,
         args=rest,
         use_underscores=True,
         config=(tyro.conf.FlagConversionOff,),
     )
-    print("seed", _seed(config), file=sys.stderr)
+    holder = getattr(config, "run", None) or getattr(config, "setup", None) or config
+    print("seed", holder.seed, file=sys.stderr)
     return config
 
 
-def _seed(config: Any) -> int:
-    """Of a run, of what an evaluation stands on, or its own."""
-    holder = getattr(config, "run", None) or getattr(config, "base", None) or config
-    return int(holder.seed)
+def _split_name(argv: list[str]) -> tuple[str, list[str]]:
+    """The name of a config, empty for none, and the other arguments.
+
+    Raises:
+        InputError: `--config` without a name.
+    """
+    if argv and not argv[0].startswith("-"):
+        return argv[0], argv[1:]
+    for i, arg in enumerate(argv):
+        if arg == "--config" or arg.startswith("--config="):
+            inline = arg.partition("=")[2]
+            name = inline or (argv[i + 1] if i + 1 < len(argv) else "")
+            if not name:
+                raise InputError("--config needs a name or a path.")
+            return name, argv[:i] + argv[i + (1 if inline else 2) :]
+    return "", argv
 
 
 def run(main: Callable[[Sequence[str]], Any]) -> None:

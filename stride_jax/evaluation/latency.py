@@ -1,10 +1,11 @@
-"""How long decoding takes by size, batch, process and K: the rows of a latency table."""
+"""Latency by size, batch, process and K, with untrained models: the rows of a latency table."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+import statistics
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -13,15 +14,25 @@ import jax.numpy as jnp
 
 from stride_jax.checkpoints.build import Pair, ProcessKind, make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.config import to_dict
-from stride_jax.decoding.base import DecodeConfig, Draft, Outcome, Process, Round, Rule
+from stride_jax.decoding.base import DecodeConfig, Outcome, Round, Rule
 from stride_jax.decoding.batching import over_lanes
-from stride_jax.decoding.drafts import as_draft, propose
+from stride_jax.decoding.drafts import as_draft
+from stride_jax.decoding.drafts import propose as propose_with
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.rules.common import target_draw
-from stride_jax.decoding.speculative import decode
-from stride_jax.evaluation.benchmark import environment, time_in_turns
+from stride_jax.evaluation.bench import (
+    Batch,
+    Decoder,
+    Label,
+    Measured,
+    Progress,
+    measure,
+    silent,
+    time_in_turns,
+)
 from stride_jax.evaluation.config import LatencyConfig
+from stride_jax.evaluation.experiments import Report, run
+from stride_jax.evaluation.results import Row, content
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
 
@@ -53,7 +64,7 @@ class AcceptAll(Rule):
 
 
 def build(config: LatencyConfig, cell: Cell) -> Pair:
-    """New target and draft."""
+    """A target and a draft without training."""
     model = TimerXLConfig(
         patch_len=config.patch_len,
         d_model=config.d_model,
@@ -73,17 +84,17 @@ def build(config: LatencyConfig, cell: Cell) -> Pair:
 
 
 def estimated_seconds(config: LatencyConfig, cell: Cell, patches: int) -> float:
-    """A rough time of the autoregressive decode: two operations a weight and row."""
+    """A rough time of the decode by the target only: two operations per weight and row."""
     weights = cell.layers * (4 * config.d_model**2 + 2 * config.d_model * config.d_ff)
-    seen = config.context_patches if cell.process == "window" else 1
-    rows = cell.batch * cell.num_vars * (patches * seen + config.context_patches)
+    context = config.context_patches if cell.process == "window" else 1
+    rows = cell.batch * cell.num_vars * (patches * context + config.context_patches)
     return 2 * weights * rows / (config.gflops * 1e9)
 
 
 def model_calls(
     pair: Pair, context: jax.Array, num_draft: int, room: int
 ) -> Callable[[int, int], None]:
-    """The calls a decode is made of, each a program of its own: the yardstick of `over_calls`.
+    """The model calls of a decode, each a program of its own: the yardstick of `over_calls`.
 
     Args:
         pair: target and draft.
@@ -100,119 +111,137 @@ def model_calls(
     patch = (pair.target.patch_len, context.shape[-1])
     lanes = (len(context), 1)
     proposals = jnp.zeros((*lanes, num_draft, *patch))
-    sigma, target, draft = jnp.ones(patch), pair.target, as_draft(pair.draft)
+    sigma, pair = jnp.ones(patch), pair._replace(draft=as_draft(pair.draft))
 
     @jax.jit
-    def prepare(target: Process, draft: Draft, context: jax.Array) -> Any:
+    def prepare(pair: Pair, context: jax.Array) -> Any:
         def one(_: None, context: jax.Array) -> Any:
-            return target.prepare(context), draft.prepare(context)
+            return pair.target.prepare(context), pair.draft.prepare(context)
 
         memory = over_lanes(one, lanes)(None, context[:, None])
         return jax.tree.map(lambda x: x[:, 0], memory)  # [B, 1, ...] -> [B, ...]
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def verify(target: Process, memory: Any, state: Any, proposals: jax.Array) -> Any:
+    def verify(pair: Pair, memory: Any, state: Any, proposals: jax.Array) -> Any:
         def one(memory: Any, path: Any) -> Any:
-            return target.verify(memory[0], *path)
+            return pair.target.verify(memory[0], *path)
 
         return over_lanes(one, lanes)(memory, (state, proposals))
 
     @functools.partial(jax.jit, donate_argnums=2)
-    def draft_round(
-        draft: Draft, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
+    def propose(
+        pair: Pair, memory: Any, state: Any, noise: jax.Array, count: int | jax.Array
     ) -> Any:
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
-            return propose(draft, memory[1], state, noise, sigma, count, learned=False)
+            return propose_with(
+                as_draft(pair.draft), memory[1], state, noise, sigma, count, learned=False
+            )
 
         return over_lanes(one, lanes)(memory, (state, noise))
 
-    memory = prepare(target, draft, context)
+    memory = prepare(pair, context)
     empty = jnp.zeros(lanes)
     states = [
-        over_lanes(lambda m, _: target.start(m[0], room), lanes)(memory, empty),
-        over_lanes(lambda m, _: draft.start(m[1], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: pair.target.start(m[0], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty),
     ]
 
     def run(patches: int, repeat: int) -> None:
-        jax.block_until_ready(prepare(target, draft, context))
+        jax.block_until_ready(prepare(pair, context))
         for missing in range(patches, 0, -num_draft - 1):
             count = min(num_draft, missing)
-            made, states[1] = draft_round(draft, memory, states[1], proposals, count)
-            jax.block_until_ready(made)
-            laws, states[0] = verify(target, memory, states[0], proposals)
-            jax.block_until_ready(laws)
+            drafted, states[1] = propose(pair, memory, states[1], proposals, count)
+            jax.block_until_ready(drafted)
+            predictions, states[0] = verify(pair, memory, states[0], proposals)
+            jax.block_until_ready(predictions)
 
     return run
 
 
-Plan = tuple[int, Rule]
-"""K and the rule of a row; K = 0 is the autoregressive decode."""
+@run.register
+def latency(config: LatencyConfig, progress: Progress = silent, loaded: None = None) -> Report:
+    """All cells; speedups are over the target only under the same process.
+
+    `over_fastest` compares with the faster process of the target only, `over_window` with its
+    window process; `over_calls`, of the largest K and the most patches, is the decode over its
+    model calls made one by one, see `model_calls`.
+    """
+    rows: list[Row] = []
+    grid = itertools.product(config.layers, config.num_vars, config.batches, config.processes)
+    for sizes in grid:
+        cell = Cell(*sizes)
+        progress(", ".join(f"{name} {value}" for name, value in cell._asdict().items()))
+        pair, context = build(config, cell), contexts(config, cell)
+        for patches in config.patches:
+            rows += cell_rows(config, cell, pair, context, patches)
+        jax.clear_caches()  # hundreds of compiled decoders would fill the memory
+    return Report(content("latency", [{**row, **_ratios(row, rows)} for row in rows], config))
 
 
-def cell_rows(config: LatencyConfig, cell: Cell) -> Iterator[dict[str, Any]]:
-    """The autoregressive row and the speculative rows of a cell, for every number of patches."""
-    pair, context = build(config, cell), contexts(config, cell)
-    forced: list[Plan] = [(k, AcceptAll()) for k in config.num_drafts]
-    for patches in config.patches:
-        if estimated_seconds(config, cell, patches) > config.max_seconds:
-            yield {**cell._asdict(), "patches": patches, "num_draft": None, "seconds": None}
-            continue
-        measured = (config.measured_num_draft, Maximal())
-        plans: list[Plan] = [(0, Maximal()), *(p for p in [*forced, measured] if p[0] < patches)]
-        decoders = [_decoder(config, pair, context, patches, plan) for plan in plans]
-        longest = max((k for k, rule in plans if isinstance(rule, AcceptAll)), default=0)
-        apart: list[Callable[[int], Any]] = []
-        if longest and patches == max(config.patches):
-            calls = model_calls(pair, context, longest, patches + longest)
-            apart = [functools.partial(calls, patches)]
-        times = time_in_turns([*decoders, *apart], config.repeats)
-        for plan, decoder, took in zip(plans, decoders, times, strict=False):
-            row = _row(cell, patches, plan, decoder(0)[1], took, times[0][0])
-            if apart and plan == (longest, AcceptAll()):
-                row["over_calls"] = took[0] / times[-1][0]
-            yield row
+def cell_rows(
+    config: LatencyConfig, cell: Cell, pair: Pair, context: jax.Array, patches: int
+) -> list[Row]:
+    """The rows of a cell and a number of patches: the target only, then each K."""
+    if estimated_seconds(config, cell, patches) > config.max_seconds:
+        return [{**cell._asdict(), "patches": patches, "num_draft": None, "seconds": None}]
+    lengths = [k for k in config.num_drafts if k < patches]
+    horizon, sigma = patches * config.patch_len, jnp.float32(config.sigma)
+
+    def decoder(num_draft: int, rule: Rule) -> Decoder:
+        sizes = DecodeConfig(horizon, num_draft, num_paths=1)
+        return Decoder(*pair, sigma, rule, sizes, Label(cell.process))
+
+    one = DecodeConfig(horizon, num_paths=1)
+    decoders = [Decoder(pair.target, None, sigma, None, one, Label(cell.process))]
+    decoders += [decoder(k, AcceptAll()) for k in lengths]
+    if config.measured_num_draft < patches:
+        decoders.append(decoder(config.measured_num_draft, Maximal()))
+    measured = measure(decoders, _batches(config, context, horizon))
+    rows = [_row(cell, patches, m, measured[0].seconds) for m in measured]
+    longest = max(lengths, default=0)
+    if longest and patches == max(config.patches):
+        place = 1 + lengths.index(longest)
+        rows[place]["over_calls"] = _over_calls(config, pair, context, patches, measured[place])
+    return rows
 
 
-def _decoder(
-    config: LatencyConfig, pair: Pair, context: jax.Array, patches: int, plan: Plan
-) -> Callable[[int], Any]:
-    """Decodes with the key of a repeat."""
-    num_draft, rule = plan
-    sizes = DecodeConfig(patches * config.patch_len, num_draft)
-    key = jax.random.key(config.seed)
-
-    def once(repeat: int) -> Any:
-        chosen = jax.random.fold_in(key, repeat)
-        return decode(
-            chosen,
-            context,
-            target=pair.target,
-            draft=pair.draft,
-            sigma=config.sigma,
-            rule=rule,
-            config=sizes,
-        )
-
-    return once
+def _over_calls(
+    config: LatencyConfig, pair: Pair, context: jax.Array, patches: int, whole: Measured
+) -> float:
+    """A decode over its model calls, timed in turns."""
+    num_draft = whole.decoder.config.num_draft
+    batches = _batches(config, context, patches * config.patch_len)
+    calls = model_calls(pair, context, num_draft, patches + num_draft)
+    decoder, program = whole.decoder, whole.program
+    times = time_in_turns(
+        [lambda n: program.decode(decoder, batches[n]), functools.partial(calls, patches)],
+        config.repeats,
+    )
+    return statistics.median(times[0]) / statistics.median(times[1])
 
 
-def _row(
-    cell: Cell, patches: int, plan: Plan, info: Any, took: tuple[float, float], base: float
-) -> dict[str, Any]:
-    """One row; `took` is `(median seconds, seconds of the first call)`."""
-    num_draft, rule = plan
+def _batches(config: LatencyConfig, context: jax.Array, horizon: int) -> list[Batch]:
+    """The context with another key for the first call and for each repeat; no truth is known."""
+    key, size = jax.random.key(config.seed), len(context)
+    truth = jnp.zeros((size, horizon, context.shape[-1]))
+    keys = [jax.random.fold_in(key, repeat) for repeat in range(config.repeats + 1)]
+    return [Batch(key, context, truth, jnp.arange(size), jnp.ones(size)) for key in keys]
+
+
+def _row(cell: Cell, patches: int, measured: Measured, base: float) -> Row:
+    """One row; `base` is the target's seconds."""
+    rule, drafts = measured.decoder.rule, measured.decoder.method == "speculative"
     forced = "forced" if isinstance(rule, AcceptAll) else "measured"
-    tested = int(jnp.sum(info.proposed))
     return {
         **cell._asdict(),
         "patches": patches,
-        "num_draft": num_draft,
-        "acceptance": forced if num_draft else None,
-        "accepted": float(jnp.sum(info.accepted)) / tested if tested else None,
-        "seconds": took[0],
-        "compile_seconds": took[1] - took[0],
-        "speedup": base / took[0],
+        "num_draft": measured.decoder.config.num_draft if drafts else 0,
+        "acceptance": forced if drafts else None,
+        "accepted": measured.tally.scores()["acceptance"],
+        "seconds": measured.seconds,
+        "compile_seconds": measured.program.compile_seconds,
+        "speedup": base / measured.seconds,
         "over_calls": None,
     }
 
@@ -224,43 +253,18 @@ def contexts(config: LatencyConfig, cell: Cell) -> jax.Array:
     return jax.random.normal(key, shape, jnp.float32)
 
 
-def measure(
-    config: LatencyConfig, progress: Callable[[str], object] = lambda _: None
-) -> dict[str, Any]:
-    """All rows, with the hardware, versions and config; speedups are over the same process.
-
-    `over_fastest` compares with the faster autoregressive decode of the two processes;
-    `over_calls`, of the largest K and the most patches, is the whole decode over its model calls
-    made one by one, see `model_calls`.
-    """
-    rows: list[dict[str, Any]] = []
-    machine = environment()
-    grid = itertools.product(config.layers, config.num_vars, config.batches, config.processes)
-    for sizes in grid:
-        cell = Cell(*sizes)
-        progress(
-            f"{cell.layers} layers, {cell.num_vars} variables, batch {cell.batch}, {cell.process}"
-        )
-        rows += cell_rows(config, cell)
-        jax.clear_caches()  # hundreds of compiled decoders would fill the memory
-    for row in rows:
-        others = [r for r in rows if _alike(r, row) and r["num_draft"] == 0]
-        known = [r["seconds"] for r in others]
-        row["over_fastest"] = (
-            min(known) / row["seconds"] if row["seconds"] is not None and known else None
-        )
-        window = [r["seconds"] for r in others if r["process"] == "window"]
-        row["over_window"] = (
-            window[0] / row["seconds"] if row["seconds"] is not None and window else None
-        )
-    return {
-        "table": "latency",
-        "rows": rows,
-        **machine,
-        "config": to_dict(config),
-        "key": config.seed,
+def _ratios(row: Row, rows: list[Row]) -> Row:
+    """The speedups of a row over other processes; None where they were not run."""
+    names = ("layers", "num_vars", "batch", "patches")
+    seconds = {
+        other["process"]: other["seconds"]
+        for other in rows
+        if other["num_draft"] == 0 and all(other[name] == row[name] for name in names)
     }
-
-
-def _alike(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    return all(a[name] == b[name] for name in ("layers", "num_vars", "batch", "patches"))
+    if row["seconds"] is None or not seconds:
+        return {"over_fastest": None, "over_window": None}
+    window = seconds.get("window")
+    return {
+        "over_fastest": min(seconds.values()) / row["seconds"],
+        "over_window": window / row["seconds"] if window else None,
+    }

@@ -1,247 +1,440 @@
-"""Markdown tables of result files: evaluations, latencies, and anything else as it is."""
+"""Markdown tables of result files: a caption and the columns of each kind of file.
+
+docs/reading_tables.md defines the columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from stride_jax.decoding.rules import RULES
 from stride_jax.evaluation import theory
-from stride_jax.evaluation.markdown import aligned, cell, machine
-from stride_jax.evaluation.sweep_tables import draws_own_noise, sweep_table
+from stride_jax.evaluation.results import Content, Row, machine
+from stride_jax.evaluation.subject import SETTINGS
 
-COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "horizon": cell("horizon", "d"),
-    "who": lambda row: _who(row),
-    "draft": lambda row: _draft(row),
-    "guarantee": lambda row: _guarantee(row),
-    "MSE": cell("mse", ".4f"),
-    "MAE": cell("mae", ".4f"),
-    "CRPS": cell("crps", ".4f"),
-    "in 80 % band": cell("coverage_80", ".1%"),
-    "from target": cell("distance", ".4f"),
-    "acceptance": cell("acceptance", ".1%"),
-    "2 Phi(-delta/2)": cell("expected_acceptance", ".1%"),
-    "patches/round": cell("patches_per_round", ".2f"),
-    "predicted": cell("predicted_patches", ".2f"),
-    "target passes": cell("target_passes", ".2f"),
-    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
-    "speedup": cell("speedup", ".2f"),
-    "over fastest": cell("speedup_over_fastest", ".2f"),
-    "paper's formula": cell("predicted_speedup", ".2f"),
-}
+Show = Callable[[Row], str]
+Columns = dict[str, Show]
 
 
-def _who(row: dict[str, Any]) -> str:
-    if row["method"] == "speculative":
-        return f"speculative, {row['rule']}, K = {row['num_draft']}"
-    name = "target alone" if row["method"] == "autoregressive" else "draft alone"
-    return f"{name}, {row['process']}"
+def number(name: str, form: str, factor: float = 1) -> Show:
+    """A column that formats a field; empty where a row has none."""
+    return lambda row: "" if row.get(name) is None else format(factor * row[name], form)
 
 
-def _draft(row: dict[str, Any]) -> str:
-    return Path(row["draft"]).name if row["draft"] else ""
+def text(name: str) -> Show:
+    """A column that shows a field as it is; empty where a row has none."""
+    return lambda row: "" if row.get(name) is None else str(row[name])
 
 
-def _guarantee(row: dict[str, Any]) -> str:
-    if row["method"] == "speculative":
-        return RULES[row["rule"]].guarantee
-    return "the target itself" if row["method"] == "autoregressive" else "none"
+def markdown(columns: Columns, rows: Sequence[Row]) -> str:
+    """The table of some rows; columns that are empty in all of them are left out."""
+    cells = pd.DataFrame([{name: show(row) for name, show in columns.items()} for row in rows])
+    cells = cells.loc[:, (cells != "").any()]
+    right = [bool(cells[name].str.fullmatch(r"[-+.\d]*%?").all()) for name in cells]
+    align = ["right" if numbers else "left" for numbers in right]
+    return str(cells.to_markdown(index=False, disable_numparse=True, colalign=align))
 
 
-def _missing(results: dict[str, Any]) -> str:
-    """How many truths were not there to be scored."""
-    found = results.get("missing_truths", {})
-    parts = [f"{n['missing']:,} of {n['truths']:,} at {h}" for h, n in found.items()]
-    return f"Missing truths are not scored: {', '.join(parts)}. " if parts else ""
-
-
-def table(results: dict[str, Any]) -> str:
-    """The Markdown tables of an evaluation: point rows and sampled rows apart, with a heading."""
-    config = results["config"]
-    rows = [_shown(row, results["rows"]) for row in results["rows"]]
-    first = rows[0]
-    every = "every window" if config["stride"] == 1 else f"one window in {config['stride']}"
-    tolerance = ""
-    if any(row["rule"] in ("mean", "shared_noise") for row in rows):
-        tolerance = f"tolerance of mean and shared_noise {config['tolerance']} sigma; "
-    naive = ", ".join(
-        f"{scores['mse']:.4f} at {horizon}" for horizon, scores in results["seasonal_naive"].items()
-    )
-    timed = results.get("timed", f"median of {config['repeats']} draws")
-    lines = [
-        f"{first['data']}, context {first['context']}, {config['data']['variables']} variables, "
-        f"{every} of the test split, standardised units; sigma {results['sigma']:.3f}; {tolerance}"
-        + (f"repeating the last {config['season']} steps has MSE {naive}. " if naive else "")
-        + _missing(results)
-        + f"Milliseconds for a batch of {first['batch']}, {timed}, on "
-        f"{machine(results)}. Speedup is over the target alone under the same process, and over "
-        "the fastest of the target's autoregressive rows. From target: mean squared distance from "
-        "the target's own forecast (of the same noise). 2 Phi(-delta/2): what the closed form "
-        "expects to be accepted, averaged over the tested proposals. Predicted patches a round and "
-        "the paper's formula for the speedup take the measured acceptance and draft cost, the "
-        "horizon's number of patches, and a verification as dear as one target pass."
-    ]
-    headings = {
-        "point": "Point forecasts (mean paths)",
-        "sampled": f"Sample paths ({config['num_paths']} a window; MSE and MAE are those of a "
-        "single path, noise included; one path was timed)",
-    }
-    for kind, heading in headings.items():
-        chosen = [row for row in rows if row["kind"] == kind]
-        if not chosen:
-            continue
-        used = [c for c in COLUMNS if any(COLUMNS[c](row) for row in chosen)]
-        lines += ["", f"**{heading}**", "", *_markdown(used, chosen)]
-    return "\n".join(lines) + "\n"
-
-
-def _shown(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row with predictions, without numbers that mean nothing for its rule."""
-    shown = {**row, **_predictions(row, rows)}
-    if draws_own_noise(row["rule"]):
-        shown["distance"] = None
-    if row["rule"] != "maximal":
-        shown["expected_acceptance"] = None
-    return shown
-
-
-def _predictions(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, float | None]:
-    """What the paper's formulas expect from the acceptance and the cost of a draft step."""
-    nothing: dict[str, float | None] = {"predicted_patches": None, "predicted_speedup": None}
-    if row["method"] != "speculative":
-        return nothing
-    alike = [
-        other
-        for other in rows
-        if (other["kind"], other["horizon"], other["process"])
-        == (row["kind"], row["horizon"], row["process"])
-    ]
-    target = next(other for other in alike if other["method"] == "autoregressive")
-    count = target["target_passes"]  # N, a pass a patch
-    patches = count / theory.rounds(row["acceptance"], row["num_draft"], int(count))
-    drafts = [o for o in alike if o["method"] == "draft" and o["draft"] == row["draft"]]
-    if not drafts:
-        return {**nothing, "predicted_patches": patches}
-    cost = drafts[0]["seconds"] / target["seconds"]
-    return {
-        "predicted_patches": patches,
-        "predicted_speedup": theory.round_speedup(patches, row["num_draft"], cost),
-    }
-
-
-def _markdown(columns: list[str], rows: list[dict[str, Any]]) -> list[str]:
-    return aligned([columns, *([COLUMNS[c](row) for c in columns] for row in rows)])
-
-
-def plain_table(content: dict[str, Any]) -> str:
-    """Any other result file: its rows, one column a field, and where they were measured."""
-    rows, versions = content["rows"], content["versions"]
-    names = list(rows[0])
-
-    def show(value: Any) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    lines = ["| " + " | ".join(names) + " |", "|" + "---|" * len(names)]
-    lines += ["| " + " | ".join(show(row[n]) for n in names) + " |" for row in rows]
-    lines += ["", f"On {machine(content)}; Python {versions['python']}."]
-    return "\n".join(lines) + "\n"
-
-
-def latency_table(results: dict[str, Any]) -> str:
-    """One line a situation: the autoregressive decode, and the speedup of each K over it."""
-    config, rows = results["config"], results["rows"]
-    names = ("layers", "num_vars", "batch", "patches", "process")
-    keys = list(dict.fromkeys(tuple(row[name] for name in names) for row in rows))
-    forced = [f"K = {k}" for k in config["num_drafts"]]
-    lines = [
-        f"Width {config['d_model']}, draft {config['draft_factor']} x, patches of "
-        f"{config['patch_len']} steps, context {config['context_patches']} patches, new weights; "
-        f"median of {config['repeats']}, on {machine(results)}. Columns K: speedup over the "
-        "autoregressive decode of the same process when every proposal is accepted; best: the "
-        "largest of them over the faster process's autoregressive decode, and over the window "
-        "process's; measured: speedup and acceptance under `maximal` with K = "
-        f"{config['measured_num_draft']} and sigma {config['sigma']}, weights untrained; over "
-        "calls: decode time over that of the same model calls made one by one.",
-        "",
-    ]
-    header = [*names, "autoregressive ms", *forced, "best", "over window", "measured", "over calls"]
-    cells = [header]
-    for key in keys:
-        here = [row for row in rows if tuple(row[name] for name in names) == key]
-        cells.append([*map(str, key), *_latency_cells(here, config["num_drafts"])])
-    return "\n".join(lines + aligned(cells)) + "\n"
-
-
-def _latency_cells(rows: list[dict[str, Any]], lengths: list[int]) -> list[str]:
-    """The cells of one situation after its name."""
-    if rows[0]["seconds"] is None:
-        return ["not run (too long)", *[""] * (len(lengths) + 4)]
-    forced = {row["num_draft"]: row for row in rows if row["acceptance"] == "forced"}
-    speeds = [f"{forced[k]['speedup']:.2f}" if k in forced else "" for k in lengths]
-    best, window, calls, seen = "", "", "", ""
-    if forced:
-        chosen = max(forced.values(), key=lambda row: float(row["speedup"]))
-        best = f"{chosen['over_fastest']:.2f}"
-        window = "" if chosen["over_window"] is None else f"{chosen['over_window']:.2f}"
-        known = [row["over_calls"] for row in forced.values() if row["over_calls"] is not None]
-        calls = f"{max(known):.2f}" if known else ""
-    for row in rows:
-        if row["acceptance"] == "measured":
-            seen = f"{row['speedup']:.2f} at {row['accepted']:.0%}"
-    return [f"{1000 * rows[0]['seconds']:.2f}", *speeds, best, window, seen, calls]
-
-
-SPEED_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
-    "batch": cell("batch", "d"),
-    "who": lambda row: _who(row),
-    "draft": lambda row: _draft(row),
-    "target passes": cell("target_passes", ".2f"),
-    "patches/round": cell("patches_per_round", ".2f"),
-    "acceptance": cell("acceptance", ".1%"),
-    "by place, %": lambda row: _places(row),
-    "milliseconds": lambda row: format(1000 * row["seconds"], ".2f"),
-    "a series": lambda row: format(1000 * row["seconds"] / row["batch"], ".2f"),
-    "speedup": cell("speedup", ".2f"),
-    "over fastest": cell("speedup_over_fastest", ".2f"),
-    "MiB": lambda row: format(row["memory_bytes"] / 2**20, ".1f"),
-}
-
-
-def _places(row: dict[str, Any]) -> str:
-    rates = row["acceptance_by_place"] or []
-    return " ".join("-" if rate is None else format(100 * rate, ".0f") for rate in rates)
-
-
-def speed_table(results: dict[str, Any]) -> str:
-    """Time, acceptance by place and memory at every batch size, mean paths and sample paths."""
-    config, rows = results["config"], results["rows"]
-    base = config["base"]
-    lines = [
-        f"{base['data']['source']}, context {base['data']['context_len']}, "
-        f"{base['data']['variables']} variables, horizon {rows[0]['horizon']}, one path a series, "
-        f"sigma {results['sigma']:.3f}; tolerance of mean and shared_noise {base['tolerance']} "
-        f"sigma. Median of {config['repeats']} repeats, each on other test windows, on "
-        f"{machine(results)}. Speedup is over the target alone under the same process, and over "
-        "the faster of its processes that are listed, at the same batch. By place: acceptance of "
-        "the first, second, ... proposal of a round, where the ones before it were accepted. MiB: "
-        "inputs, parameters, results and scratch of the compiled decode.",
-    ]
-    for kind, heading in {"point": "Mean paths", "sampled": "Sample paths"}.items():
-        chosen = [row for row in rows if row["kind"] == kind]
-        used = [c for c in SPEED_COLUMNS if any(SPEED_COLUMNS[c](row) for row in chosen)]
-        cells = [used, *([SPEED_COLUMNS[c](row) for c in used] for row in chosen)]
-        lines += ["", f"**{heading}**", "", *aligned(cells)]
-    return "\n".join(lines) + "\n"
-
-
-def make_table(content: dict[str, Any]) -> str:
-    """The table of any result file."""
-    kinds = {
-        "evaluation": table,
-        "latency": latency_table,
-        "sweep": sweep_table,
+def make_table(content: Content) -> str:
+    """The caption and the tables of any result file, as Markdown."""
+    tables = {
+        "quick": quick_table,
+        "evaluation": evaluation_table,
         "speed": speed_table,
+        "sweep": sweep_table,
+        "tune": tune_table,
+        "latency": latency_table,
+        "fidelity": fidelity_table,
     }
-    return kinds.get(content.get("table", ""), plain_table)(content)
+    return "\n\n".join(tables.get(content.get("table", ""), plain_table)(content)) + "\n"
+
+
+# --- cells ---------------------------------------------------------------------------------------
+
+
+def decoder_name(row: Row) -> str:
+    """The decoder of a row in words."""
+    if row["method"] != "speculative":
+        return f"{row['method']} only, {row['process']}"
+    return f"speculative, {rule_text(row)}, K = {row['num_draft']}"
+
+
+def rule_text(row: Row) -> str:
+    """A rule with its settings that are not the defaults; a tolerance is always shown."""
+    fields = {field.name: field for field in dataclasses.fields(RULES[row["rule"]])}  # type: ignore[arg-type]
+    shown = [
+        f"{name.replace('_', ' ')} {row[name]:g}"
+        for name in SETTINGS
+        if row.get(name) is not None and (name == "tolerance" or row[name] != fields[name].default)
+    ]
+    return f"{row['rule']} ({', '.join(shown)})" if shown else str(row["rule"])
+
+
+def draft_name(row: Row) -> str:
+    """The last part of the draft's name."""
+    return Path(row["draft"]).stem if row["draft"] else ""
+
+
+def is_exact(row: Row) -> bool:
+    """Whether a row follows the distribution of the target, whatever the draft does."""
+    return row["method"] == "target" or (row["rule"] in RULES and RULES[row["rule"]].exact)
+
+
+def samples_anew(row: Row) -> bool:
+    """Whether the paths of a rule have other noise than the target's path of the same key."""
+    return row["rule"] in RULES and RULES[row["rule"]].proposes == "sample"
+
+
+def _several(name: str, show: Show, rows: Sequence[Row]) -> Columns:
+    """A column that is shown only where its field has several values."""
+    values = {row[name] for row in rows if row[name] is not None}
+    return {name: show} if len(values) > 1 else {}
+
+
+OUTPUTS = {"mean": "Mean paths", "sample": "Sample paths"}
+MILLISECONDS = number("seconds", ".2f", 1000)
+
+
+# --- experiments on a trained pair ---------------------------------------------------------------
+
+
+def _series(content: Content) -> str:
+    """The series of an experiment, in the words of a caption."""
+    data, row = content["config"]["setup"]["data"], content["rows"][0]
+    horizons = sorted({row["horizon"] for row in content["rows"]})
+    steps = ", ".join(map(str, horizons))
+    return (
+        f"{data['source']}, {data['variables']} variables, context {row['context']}, "
+        f"horizon {steps}"
+    )
+
+
+def quick_table(content: Content) -> list[str]:
+    """One table of five columns; of an evaluation, the rows of its pairs' process."""
+    config, process = content["config"], content["rows"][-1]["process"]
+    rows = [
+        row
+        for row in content["rows"]
+        if row["process"] == process and (row["method"], row["output"]) != ("draft", "sample")
+    ]
+
+    def name(row: Row) -> str:
+        if row["method"] == "speculative":
+            return f"speculative, {rule_text(row)}"
+        return f"{row['method']} only, {row['output']} path"
+
+    def error(row: Row) -> str:
+        names = ("output", "horizon")
+        targets = [r for r in rows if r["method"] == "target"]
+        target = next(r for r in targets if all(r[name] == row[name] for name in names))
+        score = "mse" if row["crps"] is None else "crps"
+        if row is target or is_exact(row):
+            return "-" if row is target else "none (exact)"
+        return f"{row[score] / target[score] - 1:+.1%}"
+
+    columns = {
+        **_several("horizon", text("horizon"), rows),
+        "decoder": name,
+        "error over target's": error,
+        "target passes": number("target_passes", ".1f"),
+        "ms": number("seconds", ".1f", 1000),
+        "speed": lambda row: f"{row['speedup']:.1f}x",
+    }
+    windows = config.get("windows", rows[0].get("windows"))
+    caption = (
+        f"{_series(content)}, K = {config['num_draft']};\n{windows} test windows, timed one at a "
+        f"time on {machine(content)}."
+    )
+    return [caption, markdown(columns, rows)]
+
+
+def _missing(content: Content) -> str:
+    """The truths that were not there to be scored; empty where none is missing."""
+    counts = content.get("missing_truths", {}).items()
+    parts = [f"{n['missing']:,} of {n['truths']:,} at {h}" for h, n in counts if n["missing"]]
+    return f"; missing truths, not scored: {', '.join(parts)}" if parts else ""
+
+
+def evaluation_table(content: Content) -> list[str]:
+    """Errors and speeds, of mean paths and of sample paths."""
+    config = content["config"]
+    rows = [_with_predictions(row, content["rows"]) for row in content["rows"]]
+    stride, first = config["setup"]["stride"], rows[0]
+    every = "every window" if stride == 1 else f"one window in {stride}"
+    naive = ", ".join(f"{scores['mse']:.4f}" for scores in content["seasonal_naive"].values())
+    caption = (
+        f"{_series(content)}, {every} of the test split; sigma {content['sigma']:.3f}"
+        + (f", MSE of repeating {config['season']} steps {naive}" if naive else "")
+        + f"{_missing(content)}.\n"
+        + f"Timed at batch {first['batch']}, median of {config['repeats']}, on {machine(content)}."
+    )
+    parts = [caption]
+    for output, heading in OUTPUTS.items():
+        shown = [row for row in rows if row["output"] == output]
+        if not shown:
+            continue
+        decoder = {
+            **_several("horizon", text("horizon"), shown),
+            "decoder": decoder_name,
+            **_several("draft", draft_name, shown),
+        }
+        paths = f" ({config['num_paths']} per window)" if output == "sample" else ""
+        parts += [f"**{heading}{paths}: errors**", markdown({**decoder, **ERRORS}, shown)]
+        parts += [f"**{heading}: speed of one path**", markdown({**decoder, **SPEEDS}, shown)]
+    return parts
+
+
+ERRORS: Columns = {
+    "exact": lambda row: "yes" if is_exact(row) else "no",
+    "MSE": number("mse", ".4f"),
+    "MAE": number("mae", ".4f"),
+    "CRPS": number("crps", ".4f"),
+    "in 80 % band": number("coverage_80", ".1%"),
+    "from target": number("distance", ".4f"),
+}
+
+SPEEDS: Columns = {
+    "acceptance": number("acceptance", ".1%"),
+    "closed form": number("expected_acceptance", ".1%"),
+    "patches/round": number("patches_per_round", ".2f"),
+    "predicted": number("predicted_patches", ".2f"),
+    "target passes": number("target_passes", ".2f"),
+    "ms": MILLISECONDS,
+    "speedup": number("speedup", ".2f"),
+    "over fastest": number("speedup_over_fastest", ".2f"),
+    "paper's formula": number("predicted_speedup", ".2f"),
+}
+
+
+def _with_predictions(row: Row, rows: Sequence[Row]) -> Row:
+    """The row with the paper's predictions, without numbers that mean nothing for its rule."""
+    if row["method"] != "speculative":
+        return row
+    row = dict(row)
+    if samples_anew(row):
+        row["distance"] = None
+    if row["rule"] != "maximal":
+        row["expected_acceptance"] = None
+    names = ("output", "horizon", "process")
+    alike = [other for other in rows if all(other[name] == row[name] for name in names)]
+    target = next(other for other in alike if other["method"] == "target")
+    count = int(target["target_passes"])  # N, one pass per patch
+    patches = count / theory.rounds(row["acceptance"], row["num_draft"], count)
+    row["predicted_patches"] = patches
+    for draft in alike:
+        if (draft["method"], draft["draft"]) == ("draft", row["draft"]):
+            cost = draft["seconds"] / target["seconds"]
+            row["predicted_speedup"] = theory.round_speedup(patches, row["num_draft"], cost)
+    return row
+
+
+def speed_table(content: Content) -> list[str]:
+    """Time, acceptance by place and memory at every batch size."""
+    config, rows = content["config"], content["rows"]
+
+    def places(row: Row) -> str:
+        rates = row["acceptance_by_place"] or []
+        return " ".join("-" if rate is None else format(100 * rate, ".0f") for rate in rates)
+
+    caption = (
+        f"{_series(content)}, one path per series; sigma {content['sigma']:.3f}.\n"
+        f"Median of {config['repeats']} repeats, each on other test windows, on {machine(content)}."
+    )
+    parts = [caption]
+    for output, heading in OUTPUTS.items():
+        shown = [row for row in rows if row["output"] == output]
+        columns = {
+            **_several("horizon", text("horizon"), shown),
+            "batch": text("batch"),
+            "decoder": decoder_name,
+            **_several("draft", draft_name, shown),
+            "target passes": number("target_passes", ".2f"),
+            "acceptance": number("acceptance", ".1%"),
+            "by place, %": places,
+            "ms": MILLISECONDS,
+            "ms per series": lambda row: format(1000 * row["seconds"] / row["batch"], ".2f"),
+            "speedup": number("speedup", ".2f"),
+            "over fastest": number("speedup_over_fastest", ".2f"),
+            "MiB": number("memory_bytes", ".1f", 2**-20),
+        }
+        parts += [f"**{heading}**", markdown(columns, shown)] if shown else []
+    return parts
+
+
+# --- grids of settings ---------------------------------------------------------------------------
+
+ROWS = 40
+"""A sweep of so many settings or fewer is shown as a whole."""
+
+SWEEP: Columns = {
+    "rule": lambda row: row["rule"] or f"({row['method']} only)",
+    "K": text("num_draft"),
+    "sigma": number("sigma", ".3g"),
+    "bias": number("bias", "g"),
+    "MSE tolerance": number("mse_tolerance", "g"),
+    "tolerance": number("tolerance", "g"),
+    "error": number("relative_error", "+.2%"),
+    "distance": number("distance_over_drafts", ".3f"),
+    "acceptance": number("acceptance", ".1%"),
+    "target passes": number("target_passes", ".2f"),
+    "ms": MILLISECONDS,
+    "speedup": number("speedup", ".2f"),
+    **{name: number(field, ".2f") for name, field in theory.PREDICTIONS.items()},
+}
+
+
+def sweep_table(content: Content) -> list[str]:
+    """The Pareto front of each rule (all rows of a small sweep), and the misses of theory."""
+    rows, setup = content["rows"], content["config"]["setup"]
+    tried = [row for row in rows if row["method"] == "speculative"]
+    small, noise = len(tried) <= ROWS, theory.chance(rows)
+    misses = ", ".join(
+        f"{name} {middle:.1%} (at most {most:.1%})"
+        for name, (middle, most) in theory.misses(tried).items()
+    )
+    caption = (
+        f"{_series(content)}, {tried[0]['windows']} windows (one in {setup['stride']}) in batches "
+        f"of {tried[0]['batch']}, {len(tried)} settings"
+        + (", all of them" if small else ", the Pareto front of each rule")
+        + ("" if noise is None else f"; chance moves the error of sample paths by {noise:.1%}")
+        + f";\non {machine(content)}. Predictions miss the speedup in the median by: {misses}."
+    )
+    parts = [caption]
+    for output, heading in OUTPUTS.items():
+        here = [row for row in rows if row["output"] == output]
+        sigma = min((row["sigma"] for row in here if row["rule"] is None), default=0.0)
+        shown = [row for row in here if row["rule"] is None and row["sigma"] == sigma]
+        for rule in dict.fromkeys(row["rule"] for row in here if row["rule"]):
+            same = [row for row in here if row["rule"] == rule]
+            shown += same if small else theory.front(same)
+        shown = [
+            {**row, "distance_over_drafts": None} if samples_anew(row) else row for row in shown
+        ]
+        parts += [f"**{heading}**", markdown(SWEEP, shown)] if shown else []
+    return parts
+
+
+TUNE: Columns = {
+    "process": text("process"),
+    "rule": lambda row: row["rule"] or "(target only)",
+    "K": text("num_draft"),
+    "tolerance": number("tolerance", "g"),
+    "error": number("error", ".4f"),
+    "over target's": number("relative_error", "+.2%"),
+    "distance": number("distance_over_drafts", ".3f"),
+    "target passes": number("target_passes", ".2f"),
+    "ms": MILLISECONDS,
+    "best": text("best"),
+}
+
+
+def tune_table(content: Content) -> list[str]:
+    """Every setting on the validation split; the best ones are marked."""
+    config = content["config"]
+    rows = [{**row, "best": "yes" if row in content["best"] else ""} for row in content["rows"]]
+    distance = config["max_distance"]
+    within = "" if distance is None else f" and {distance:.0%} of the draft's distance"
+    caption = (
+        f"{_series(content)}, validation split; best: the fastest within "
+        f"{config['max_error']:.1%} of the target's error{within}.\n"
+        f"Timed at batch {config['timing_batch']}, on {machine(content)}."
+    )
+    columns = {
+        **_several("horizon", text("horizon"), rows),
+        **_several("draft", draft_name, rows),
+        **TUNE,
+    }
+    return [caption, markdown(columns, rows)]
+
+
+# --- other files ---------------------------------------------------------------------------------
+
+
+def latency_table(content: Content) -> list[str]:
+    """One line per situation: the decode by the target only, and the speedup of each K over it."""
+    config = content["config"]
+    names = ("layers", "num_vars", "batch", "patches", "process")
+    groups: dict[Any, list[Row]] = {}
+    for row in content["rows"]:
+        groups.setdefault(tuple(row[name] for name in names), []).append(row)
+    lines = [_latency_line(rows) for rows in groups.values()]
+    columns: Columns = {name.replace("num_vars", "variables"): text(name) for name in names}
+    columns |= {"target ms": text("target")}
+    columns |= {f"K = {k}": number(f"K {k}", ".2f") for k in config["num_drafts"]}
+    columns |= {
+        "best": number("over_fastest", ".2f"),
+        "over window": number("over_window", ".2f"),
+        "measured": text("measured"),
+        "over calls": number("over_calls", ".2f"),
+    }
+    caption = (
+        f"Untrained models of width {config['d_model']}, draft {config['draft_factor']} x, patches "
+        f"of {config['patch_len']} steps, context {config['context_patches']} patches;\n"
+        f"median of {config['repeats']}, on {machine(content)}; measured with `maximal`, "
+        f"K = {config['measured_num_draft']}, sigma {config['sigma']}."
+    )
+    return [caption, markdown(columns, lines)]
+
+
+def _latency_line(rows: Sequence[Row]) -> Row:
+    """The rows of one situation as one line."""
+    first = rows[0]
+    if first["seconds"] is None:
+        return {**first, "target": "not run (too long)"}
+    forced = [row for row in rows if row["acceptance"] == "forced"]
+    best = max(forced, key=lambda row: float(row["speedup"]), default={})
+    measured = [row for row in rows if row["acceptance"] == "measured"]
+    return {
+        **{name: first[name] for name in ("layers", "num_vars", "batch", "patches", "process")},
+        "target": f"{1000 * first['seconds']:.2f}",
+        **{f"K {row['num_draft']}": row["speedup"] for row in forced},
+        "over_fastest": best.get("over_fastest"),
+        "over_window": best.get("over_window"),
+        "measured": "".join(f"{row['speedup']:.2f} at {row['accepted']:.0%}" for row in measured),
+        "over_calls": next((row["over_calls"] for row in forced if row["over_calls"]), None),
+    }
+
+
+def fidelity_table(content: Content) -> list[str]:
+    """Distances of distributions with the p-values of their tests."""
+
+    def tested(name: str) -> Show:
+        return lambda row: f"{row[name]:.3g} ({row['p_' + name]:.2g})"
+
+    columns: Columns = {
+        "case": text("case"),
+        "patches": text("patches"),
+        "rule": lambda row: row["rule"] or "(target again)",
+        "acceptance": number("acceptance", ".1%"),
+        "energy (p)": tested("energy"),
+        "MMD (p)": tested("mmd"),
+        "KS (p)": tested("ks"),
+        "Wasserstein": number("wasserstein", ".3f"),
+        "TV bound": number("tv_bound", ".2f"),
+    }
+    config = content["config"]
+    caption = (
+        f"{config['num_paths']} sample paths of each rule against as many of the target, "
+        f"{config['permutations']} permutations,\non {machine(content)}."
+    )
+    return [caption, markdown(columns, content["rows"])]
+
+
+def plain_table(content: Content) -> list[str]:
+    """The rows of any other result file, one column per field, and where they were measured."""
+
+    def show(name: str) -> Show:
+        def cell(row: Row) -> str:
+            value = row[name]
+            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+            return "" if value is None else shown.replace("|", "\\|")
+
+        return cell
+
+    table = markdown({name: show(name) for name in content["rows"][0]}, content["rows"])
+    return [f"On {machine(content)}; Python {content['versions']['python']}.", table]

@@ -235,7 +235,7 @@ def make_predict(config: TimerXLConfig, params: Params) -> jax.tree_util.Partial
 
     Returns:
         `window [L, C] -> PatchDistribution` of the next patch, `[P, C]` (the next M patches,
-        `[M * P, C]`, for a multi-patch model). It is a pytree whose leaves are the parameters, so they are
-        traced: other parameters of the same shape do not recompile.
+        `[M * P, C]`, for a multi-patch model). It is a pytree whose leaves are the parameters, so
+        they are traced: other parameters of the same shape do not recompile.
     """
     return jax.tree_util.Partial(_NextPatch(config), params)

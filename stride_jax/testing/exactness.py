@@ -31,7 +31,7 @@ from stride_jax.decoding.rules import RULES, AsReleased, Resample, SharedNoise
 from stride_jax.decoding.rules.common import log_ratios, log_uniform, num_leading, target_draw
 from stride_jax.decoding.rules.exact import full_log_ratio, residual_patch
 from stride_jax.decoding.speculative import decode
-from stride_jax.evaluation.report import write_rows
+from stride_jax.evaluation.results import write_rows
 from stride_jax.testing.analytic import (
     Problem,
     closed_form_covariance,

@@ -1,10 +1,7 @@
 """Latencies by size, batch, process and K."""
 
 import csv
-import importlib.util
 import json
-import types
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -12,19 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stride_jax.cli import flags as cli
 from stride_jax.config import from_dict
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.speculative import decode
-from stride_jax.errors import InputError
-from stride_jax.evaluation import latency, report, tables
-from stride_jax.evaluation.config import EvaluateConfig, LatencyConfig
-from stride_jax.evaluation.latency import Cell
+from stride_jax.evaluation import latency, tables
+from stride_jax.evaluation.config import LatencyConfig
+from stride_jax.evaluation.latency import AcceptAll, Cell
+from stride_jax.evaluation.results import write_results
 
 pytestmark = pytest.mark.slow
 """Every cell compiles a dozen decoders."""
 
-ROOT = Path(__file__).parents[2]
 SIZES = {"d_model": 16, "num_heads": 2, "d_ff": 16, "patch_len": 4, "context_patches": 3}
 GRID = {"layers": (1,), "num_vars": (2,), "batches": (2,), "patches": (2, 3)}
 REST = {"num_drafts": (1, 8), "measured_num_draft": 1, "repeats": 1, "draft_factor": 0.5}
@@ -42,8 +37,9 @@ def results() -> dict[str, object]:
     said: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(latency, "model_calls", lambda *_: lambda patches, repeat: None)
-        found = latency.measure(CONFIG, said.append)
-    assert said == [f"1 layers, 2 variables, batch 2, {kind}" for kind in ("cached", "window")]
+        found = latency.latency(CONFIG, said.append).content
+    cells = [f"layers 1, num_vars 2, batch 2, process {kind}" for kind in ("cached", "window")]
+    assert said == cells
     return json.loads(json.dumps(found))
 
 
@@ -59,7 +55,7 @@ def test_the_rows_are_those_of_the_config(results: Results) -> None:
         expected += [(kind, 3, 0, None), (kind, 3, 1, "forced"), (kind, 3, 1, "measured")]
     assert found == expected
     assert from_dict(LatencyConfig, results["config"]) == CONFIG
-    assert {"hardware", "versions", "key"} <= set(results)
+    assert {"hardware", "versions"} <= set(results)
 
 
 def test_speedups_are_over_the_decodes_they_name(results: Results) -> None:
@@ -103,8 +99,8 @@ def test_forced_rounds_are_as_few_as_can_be(num_draft: int) -> None:
         target=pair.target,
         draft=pair.draft,
         sigma=1.0,
+        rule=AcceptAll(),
         config=DecodeConfig(5 * 4, num_draft),
-        rule=latency.AcceptAll(),
     )
     assert info.rounds.tolist() == [-(-5 // (num_draft + 1))] * 2
     assert info.target_passes.tolist() == info.rounds.tolist()
@@ -130,23 +126,23 @@ def test_the_calls_are_those_of_a_decode(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_over_calls_divides_by_the_calls_of_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the loop itself costs would be read off a wrong sum."""
+    """Guards against a cost of the loop that is read off a wrong sum."""
     called: list[int] = []
     monkeypatch.setattr(latency, "model_calls", lambda *_: lambda n, _: called.append(n))
 
-    def seconds(calls: Sequence[Callable], repeats: int) -> list[tuple[float, float]]:
-        assert len(calls) == 3  # autoregressive, K = 1, the calls of K = 1
-        calls[2](0)
-        return [(900.0, 901.0), (442.0, 444.0), (221.0, 222.0)]
+    def seconds(calls, repeats):
+        decode, apart = calls
+        apart(0)
+        assert decode(1)[0].shape == (1, 1, 28, 1)
+        return [[442.0, 440.0, 1000.0], [221.0, 1.0, 221.0]]
 
     monkeypatch.setattr(latency, "time_in_turns", seconds)
     grid = {**GRID, "patches": (7,), "num_drafts": (1,), "measured_num_draft": 7}
-    config = LatencyConfig(**SIZES, **grid, repeats=1)
-    rows = list(latency.cell_rows(config, Cell(1, 1, 1, "window")))
-    forced = next(row for row in rows if row["acceptance"] == "forced")
+    config, cell = LatencyConfig(**SIZES, **grid, repeats=1), Cell(1, 1, 1, "window")
+    pair, context = latency.build(config, cell), latency.contexts(config, cell)
+    rows = latency.cell_rows(config, cell, pair, context, 7)
+    assert [row["over_calls"] for row in rows] == [None, 2.0]
     assert called == [7]
-    assert (forced["over_calls"], forced["compile_seconds"]) == (2.0, 2.0)
-    np.testing.assert_allclose(forced["speedup"], 900 / 442)
 
 
 def test_the_estimate_is_two_operations_a_weight_and_row() -> None:
@@ -165,9 +161,8 @@ def short() -> dict[str, object]:
     cached = LatencyConfig(**SIZES, **GRID, **REST, processes=("cached",))
     limits = [latency.estimated_seconds(cached, Cell(1, 2, 2, "cached"), n) for n in (2, 3)]
     limited = {**GRID, **REST, "num_drafts": (8,), "measured_num_draft": 8}
-    return latency.measure(
-        LatencyConfig(**SIZES, **limited, processes=("cached",), max_seconds=sum(limits) / 2)
-    )
+    config = LatencyConfig(**SIZES, **limited, processes=("cached",), max_seconds=sum(limits) / 2)
+    return latency.latency(config).content
 
 
 def test_cells_that_take_too_long_are_listed(short: Results, tmp_path: Path) -> None:
@@ -178,24 +173,19 @@ def test_cells_that_take_too_long_are_listed(short: Results, tmp_path: Path) -> 
     assert run["seconds"] > 0
     assert run["over_window"] is None  # only one process was asked for
     assert tuple(left_out[name] for name in names) == (3, None, None, None, None)
-    report.write_results(tmp_path, short)
+    write_results(tmp_path, short)
     with (tmp_path / "results.csv").open(newline="") as file:
         assert [row["seconds"] == "" for row in csv.DictReader(file)] == [False, True]
-
-
-def cells_of(text: str) -> list[list[str]]:
-    """The cells of the lines of a Markdown table, without its rule."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [
-        [cell.strip() for cell in line.strip("|").split("|")] for line in lines if line[1] == " "
-    ]
 
 
 def test_the_table_has_a_line_for_every_situation(results: Results, short: Results) -> None:
     """Measured or left out, a situation that the table does not show was measured for nothing."""
     text = tables.make_table(results)
-    assert text == tables.latency_table(results)
-    header, *lines = cells_of(text)
+    header, _, *lines = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|")
+    ]
     place = {name: header.index(name) for name in header}
     assert [line[:5] for line in lines] == [
         ["1", "2", "2", patches, kind] for kind in ("cached", "window") for patches in ("2", "3")
@@ -207,7 +197,7 @@ def test_the_table_has_a_line_for_every_situation(results: Results, short: Resul
         ]  # fmt: skip
         forced = {row["num_draft"]: row for row in here if row["acceptance"] == "forced"}
         milliseconds = f"{1000 * here[0]['seconds']:.2f}"
-        assert line[place["autoregressive ms"]] == milliseconds
+        assert line[place["target ms"]] == milliseconds
         for k in (1, 8):
             shown = f"{forced[k]['speedup']:.2f}" if k in forced else ""
             assert line[place[f"K = {k}"]] == shown
@@ -216,65 +206,9 @@ def test_the_table_has_a_line_for_every_situation(results: Results, short: Resul
         measured = next(row for row in here if row["acceptance"] == "measured")
         seen = f"{measured['speedup']:.2f} at {measured['accepted']:.0%}"
         assert line[place["measured"]] == seen
-    _, run, left_out = cells_of(tables.make_table(short))
+    *_, run, left_out = tables.make_table(short).strip().splitlines()
     assert "not run (too long)" in left_out
     assert "not run (too long)" not in run
-
-
-def test_any_other_result_file_has_a_plain_table(results: Results) -> None:
-    """The tables of training speeds and calibrations would break with the others."""
-    content = {key: results[key] for key in ("hardware", "versions")}
-    text = tables.make_table({**content, "rows": [{"name": "x", "seconds": 0.12345}]})
-    assert cells_of(text)[0] == ["name", "seconds"]
-    assert "| x | 0.123 |" in text
-
-
-def evaluate_program() -> types.ModuleType:
-    """`evaluate.py`."""
-    spec = importlib.util.spec_from_file_location("evaluate_program", ROOT / "evaluate.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_program_takes_a_latency_config(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, results: Results, capsys: pytest.CaptureFixture
-) -> None:
-    """`evaluate.py --config latency` would refuse its own config, or run an evaluation."""
-    program = evaluate_program()
-    seen: list[LatencyConfig] = []
-
-    def measure(config: LatencyConfig, progress: object) -> Results:
-        seen.append(config)
-        return results
-
-    monkeypatch.setattr(program.latency, "measure", measure)
-    program.main(["--config", "latency", "--out", str(tmp_path), "--patches", "2", "3"])
-    assert seen == [LatencyConfig(out=str(tmp_path), patches=(2, 3))]
-    assert json.loads((tmp_path / "results.json").read_text()) == results
-    assert tables.latency_table(results) in capsys.readouterr().out
-
-
-def test_only_programs_that_ask_for_it_take_another_kind() -> None:
-    """A latency config given to another program would fail far from its cause."""
-    default = EvaluateConfig()
-    found = cli.parse(
-        ["--config", "latency"], ROOT / "configs", default, "evaluate.py", also=(LatencyConfig,)
-    )
-    assert isinstance(found, LatencyConfig)
-    with pytest.raises(InputError, match="LatencyConfig, this program needs a EvaluateConfig"):
-        cli.parse(["--config", "latency"], ROOT / "configs", default, "evaluate.py")
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [{"layers": ()}, {"patches": (0,)}, {"num_drafts": (1, 0)}, {"draft_factor": 0.0}],
-    ids=str,
-)
-def test_sizes_that_mean_nothing_are_refused(wrong: dict[str, object]) -> None:
-    """An empty table, or one of zero patches, would be found after the others were measured."""
-    with pytest.raises(InputError, match=f"{next(iter(wrong))}|factor"):
-        LatencyConfig(**wrong)
 
 
 def test_the_contexts_have_the_shape_of_the_cell() -> None:

@@ -1,13 +1,14 @@
-"""What a tally makes of decodes, against a walk over their patches in plain Python."""
+"""Scores of decodes, against a walk over the origins of their patches in plain Python."""
 
 import functools
 import json
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.toys import BATCH, draft_steps, recount, registered, roll, speculate
+from helpers.toys import BATCH, draft_steps, recount, roll, speculate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,37 +21,39 @@ from stride_jax.decoding.base import (
     Outcome,
     Rule,
 )
-from stride_jax.decoding.draft_length import Fixed, Threshold
+from stride_jax.decoding.draft_length import Threshold
 from stride_jax.decoding.rules import Block, Maximal
 from stride_jax.decoding.rules.common import num_leading
 from stride_jax.evaluation import theory
-from stride_jax.evaluation.scoring import SPECULATIVE, Method, Tally
+from stride_jax.evaluation.scoring import SPECULATIVE, Tally
 
 PROPERTY = settings(deadline=None, max_examples=15, derandomize=True)
 PATHS, HORIZON, PATCHES = 9, 20, 7
 TRUTH = np.random.default_rng(7).normal(size=(5, HORIZON, 2)).astype(np.float32)
 AFTER = {True: "accept_after_accept", False: "accept_after_reject", None: "accept_first"}
 DECODES = [(rule, num_draft) for rule in ("maximal", "block") for num_draft in (3, 9)]
-VARIED = pytest.param("block", 3, Threshold(), marks=pytest.mark.slow)
+PACED = pytest.param("block", 3, Threshold(), marks=pytest.mark.slow)
 
 
-def method(name: str = "speculative", num_draft: int | None = 3, sampled: bool = True) -> Method:
-    """A row to be; nobody decodes."""
-
-    def decode(*_: object) -> None:
-        raise AssertionError
-
-    return Method(name, sampled, "window", None, None, num_draft, decode)
-
-
-@registered
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
 class Coins(Rule):
-    """Tosses coins: `first` for the first proposal of a round, `later` for others."""
+    """One of three rules, by its number, so that one program serves all of them.
 
+    Number 2 tosses coins: `first` for the first proposal of a round, `later` for the others.
+    """
+
+    number: int
     first: float = 0.0
     later: float = 0.0
 
     def decide(self, key, current):
+        """See `Rule`."""
+        rules = [Maximal().decide, Block().decide, self.toss]
+        return jax.lax.switch(jnp.asarray(self.number), rules, key, current)
+
+    def toss(self, key, current):
+        """Coins for all proposals."""
         place = jnp.arange(current.proposals.shape[0])
         chance = jnp.where(place == 0, self.first, self.later)
         toss = jax.random.uniform(key, place.shape)
@@ -58,35 +61,24 @@ class Coins(Rule):
         return Outcome(count, current.target_mean[count], log_ratio=chance, threshold=toss)
 
 
-CHOICE, UNTOSSED = ("maximal", "block", "coins"), Coins()
+NAMES = ("maximal", "block", "coins")
 
 
-@registered
-class Choice(Rule):
-    """One of `CHOICE`, by its number: one program for all of them."""
-
-    number: int
-    coins: Coins
-
-    def decide(self, key, current):
-        rules = [rule.decide for rule in (Maximal(), Block(), self.coins)]
-        return jax.lax.switch(self.number, rules, key, current)
-
-
-def decode(rule: str, num_draft: int, draft_length=None, seed: int = 3, coins: Coins = UNTOSSED):
+def decode(rule: str, num_draft: int, draft_length=None, seed: int = 3, **chances: float):
     """`(forecast [5, 9, 20, 2], info)` of a real decode."""
     config = DecodeConfig(HORIZON, num_draft, num_paths=PATHS, trace=True)
-    options = {"rule": Choice(CHOICE.index(rule), coins), "draft_length": draft_length}
-    out = speculate(jax.random.key(seed), BATCH, config=config, **options)
+    chosen = Coins(NAMES.index(rule), **chances)
+    rest = {"config": config, "rule": chosen, "draft_length": draft_length}
+    out = speculate(jax.random.key(seed), BATCH, **rest)
     return jax.tree.map(np.asarray, out)
 
 
 decoded = functools.cache(decode)
 
 
-def tallied(row: Method, forecast, info, truth, reference=None, batches=((0, 1, 2), (3, 4, None))):
+def tallied(forecast, info, truth, reference=None, batches=((0, 1, 2), (3, 4, None))):
     """Scores of windows that come in batches; None is padding, with the content of window 0."""
-    tally = Tally(row, forecast.shape[1])
+    tally = Tally()
     for batch in batches:
         weight = jnp.asarray([float(i is not None) for i in batch])
         index = np.array([i or 0 for i in batch])
@@ -120,12 +112,12 @@ def rate(accepted: int, tested: int) -> float | None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "num_draft", "draft_length"), [*((*d, Fixed()) for d in DECODES), VARIED]
+    ("rule", "num_draft", "draft_length"), [*((*d, None) for d in DECODES), PACED]
 )
 def test_links_are_read_off_the_origins(rule, num_draft, draft_length):
     """The Markov prediction would be fitted to other acceptances than those that happened."""
     forecast, info = decoded(rule, num_draft, draft_length)
-    scores = tallied(method(num_draft=num_draft), forecast, info, TRUTH)
+    scores = tallied(forecast, info, TRUTH)
     found = walk(info.origin)
     for before, counts in found.items():
         assert 0 < counts[0] < counts[1]  # all cases happen, or nothing is shown
@@ -139,7 +131,7 @@ def test_links_are_read_off_the_origins(rule, num_draft, draft_length):
 def test_acceptance_by_place_is_counted_by_hand(rule, num_draft):
     """Where in a round proposals fail would be read off the wrong column."""
     forecast, info = decoded(rule, num_draft)
-    scores = tallied(method(num_draft=num_draft), forecast, info, TRUTH)
+    scores = tallied(forecast, info, TRUTH)
     paths = [recount(list(origins), num_draft) for origins in info.origin.reshape(-1, PATCHES)]
     accepted, tested = (np.sum([path[i] for path in paths], axis=0) for i in (0, 1))
     expected = [rate(int(a), int(b)) for a, b in zip(accepted, tested, strict=True)]
@@ -191,12 +183,12 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 @PROPERTY
 @given(chance=st.sampled_from([0.0, 0.2, 0.7, 1.0]), seed=st.integers(0, 99))
-def test_links_of_any_kinds(chance, seed):
+def test_links_of_any_origins(chance, seed):
     """A perfect or a useless draft would divide by nothing, or count what was never tested."""
     rng = np.random.default_rng(seed)
     info = made_info(rng, chance, 2, (3, 2, 6))
     forecast, truth = normal(rng, 3, 2, 6, 1), normal(rng, 3, 6, 1)
-    scores = tallied(method(num_draft=2), forecast, info, truth, batches=((0, 1), (2, None)))
+    scores = tallied(forecast, info, truth, batches=((0, 1), (2, None)))
     for before, counts in walk(info.origin).items():
         assert scores[AFTER[before]] == pytest.approx(rate(*counts))
     places = zip(info.accepted.sum((0, 1)), info.proposed.sum((0, 1)), strict=True)
@@ -216,7 +208,7 @@ def test_one_patch_has_first_proposals_only():
     rng = np.random.default_rng(0)
     info = made_info(rng, 0.5, 3, (3, 2, 1))
     forecast, truth = normal(rng, 3, 2, 4, 1), normal(rng, 3, 4, 1)
-    scores = tallied(method(), forecast, info, truth, batches=((0, 1), (2, None)))
+    scores = tallied(forecast, info, truth, batches=((0, 1), (2, None)))
     assert (
         scores["accept_first"] == scores["acceptance"] == pytest.approx(np.mean(info.origin == 0))
     )
@@ -231,9 +223,9 @@ def test_one_patch_has_first_proposals_only():
 @pytest.mark.parametrize(("first", "later"), [(0.6, 0.6), (0.4, 0.9)])
 def test_coins_have_their_chances(first, later):
     """Acceptance rates of a row would not be the probabilities that theory asks for."""
-    parts = [decode("coins", 3, seed=seed, coins=Coins(first, later)) for seed in range(60)]
+    parts = [decode("coins", 3, seed=seed, first=first, later=later) for seed in range(60)]
     forecast, info = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *parts)
-    scores = tallied(method(), forecast, info, TRUTH)
+    scores = tallied(forecast, info, TRUTH)
 
     def check(found: float, chance: float, tested: int) -> None:
         assert abs(found - chance) < 5 * np.sqrt(chance * (1 - chance) / tested)
@@ -262,7 +254,7 @@ def test_scores_are_means_over_windows():
     """A sampled row would be scored by another mean, or padding would count."""
     forecast, info = decoded("maximal", 3)
     reference = forecast + np.float32(0.5)
-    scores = tallied(method(), forecast, info, TRUTH, reference)
+    scores = tallied(forecast, info, TRUTH, reference)
     gap = forecast.astype(np.float64) - TRUTH[:, None]
     assert scores["mse"] == pytest.approx(np.mean(gap**2), rel=1e-5)
     assert scores["mae"] == pytest.approx(np.mean(np.abs(gap)), rel=1e-5)
@@ -281,7 +273,7 @@ def test_batches_do_not_matter():
     """The numbers of a row would depend on how many windows fit into memory."""
     forecast, info = decoded("block", 3)
     cut = [
-        tallied(method(), forecast, info, TRUTH, forecast + 1, batches)
+        tallied(forecast, info, TRUTH, forecast + 1, batches)
         for batches in (((0, 1, 2), (3, 4, None)), ((0, 1, 2, 3, 4),))
     ]
     assert set(cut[0]) == set(cut[1])
@@ -293,21 +285,20 @@ def test_coverage_needs_nine_paths():
     """A band of fewer paths cannot reach 80 %, and a row would look overconfident."""
     forecast, info = decoded("maximal", 3)
     few = jax.tree.map(lambda x: x[:, :8], (forecast, info))
-    assert tallied(method(), *few, TRUTH)["coverage_80"] is None
-    assert tallied(method(), forecast, info, TRUTH)["coverage_80"] is not None
+    assert tallied(*few, TRUTH)["coverage_80"] is None
+    assert tallied(forecast, info, TRUTH)["coverage_80"] is not None
 
 
 def test_rows_without_proposals_have_no_rates():
     """The baselines' rows would show acceptances, or count passes the draft does not make."""
     forecast, info = roll(jax.random.key(3), BATCH, config=DecodeConfig(HORIZON, num_paths=PATHS))
     made = jax.tree.map(np.asarray, (forecast, info))
-    for name, passes in (("autoregressive", PATCHES), ("draft", 0)):
-        scores = tallied(method(name, None), *made, TRUTH)
-        assert scores["target_passes"] == passes
-        assert [scores[x] for x in SPECULATIVE] == [None] * len(SPECULATIVE)
-        assert 0 < scores["coverage_80"] < 1
+    scores = tallied(*made, TRUTH)
+    assert scores["target_passes"] == PATCHES
+    assert [scores[x] for x in SPECULATIVE] == [None] * len(SPECULATIVE)
+    assert 0 < scores["coverage_80"] < 1
     single = jax.tree.map(lambda x: x[:, :1], made)
-    point = tallied(method("draft", None, sampled=False), *single, TRUTH)
+    point = tallied(*single, TRUTH)
     assert [point[x] for x in ("crps", "mse_of_mean", "coverage_80", "distance")] == [None] * 4
-    names = set(tallied(method(), *decoded("maximal", 3), TRUTH))
+    names = set(tallied(*decoded("maximal", 3), TRUTH))
     assert set(point) == set(scores) == names

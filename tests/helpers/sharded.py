@@ -20,10 +20,11 @@ from stride_jax.checkpoints.build import make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import ForecastData, prepare
-from stride_jax.evaluation.benchmark import test_windows
-from stride_jax.evaluation.config import EvaluateConfig
-from stride_jax.evaluation.methods import make_methods
-from stride_jax.evaluation.scoring import score
+from stride_jax.decoding.base import DecodeConfig
+from stride_jax.decoding.rules import Maximal, Mean
+from stride_jax.evaluation.bench import score
+from stride_jax.evaluation.config import Setup
+from stride_jax.evaluation.subject import Subject, pair_decoders, scoring_batches
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
 from stride_jax.training import loop as trainer
@@ -93,24 +94,20 @@ def scored(out: str) -> None:
     names = jax.random.split(jax.random.key(0))
     target, draft = (Checkpoint(model, init_params(key, model), 32) for key in names)
     found = {}
-    for kind in ("cached", "window"):
-        chosen = EvaluateConfig(
-            data=DataConfig(source="x.csv", context_len=32),
-            draft="draft",
-            process=kind,
-            rules=("mean", "maximal"),
-            tolerance=0.5,
-            num_paths=2,
-            batch_size=16,
-            stride=3,
-        )
-        pair = make_pair(target, draft, kind, 32, 2)
-        windows = test_windows(chosen, data, 24)
-        for method in make_methods({"draft": pair}, None, kind, chosen, 24, 0.5):
-            values = jnp.asarray(data.values)
-            scores, made = score(method, jax.random.key(1), values, windows, 24, chosen)
-            name = f"{kind} {method.name} {method.rule} {method.sampled}"
-            found |= {name: made, f"{name} scores": [scores["mse"], scores["target_passes"]]}
+    source = DataConfig(source="x.csv", context_len=32)
+    setup = Setup(data=source, horizons=(24,), batch_size=16, stride=3, seed=1)
+    for process in ("cached", "window"):
+        pair = make_pair(target, draft, process, 32, 2)
+        values = jnp.asarray(data.values)
+        subject = Subject(setup, data, values, {"draft": pair}, {process: pair.target}, 0.5)
+        sizes = DecodeConfig(24, 3, num_paths=2)
+        decoders = pair_decoders(subject, [Mean(0.5), Maximal()], sizes)
+        batches = scoring_batches(subject, subject.windows(24), 24)
+        for decoder, tally in zip(decoders, score(decoders, batches), strict=True):
+            scores = tally.scores()
+            name = f"{process} {decoder.method} {type(decoder.rule).__name__} {decoder.samples}"
+            found |= {name: tally.forecasts()}
+            found |= {f"{name} scores": [scores["mse"], scores["target_passes"]]}
     np.savez(out, devices=jax.device_count(), **found)
 
 
