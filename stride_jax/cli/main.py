@@ -244,9 +244,9 @@ def run_download(args: argparse.Namespace) -> None:
 
 def run_convert(rest: Sequence[str]) -> int:
     """`stride-jax convert`: see `stride_jax.checkpoints.pytorch`, which reads the flags itself."""
-    from stride_jax.checkpoints import pytorch as convert
+    from stride_jax.checkpoints import store
 
-    return convert.main(list(rest))
+    return store.main(list(rest))
 
 
 def _say(text: str) -> None:

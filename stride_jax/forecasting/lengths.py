@@ -28,7 +28,7 @@ class View(NamedTuple):
 
 
 def make_view(
-    target: Process, draft: Draft, context_len: int | None, series: Sequence[np.ndarray]
+    target: Process, draft: Draft | Process, context_len: int | None, series: Sequence[np.ndarray]
 ) -> View:
     """The view of histories `[T, C]` that are cut to their `visible_steps`.
 

@@ -15,53 +15,18 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.cli import MODEL, Capture, arguments, table
 from jax.experimental.compilation_cache import compilation_cache
-from test_models import params_of
 
 from stride_jax.checkpoints import pytorch as convert
-from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.cli import main as app
 from stride_jax.data.download import CATALOG, Dataset
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
 from stride_jax.forecasting.frames import forecast_df
-from stride_jax.models.config import TimerXLConfig
 
+pytestmark = pytest.mark.usefixtures("own_cache")
 ROOT = Path(__file__).parents[2]
-MODEL = TimerXLConfig(
-    patch_len=4,
-    d_model=8,
-    num_heads=2,
-    d_ff=8,
-    instance_norm="causal",
-    variable_stride=0,
-    dropout=0.0,
-)
-Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The path of a small target."""
-    path = tmp_path_factory.mktemp("model") / "target.npz"
-    convert.save_pytorch(path, Checkpoint(MODEL, params_of(MODEL), 16))
-    return str(path)
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
-    """A cache directory of the test's own; what a command sets in jax is set back."""
-    names = (
-        "jax_compilation_cache_dir",
-        "jax_persistent_cache_min_compile_time_secs",
-        "jax_persistent_cache_min_entry_size_bytes",
-    )
-    before = {name: getattr(jax.config, name) for name in names}
-    monkeypatch.setenv("STRIDE_JAX_CACHE", str(tmp_path / "xla"))
-    yield tmp_path / "xla"
-    for name, value in before.items():
-        jax.config.update(name, value)
-    compilation_cache.reset_cache()
 
 
 def wide_frame() -> pd.DataFrame:
@@ -89,17 +54,6 @@ def long(tmp_path: Path) -> str:
     """A long file."""
     long_frame().to_csv(tmp_path / "long.csv", index=False)
     return str(tmp_path / "long.csv")
-
-
-def arguments(file: str, model: str, *flags: str, horizon: str = "6") -> list[str]:
-    """A forecast of a moment: one program serves all of them."""
-    few = ["--draft", "none", "--num-samples", "10", "--sigma", "0.5", "--no-cache"]
-    return ["forecast", file, "--horizon", horizon, "--target", model, *few, *flags]
-
-
-def table(text: str) -> pd.DataFrame:
-    """The CSV of a command."""
-    return pd.read_csv(io.StringIO(text), parse_dates=["ds"])
 
 
 def expected(model: str, **settings: object) -> pd.DataFrame:

@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_app import Capture, arguments, model, own_cache, table  # noqa: F401
+from helpers.cli import Capture, arguments, table
 
 from stride_jax.cli import main as app
+
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 @pytest.fixture
@@ -21,7 +23,7 @@ def counts(tmp_path: Path) -> str:
 
 
 def test_the_cut_at_zero_is_said_and_can_be_switched(
-    model: str,  # noqa: F811
+    model: str,
     counts: str,
     capsys: Capture,
 ) -> None:
@@ -40,7 +42,7 @@ def test_the_cut_at_zero_is_said_and_can_be_switched(
 
 
 def test_warnings_are_lines(
-    model: str,  # noqa: F811
+    model: str,
     tmp_path: Path,
     capsys: Capture,
 ) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from test_frames import POINT, REPEAT, hours, long
+from helpers.frames import POINT, REPEAT, hours, long
 
 from stride_jax.errors import InputError
 from stride_jax.forecasting.frames import backtest, forecast_df, read_frame

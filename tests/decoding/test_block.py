@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.toys import registered
-from scipy import integrate, stats
-from test_coupling import (
+from helpers.rounds import (
     Laws,
     Stale,
     check_rate,
@@ -22,6 +20,8 @@ from test_coupling import (
     random_rounds,
     towards,
 )
+from helpers.toys import registered
+from scipy import integrate, stats
 
 from stride_jax.decoding import base, gaussian
 from stride_jax.decoding.base import Outcome, Round, Rule

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_models import forward, params_of
+from helpers.models import forward, params_of
 
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import AutoregressiveDraft, as_draft

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import params_of
 from helpers.toys import assert_same, history, process, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_models import params_of
 
 from stride_jax.decoding.base import DecodeConfig, Rule
 from stride_jax.decoding.batching import patch_noise, path_keys

@@ -4,9 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.toys import registered
-from scipy import stats
-from test_coupling import (
+from helpers.rounds import (
     Laws,
     check_leading,
     check_rate,
@@ -19,6 +17,8 @@ from test_coupling import (
     random_rounds,
     towards,
 )
+from helpers.toys import registered
+from scipy import stats
 
 from stride_jax.decoding import base
 from stride_jax.decoding.base import Outcome, Round, Rule

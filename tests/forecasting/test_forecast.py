@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.forecasts import CAUSAL, MODEL, WINDOW, L, walk
+from helpers.frames import REPEAT
+from helpers.levels import P
+from helpers.models import params_of
 from scipy import stats
 from scipy.linalg import solve_triangular
-from test_frames import REPEAT, P
-from test_models import params_of
 
 from stride_jax.checkpoints import pytorch as convert
 from stride_jax.checkpoints.build import make_target
@@ -27,10 +29,7 @@ from stride_jax.decoding.rules import Block, Maximal, Mean, Residual, SharedNois
 from stride_jax.decoding.speculative import decode
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import Forecast, forecast
-from stride_jax.models.config import TimerXLConfig
 from stride_jax.testing import analytic
-
-L = 16
 
 
 def last_patch(window: jax.Array) -> jax.Array:
@@ -50,26 +49,10 @@ def mean_of_variables(window: jax.Array) -> jax.Array:
 
 
 WINDOW_REPEAT = window_process(last_patch, P)
-MODEL = TimerXLConfig(
-    patch_len=P,
-    d_model=8,
-    num_heads=2,
-    d_ff=8,
-    instance_norm="causal",
-    variable_stride=0,
-    dropout=0.0,
-)
-CAUSAL = Checkpoint(MODEL, params_of(MODEL), L)
-WINDOW = CAUSAL._replace(model=dataclasses.replace(MODEL, instance_norm="window"))
 LEAN = dataclasses.replace(MODEL, d_ff=4)
 SMALL = Checkpoint(LEAN, params_of(LEAN), 8)
 SHORT: dict[str, Any] = {"num_samples": 3, "context_len": 8, "quantiles": ()}
 """What most forecasts of `REPEAT` share, with a horizon of 6, so that few programs are compiled."""
-
-
-def walk(*shape: int, seed: int = 0) -> np.ndarray:
-    """A random walk along the first axis."""
-    return np.random.default_rng(seed).normal(size=shape).cumsum(axis=0)
 
 
 def level(*shape: int, length: int, seed: int = 0) -> np.ndarray:

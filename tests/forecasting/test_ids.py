@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from test_frames import REPEAT, hours, long
+from helpers.frames import REPEAT, hours, long
 
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.errors import InputError

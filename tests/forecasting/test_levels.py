@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from helpers.frames import REPEAT, hours, long
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_frames import REPEAT, hours, long
 
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast

@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.forecasts import CAUSAL, WINDOW, walk
+from helpers.frames import REPEAT
+from helpers.levels import P
 from hypothesis import given
 from hypothesis import strategies as st
-from test_forecast import CAUSAL, WINDOW, walk
-from test_frames import REPEAT, P
 
 from stride_jax.checkpoints.build import make_target
 from stride_jax.decoding.base import DecodeInfo, Traits, traits_of

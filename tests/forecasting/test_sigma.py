@@ -2,36 +2,22 @@
 
 import math
 import warnings
-from dataclasses import dataclass
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.frames import Repeat
+from helpers.levels import DAY, L, Level, P, cached
 from scipy import stats
-from test_frames import Repeat
 
-from stride_jax.decoding.base import Process
-from stride_jax.decoding.processes import cached_process, window_process
+from stride_jax.decoding.processes import window_process
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
-from stride_jax.types import PatchDistribution
 
-DAY, P, L = 24, 4, 32
 BAND = stats.norm.ppf(0.9)
 """Standard deviations on either side of the middle of an 80 % interval."""
-
-
-@dataclass(frozen=True)
-class Level(Repeat):
-    """A `CachedModel` of zeros: with causal normalisation the mean of everything before."""
-
-    def extend(
-        self, params: Any, prompt: Any, slots: jax.Array, patches: jax.Array, start: Any
-    ) -> tuple[PatchDistribution, jax.Array]:
-        """See `CachedModel`."""
-        return PatchDistribution(jnp.zeros_like(patches)), slots
 
 
 def mean_of_window(window: jax.Array) -> jax.Array:
@@ -42,11 +28,6 @@ def mean_of_window(window: jax.Array) -> jax.Array:
 def last_patch(window: jax.Array) -> jax.Array:
     """The last patch again."""
     return window[-P:]
-
-
-def cached(model: Any, patch_len: int = P) -> Process:
-    """A process of one of the models above."""
-    return cached_process(model, {}, patch_len, norm="causal")
 
 
 PROCESSES = {

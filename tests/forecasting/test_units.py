@@ -5,10 +5,10 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from helpers.frames import Repeat
+from helpers.levels import Level, cached
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_frames import Repeat
-from test_sigma import Level, cached
 
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.processes import window_process
@@ -76,7 +76,7 @@ def test_a_constant_history_is_forecast_to_its_last_digits(name: str, value: flo
 @pytest.mark.parametrize("factor", [1e-12, 1e-6, 1.0, 1e12])
 def test_a_trained_model_does_not_see_units(factor: float) -> None:
     """The same for a Timer-XL, whose normalisation adds 1e-5 to a variance."""
-    from test_forecast import CAUSAL
+    from helpers.forecasts import CAUSAL
 
     for history in (walk(21, 0), np.full(21, 3.0), 1e5 + walk(9, 1)):
         plain = forecast(CAUSAL, history, 6, num_samples=10, non_negative=False)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_models import forward, params_of, sensitivity, series
+from helpers.models import forward, params_of, sensitivity, series
 
 from stride_jax.decoding.normalization import center_context
 from stride_jax.errors import InputError

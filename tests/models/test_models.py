@@ -1,13 +1,13 @@
 """Timer-XL against the original's recorded outputs, slow numpy code and its own symmetries."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import CASES, load_case
+from helpers.models import forward, params_of, sensitivity, series
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,51 +24,6 @@ SMALL = TimerXLConfig(
 )
 BFLOAT16_UNIT = 2.0**-8
 """Largest relative error of rounding one number to bfloat16."""
-
-
-def series(batch: int, length: int, num_vars: int, seed: int = 0) -> np.ndarray:
-    """Random input."""
-    return np.random.default_rng(seed).normal(size=(batch, length, num_vars)).astype(np.float32)
-
-
-@functools.cache
-def params_of(config: TimerXLConfig):
-    """Parameters of a config, every bias and scale random too; equal for equal shapes."""
-    shapes = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
-    rng = np.random.default_rng(0)
-
-    def draw(path, leaf):
-        noise = rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
-        return jnp.asarray(noise + (path[-1].key == "scale"), jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(draw, shapes)
-
-
-@functools.cache
-def compiled(config: TimerXLConfig, deterministic: bool = True, last_only: bool = False):
-    """`(params, x, dropout key) -> outputs`, compiled."""
-
-    def run(params, x, key):
-        rngs = None if key is None else {"dropout": key}
-        options = {"deterministic": deterministic, "last_only": last_only}
-        return TimerXL(config).apply({"params": params}, x, rngs=rngs, **options)
-
-    # Compiling takes longer than running these small models.
-    return jax.jit(run, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def forward(config, x, params=None, *, key=None, deterministic=True, last_only=False):
-    """All outputs of the model; a tuple for a gaussian head."""
-    params = params_of(config) if params is None else params
-    return jax.tree.map(np.asarray, compiled(config, deterministic, last_only)(params, x, key))
-
-
-def sensitivity(config: TimerXLConfig, x: np.ndarray) -> np.ndarray:
-    """`[n, c, n', c']`: the largest slope of output patch (n, c) in input patch (n', c')."""
-    params, (_, length, num_vars) = params_of(config), x.shape
-    slope = jax.jit(jax.jacobian(lambda v: TimerXL(config).apply({"params": params}, v)))(x)
-    patches = (length // config.patch_len, config.patch_len, num_vars)
-    return np.abs(np.asarray(slope)).reshape(*patches, *patches).max(axis=(1, 4))
 
 
 def parity_errors(case: str) -> dict[str, float]:

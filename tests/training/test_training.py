@@ -13,42 +13,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.training import MODEL, series_of, train_config
 
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
-from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
-from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.training import distillation, losses
 from stride_jax.training import loop as trainer
 from stride_jax.training import step as training
-from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig, TrainConfig
-from stride_jax.types import Series
-
-MODEL = TimerXLConfig(patch_len=8, d_model=16, num_heads=2, d_ff=32, num_layers=1, dropout=0.1)
-
-
-def series_of(rows: int = 400) -> ForecastData:
-    """Two noisy sines."""
-    t = np.arange(rows)
-    rng = np.random.default_rng(0)
-    waves = np.stack([np.sin(t / 4), np.cos(t / 7)], axis=1) + 0.1 * rng.normal(size=(rows, 2))
-    return prepare(DataConfig(source="x.csv", context_len=32), Series(waves, ("a", "b")))
-
-
-def train_config(out: Path, **optim: object) -> TrainConfig:
-    """A run of a few seconds."""
-    settings = {"learning_rate": 1e-2, "batch_size": 16, "epochs": 2, **optim}
-    return TrainConfig(
-        data=DataConfig(source="x.csv", context_len=32),
-        model=MODEL,
-        optim=OptimConfig(**settings),
-        run=RunConfig(out=str(out), log_every=5, save_every=5),
-    )
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
 
 def equal(a: object, b: object) -> bool:
@@ -130,7 +107,7 @@ KILLED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from test_training import series_of, train_config
+from helpers.training import series_of, train_config
 from stride_jax import trainer
 import dataclasses
 config = train_config(Path({out!r}), epochs=3)

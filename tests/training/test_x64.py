@@ -8,9 +8,10 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from helpers.checkpoints import assert_same, parameters
 from helpers.toy_runs import steps, toy_trainer
+from helpers.unusual import UNUSUAL as MODEL
 from orbax.checkpoint.experimental import v1 as ocp
-from test_checkpoints import MODEL, assert_same, parameters
 
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import GOLDEN
-from helpers.toys import registered
-from scipy import stats
-from test_coupling import (
+from helpers.rounds import (
     check_leading,
     check_rate,
     decide,
@@ -20,6 +18,8 @@ from test_coupling import (
     random_rounds,
     towards,
 )
+from helpers.toys import registered
+from scipy import stats
 
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.rules import AsReleased, Maximal, Mean, Resample, Residual, SharedNoise

@@ -1,0 +1,159 @@
+"""Rounds of drafting and verifying, and how a rule decides them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy import stats
+
+from helpers.toys import registered
+from stride_jax.decoding.base import Outcome, Round, Rule
+from stride_jax.decoding.compiled import compiled
+
+DRAWS = 20_000
+
+
+class Laws(NamedTuple):
+    """Laws that do not depend on the prefix: `[K + 1, P, C]` of p and `[K, P, C]` of q."""
+
+    mean_p: jax.Array
+    sigma_p: jax.Array
+    mean_q: jax.Array
+    sigma_q: jax.Array
+
+
+def laws_of(
+    deltas: tuple[float, ...], shape: tuple[int, int] = (3, 2), offset: float = 0.0, wider=1.0
+) -> Laws:
+    """Place i has means `deltas[i]` apart (in sigmas); q's is off by `offset`, `wider` times p."""
+    rng = np.random.default_rng(11)
+    places = len(deltas)
+    sigma = rng.uniform(0.4, 1.5, (places + 1, *shape))
+    mean_p = rng.normal(size=sigma.shape)
+    direction = rng.normal(size=(places, *shape))
+    direction /= np.sqrt(np.sum(direction**2, axis=(1, 2), keepdims=True))
+    mean_q = mean_p[:-1] - sigma[:-1] * direction * np.reshape(deltas, (-1, 1, 1)) + offset
+    values = (mean_p, sigma, mean_q, sigma[:-1] * wider)
+    return Laws(*(jnp.asarray(value, jnp.float32) for value in values))
+
+
+@compiled
+def play(rule: Rule, laws: Laws, keys: jax.Array):
+    """`(patches [count, K + 1, P, C], accepted [count], overflow [count])`, a round for each key.
+
+    What a round leaves open is filled with fresh draws from the target's laws.
+    """
+    places = laws.mean_q.shape[0]
+
+    def one(key: jax.Array):
+        draft_key, fresh_key, rest_key, rule_key = jax.random.split(key, 4)
+        noise = jax.random.normal(draft_key, laws.mean_q.shape)
+        proposals = laws.mean_q + laws.sigma_q * noise
+        fresh = jax.random.normal(fresh_key, laws.mean_p.shape)
+        length = jnp.asarray(places, jnp.int32)
+        args = (laws.mean_q, laws.sigma_q, laws.mean_p, laws.sigma_p, None, fresh, length)
+        out = rule.decide(rule_key, Round(proposals, noise, *args))
+        rest = laws.mean_p + laws.sigma_p * jax.random.normal(rest_key, laws.mean_p.shape)
+        place = jnp.arange(places + 1)[:, None, None]
+        kept = jnp.concatenate([proposals, out.patch[None]])
+        after = jnp.where(place == out.num_accepted, out.patch[None], rest)
+        patches = jnp.where(place < out.num_accepted, kept, after)
+        return patches, out.num_accepted, jnp.asarray(out.overflow)
+
+    return jax.vmap(one)(keys)
+
+
+def decoded(rule: Rule, laws: Laws, draws: int = DRAWS):
+    """`play` with fixed keys: the noise of the patches under p `[count, K + 1, P * C]`, counts."""
+    patches, accepted, _ = play(rule, laws, jax.random.split(jax.random.key(5), draws))
+    mean, sigma = np.asarray(laws.mean_p, np.float64), np.asarray(laws.sigma_p, np.float64)
+    noise = (np.asarray(patches, np.float64) - mean) / sigma
+    return noise.reshape(draws, len(mean), -1), np.asarray(accepted)
+
+
+def towards(laws: Laws, place: int = 0) -> np.ndarray:
+    """e, `[P * C]`: the direction from the mean of q to that of p, in units of p's sigma."""
+    gap = (laws.mean_p[place] - laws.mean_q[place]) / laws.sigma_p[place]
+    gap = np.asarray(gap, np.float64).ravel()
+    return gap / np.linalg.norm(gap)
+
+
+def law_p_value(noise: np.ndarray, e: np.ndarray) -> float:
+    """Smallest p-value that `[count, D]` is standard normal: along e, across it, and in norm."""
+    others = np.random.default_rng(3).normal(size=(4, e.size))
+    others /= np.linalg.norm(others, axis=1, keepdims=True)
+    directions = [e] if e.size == 1 else [e, *others]
+    values = [stats.kstest(noise @ v, "norm").pvalue for v in directions]
+    norms = stats.kstest(np.sum(noise**2, axis=1), stats.chi2(e.size).cdf).pvalue
+    return min(*values, norms)
+
+
+def check_rate(accepted: np.ndarray, expected: float) -> None:
+    """The mean of `[count]` trials is `expected`, within five standard errors."""
+    error = np.sqrt(expected * (1 - expected) / len(accepted))
+    assert abs(np.mean(accepted) - expected) <= 5 * error + 1e-7
+
+
+def random_rounds(
+    count: int, places: int, gap: float, shape: tuple[int, int] = (3, 2), wider: float = 1.0
+) -> Round:
+    """`count` stacked rounds whose means are about `gap` sigmas apart in each value."""
+    rng = np.random.default_rng(places)
+    sigma_p = rng.uniform(0.4, 1.5, (count, places + 1, *shape))
+    mean_p = rng.normal(size=sigma_p.shape)
+    sigma_q = sigma_p[:, :-1] * wider
+    noise = rng.normal(size=sigma_q.shape)
+    mean_q = mean_p[:, :-1] + gap * sigma_p[:, :-1] * rng.normal(size=sigma_q.shape)
+    fresh = rng.normal(size=mean_p.shape)
+    values = (mean_q + sigma_q * noise, noise, mean_q, sigma_q, mean_p, sigma_p)
+    values = tuple(jnp.asarray(value, jnp.float32) for value in values)
+    fresh = jnp.asarray(fresh, jnp.float32)
+    return Round(*values, None, fresh, jnp.full(count, places, jnp.int32))
+
+
+@compiled
+def decide_each(rule: Rule, keys: jax.Array, rounds: Round) -> Outcome:
+    """One decision for each key and round."""
+    return jax.vmap(rule.decide)(keys, rounds)
+
+
+def decide(rule: Rule, rounds: Round) -> Outcome:
+    """The rule on stacked rounds, as numpy arrays."""
+    keys = jax.random.split(jax.random.key(1), len(rounds.length))
+    return jax.tree.map(np.asarray, decide_each(rule, keys, rounds))
+
+
+def doubles(rounds: Round) -> Round:
+    """The rounds in float64 numpy."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), rounds)
+
+
+def check_leading(found: Outcome, slow, rounds: Round) -> None:
+    """Each round is decided as by `slow(round, log_u) -> (accepted, patch)`; all counts occur."""
+    rounds = doubles(rounds)
+    for i, log_u in enumerate(found.threshold):
+        accepted, patch = slow(jax.tree.map(lambda leaf, i=i: leaf[i], rounds), log_u)
+        assert found.num_accepted[i] == accepted
+        if patch is not None:
+            np.testing.assert_allclose(found.patch[i], patch, atol=1e-4)
+    assert set(found.num_accepted) == set(range(found.threshold.shape[1] + 1))
+
+
+def log_density_ratio(r: Round, i: int) -> float:
+    """`log p(x_i) - log q(x_i)` by scipy."""
+    log_p = stats.norm.logpdf(r.proposals[i], r.target_mean[i], r.target_sigma[i])
+    return np.sum(log_p - stats.norm.logpdf(r.proposals[i], r.draft_mean[i], r.draft_sigma[i]))
+
+
+@registered
+class Stale(Rule):
+    """Wrong on purpose: `rule` with a mean of the draft that is not the one that drew."""
+
+    rule: Rule
+    factor: float = 0.8
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        gap = current.target_mean[:-1] - current.draft_mean
+        moved = current.target_mean[:-1] - self.factor * gap
+        return self.rule.decide(key, current._replace(draft_mean=moved))
