@@ -15,10 +15,11 @@ import jax
 import pytest
 from golden import GOLDEN
 
-from stride_jax import config
 from stride_jax.cli import flags as cli
 from stride_jax.config import from_dict, to_dict
+from stride_jax.data import config as config_data
 from stride_jax.data.config import DataConfig
+from stride_jax.decoding import base as decoding_base
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation import config as config_evaluate
@@ -26,21 +27,28 @@ from stride_jax.evaluation.config import (
     EvaluateConfig,
     FidelityConfig,
     LatencyConfig,
+    QuickConfig,
+    Setup,
     SpeedConfig,
     SweepConfig,
+    TuneConfig,
 )
+from stride_jax.models import config as config_model
 from stride_jax.models import init_params
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.training import config as config_training
 from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig, TrainConfig
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "configs"
+CONFIGS = ROOT / "configs" / "train"
+MODULES = [config_model, config_data, config_training, config_evaluate, decoding_base]
 CLASSES = [
     cls
-    for module in (config, config_evaluate)
+    for module in MODULES
     for _, cls in inspect.getmembers(module, dataclasses.is_dataclass)
     if cls.__module__ == module.__name__
 ]
+SETUP = Setup(horizons=(24, 96), sigma=0.4, drafts=("nearest",))
 SAMPLES = [
     TimerXLConfig(4, 16, 2, 8, 3, "gelu", "gaussian", None, True, 5, 0.25, "bfloat16"),
     DataConfig("a.csv", ("x", "y"), "interpolate", "ratio", "separate", 48),
@@ -49,11 +57,14 @@ SAMPLES = [
     TrainConfig(DataConfig(context_len=48), TimerXLConfig(patch_len=24), 0.5, "somewhere"),
     DistillConfig(draft_context_len=336, objective="kl_mse", head="gaussian", sigma=0.3),
     DecodeConfig(96, 2, num_paths=4),
-    EvaluateConfig(horizons=(24, 96), rules=("maximal",), sigma=0.4, bias=1.5),
+    SETUP,
+    QuickConfig(SETUP, ("mean:tolerance=0.3",), 2, 5, "x"),
+    EvaluateConfig(SETUP, ("maximal", "resample:bias=1.5"), num_draft=2, num_paths=0),
+    TuneConfig(SETUP, ("block",), "sample", 0.01, None, (1, 4)),
     LatencyConfig(layers=(2,), processes=("window",)),
-    SweepConfig(EvaluateConfig(horizons=(24,)), ("block",), (1, 4), (0.3,), (2.0,), (0.5,), (0.2,)),
-    SpeedConfig(EvaluateConfig(horizons=(24,)), (2, 3), 4),
-    FidelityConfig(EvaluateConfig(horizons=(24,)), ("block",), 2, 30, 10, 4, 0.2, 1.5),
+    SweepConfig(SETUP, ("block",), (1, 4), sigmas=(0.3,), biases=(2.0,), tolerances=(0.2,)),
+    SpeedConfig(SETUP, ("block",), batches=(2, 3), repeats=4),
+    FidelityConfig(SETUP, ("block:",), 2, 30, 10, 4),
 ]
 
 
@@ -145,7 +156,7 @@ def test_configs_are_frozen(cls):
     [
         (TimerXLConfig, {"d_modle": 3}, "d_model"),
         (TrainConfig, {"optim": {"learnig_rate": 1.0}}, "learning_rate"),
-        (EvaluateConfig, {"data": {"contextlen": 3}}, "context_len"),
+        (EvaluateConfig, {"setup": {"data": {"contextlen": 3}}}, "context_len"),
         (RunConfig, {"sede": 3}, "seed"),
     ],
 )
@@ -178,10 +189,10 @@ def test_an_unknown_field_without_a_near_one_lists_all():
         (DataConfig, {"source": 3}, "source"),
         (DataConfig, {"columns": [1]}, "columns"),
         (DataConfig, {"columns": "OT"}, "columns"),
-        (EvaluateConfig, {"horizons": 96}, "horizons"),
-        (EvaluateConfig, {"horizons": None}, "horizons"),
-        (EvaluateConfig, {"horizons": ["96"]}, "horizons"),
-        (EvaluateConfig, {"sigma": "0.5"}, "sigma"),
+        (Setup, {"horizons": 96}, "horizons"),
+        (Setup, {"horizons": None}, "horizons"),
+        (Setup, {"horizons": ["96"]}, "horizons"),
+        (Setup, {"sigma": "0.5"}, "sigma"),
         (TrainConfig, {"data": 3}, "data"),
         (TrainConfig, {"data": None}, "data"),
         (TrainConfig, {"model": ["d_model"]}, "model"),
@@ -238,11 +249,16 @@ def test_an_int_serves_as_a_float():
         (DecodeConfig, {"horizon": 1, "num_draft": -1}, "num_draft"),
         *[
             (EvaluateConfig, {name: 0}, name)
-            for name in ("num_draft", "stride", "batch_size", "timing_batch", "repeats")
+            for name in ("num_draft", "season", "timing_batch", "repeats")
         ],
+        *[(Setup, {name: 0}, name) for name in ("stride", "batch_size", "calibration_stride")],
+        (EvaluateConfig, {"season": 505}, "season 505"),
         (EvaluateConfig, {"num_paths": 1}, "num_paths"),
-        (EvaluateConfig, {"horizons": ()}, "horizons"),
-        (EvaluateConfig, {"sigma": 0.0}, "sigma"),
+        (Setup, {"horizons": ()}, "horizons"),
+        (Setup, {"sigma": 0.0}, "sigma"),
+        (Setup, {"sigma": float("nan")}, "sigma"),
+        (SweepConfig, {"biases": (0.5,)}, "biases"),
+        (TuneConfig, {"tolerances": ()}, "tolerances"),
     ],
 )
 def test_bad_values_are_refused(cls, values, message):
@@ -259,7 +275,8 @@ def test_the_edges_of_good_values_are_accepted():
     DecodeConfig(1, num_draft=0)
     TrainConfig(data=DataConfig(context_len=96))
     EvaluateConfig(num_paths=0)
-    EvaluateConfig(num_paths=2, sigma=None, tolerance=0.0)
+    EvaluateConfig(num_paths=2)
+    Setup(sigma=None, stride=1)
 
 
 def parse(*argv: str, default=None):
@@ -272,7 +289,9 @@ def leaves(cls, prefix: str = "") -> dict[str, tuple[type, str]]:
     found, hints = {}, typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         if dataclasses.is_dataclass(hints[field.name]):
-            found |= leaves(hints[field.name], f"{prefix}{field.name}.")
+            found |= leaves(
+                hints[field.name], "" if field.name == "setup" else f"{prefix}{field.name}."
+            )
         else:
             found[prefix + field.name] = (cls, field.name)
     return found
@@ -309,19 +328,19 @@ def test_help_lists_every_field(cls, capsys):
 
 def test_config_by_name_and_by_path(tmp_path):
     """`--config` would be ignored in one of its spellings."""
-    expected = cli.load_config("beijing_target", CONFIGS, TrainConfig)
+    expected = cli.load_config("beijing", CONFIGS, TrainConfig)
     assert expected != TrainConfig()
-    path = CONFIGS / "beijing_target.py"
+    path = CONFIGS / "beijing.py"
     for argv in (
-        ["--config", "beijing_target"],
-        ["--config=beijing_target"],
+        ["--config", "beijing"],
+        ["--config=beijing"],
         [f"--config={path}"],
         ["--config", str(path)],
     ):
         assert parse(*argv) == expected
     mine = tmp_path / "mine.py"
     mine.write_text(
-        "from stride_jax.config import TrainConfig\n"
+        "from stride_jax.training.config import TrainConfig\n"
         "def get_config():\n    return TrainConfig(factor=0.5)\n"
     )
     assert parse("--config", str(mine)) == TrainConfig(factor=0.5)
@@ -333,10 +352,10 @@ def test_fields_are_overridden_by_their_dotted_names():
     model = dataclasses.replace(TrainConfig().model, d_model=128)
     assert parse("--model.d_model", "128") == TrainConfig(model=model)
     assert parse("--model.d_model=128") == TrainConfig(model=model)
-    base = cli.load_config("beijing_target", CONFIGS, TrainConfig)
+    base = cli.load_config("beijing", CONFIGS, TrainConfig)
     after = dataclasses.replace(base, model=dataclasses.replace(base.model, d_model=256))
-    assert parse("--config", "beijing_target", "--model.d_model", "256") == after
-    assert parse("--model.d_model=256", "--config=beijing_target") == after
+    assert parse("--config", "beijing", "--model.d_model", "256") == after
+    assert parse("--model.d_model=256", "--config=beijing") == after
     found = parse(
         *("--data.columns", "a", "b", "--run.resume", "True", "--optim.grad_clip", "1.5"),
         *("--model.instance_norm", "None", "--model.variable_stride", "0", "--run.seed=3"),
@@ -347,9 +366,10 @@ def test_fields_are_overridden_by_their_dotted_names():
     assert found.model.instance_norm is None
     assert found.model.variable_stride == 0
     assert found.run.seed == 3
-    horizons = parse("--horizons", "24", "96", "--sigma", "None", default=EvaluateConfig(sigma=1.0))
-    assert horizons.horizons == (24, 96)
-    assert horizons.sigma is None
+    default = EvaluateConfig(Setup(sigma=1.0))
+    setup = parse("--horizons", "24", "96", "--sigma", "None", default=default).setup
+    assert setup.horizons == (24, 96)
+    assert setup.sigma is None
 
 
 @pytest.mark.parametrize(
@@ -384,8 +404,8 @@ def test_config_needs_a_name(argv):
 
 def test_unknown_configs_suggest_the_nearest(tmp_path):
     """A typing error would be answered by a list of everything, or a traceback."""
-    with pytest.raises(InputError, match="Did you mean 'beijing_target'"):
-        cli.load_config("beijng_target", CONFIGS, TrainConfig)
+    with pytest.raises(InputError, match="Did you mean 'beijing'"):
+        cli.load_config("beijng", CONFIGS, TrainConfig)
     with pytest.raises(InputError, match=r"absent\.py"):
         cli.load_config(str(tmp_path / "absent.py"), CONFIGS, TrainConfig)
 
@@ -393,7 +413,7 @@ def test_unknown_configs_suggest_the_nearest(tmp_path):
 def test_a_config_of_another_program_is_refused():
     """`train.py` would go on with the fields of `distill.py`."""
     with pytest.raises(InputError, match=r"gives a DistillConfig.*needs a TrainConfig"):
-        cli.load_config("beijing_draft", CONFIGS, TrainConfig)
+        cli.load_config("beijing", CONFIGS.with_name("distill"), TrainConfig)
 
 
 def test_a_file_without_get_config_is_refused(tmp_path):
@@ -403,10 +423,12 @@ def test_a_file_without_get_config_is_refused(tmp_path):
         cli.load_config("empty", tmp_path, TrainConfig)
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(CONFIGS.parent.rglob("*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+)
 def test_every_shipped_config_loads(path):
     """A command in the README would fail before it starts."""
-    found = cli.load_config(path.stem, CONFIGS, object)
+    found = cli.load_config(path.stem, path.parent, object)
     assert type(found) in set(CLASSES)
     assert from_dict(type(found), json.loads(json.dumps(to_dict(found)))) == found
 
@@ -416,9 +438,11 @@ SEEDS = [
     (DistillConfig(), "--run.seed"),
     (EvaluateConfig(), "--seed"),
     (LatencyConfig(), "--seed"),
-    (SweepConfig(), "--base.seed"),
-    (SpeedConfig(), "--base.seed"),
-    (FidelityConfig(), "--base.seed"),
+    (QuickConfig(), "--seed"),
+    (TuneConfig(), "--seed"),
+    (SweepConfig(), "--seed"),
+    (SpeedConfig(), "--seed"),
+    (FidelityConfig(), "--seed"),
 ]
 
 

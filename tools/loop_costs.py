@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from stride_jax.decoding import slots
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.processes import cached
-from stride_jax.decoding.speculative import decode_speculative
+from stride_jax.decoding.speculative import decode
 from stride_jax.evaluation.bench import time_in_turns
 from stride_jax.evaluation.config import LatencyConfig
 from stride_jax.evaluation.latency import Cell, build, contexts
@@ -45,12 +45,12 @@ def times(layers: int, width: int, batch: int, masked: bool, apart: bool) -> dic
     config = LatencyConfig(d_model=width, d_ff=2 * width, num_heads=4)
     cell = Cell(layers, 1, batch, "cached")
     pair, context = build(config, cell), contexts(config, cell)
-    decode = DecodeConfig(16 * config.patch_len, 3)
+    sizes = DecodeConfig(16 * config.patch_len, 3)
     index = jnp.arange(batch)
 
     def together(key: jax.Array, context: jax.Array, index: jax.Array) -> Any:
-        options = {"target": pair.target, "draft": pair.draft, "sigma": 8.0, "config": decode}
-        return decode_speculative(key, context, series_index=index, **options)
+        options = {"target": pair.target, "draft": pair.draft, "sigma": 8.0, "config": sizes}
+        return decode(key, context, series_index=index, **options)
 
     run = jax.jit(jax.vmap(together, in_axes=(None, 0, 0))) if apart else together
     keys = [jax.random.key(n) for n in range(6)]

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from stride_jax.checkpoints.pytorch import load_pytorch
-from stride_jax.decoding.autoregressive import decode_autoregressive
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.processes import window_process
+from stride_jax.decoding.speculative import decode
 from stride_jax.evaluation.results import write_rows
 from stride_jax.models import TimerXL, make_predict
 from stride_jax.models.config import TimerXLConfig
@@ -52,7 +52,7 @@ def compare(path: Path, weights: Path | None = None) -> dict[str, Any]:
     errors = [np.abs(a - recorded[n]).max() for n, a in zip(names, outputs(config), strict=True)]
     half = outputs(dataclasses.replace(config, dtype="bfloat16"))[0]
     spread = np.std(recorded[names[0]])
-    rolled, _ = decode_autoregressive(
+    rolled, _ = decode(
         jax.random.key(0),
         recorded["x"],
         target=window_process(make_predict(config, params), config.patch_len),

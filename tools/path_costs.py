@@ -15,9 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax import DecodeConfig, find_model, make_pair
+from stride_jax import Block, DecodeConfig, decode, find_model, make_pair
 from stride_jax.data import embedded_series
-from stride_jax.decoding.speculative import decode_speculative
 from stride_jax.evaluation.bench import time_in_turns
 from stride_jax.evaluation.results import write_rows
 
@@ -29,15 +28,13 @@ def row(pair: Any, context: jax.Array, count: int, how: str) -> dict[str, Any]:
     chunk = {"paths in chunks of 100": 100}.get(how)
     if how == "copies of the series":
         context = jnp.broadcast_to(context, (count, *context.shape[1:]))
-    config = DecodeConfig(
-        168, 5, "block", num_paths=None if len(context) > 1 else count, path_chunk=chunk
-    )
+    config = DecodeConfig(168, 5, num_paths=None if len(context) > 1 else count, path_chunk=chunk)
+    models = {"target": pair.target, "draft": pair.draft}
 
-    def decode(key: jax.Array, context: jax.Array) -> Any:
-        options = {"target": pair.target, "draft": pair.draft, "sigma": 0.5, "config": config}
-        return decode_speculative(key, context, **options)[0]
+    def run(key: jax.Array, context: jax.Array) -> Any:
+        return decode(key, context, sigma=0.5, config=config, rule=Block(), **models)[0]
 
-    program = jax.jit(decode).lower(jax.random.key(0), context).compile()
+    program = jax.jit(run).lower(jax.random.key(0), context).compile()
     keys = [jax.random.key(n) for n in range(6)]
     (times,) = time_in_turns([lambda n: program(keys[n], context)], 5)
     seconds = statistics.median(times)

@@ -11,7 +11,7 @@ from helpers.toys import draft_steps
 
 from stride_jax.checkpoints import build as pairs
 from stride_jax.checkpoints import checkpoint as checkpoints
-from stride_jax.checkpoints import pytorch as convert
+from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import make_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.base import DecodeConfig
@@ -116,7 +116,7 @@ def test_layer_skip_needs_fewer_layers_than_the_target(count: int) -> None:
 
 def test_a_draft_is_found_by_its_path(tmp_path: Path) -> None:
     """A trained draft could not be named on the command line."""
-    convert.save_pytorch(tmp_path / "small.npz", SMALL)
+    store.save_pytorch(tmp_path / "small.npz", SMALL)
     checkpoints.save(tmp_path / "multi", MULTI)
     expected = make_pair(TARGET, SMALL, "window", 16, 2)
     found = make_pair(TARGET, str(tmp_path / "small.npz"), "window", 16, 2)

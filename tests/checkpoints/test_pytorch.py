@@ -20,7 +20,7 @@ from safetensors.numpy import save_file
 
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.checkpoints.pytorch import _by_name, inexpressible, load_pytorch, to_pytorch
+from stride_jax.checkpoints.pytorch import arrays_by_name, inexpressible, load_pytorch, to_pytorch
 from stride_jax.checkpoints.store import find_model, load_model, main, save_pytorch
 from stride_jax.config import to_dict
 from stride_jax.errors import InputError
@@ -214,7 +214,7 @@ def test_save_and_load_keep_everything(suffix, tmp_path):
     assert same_trees(found.params, checkpoint.params)
     assert same_trees(find_model(str(path)).params, checkpoint.params)
     # beside the metadata the file holds the original's names, and what it cannot express
-    expected = set(_by_name(UNUSUAL, checkpoint.params))
+    expected = set(arrays_by_name(UNUSUAL, checkpoint.params))
     expected |= {f"only_stride_jax.{field}" for field in inexpressible(UNUSUAL)}
     if suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
@@ -317,7 +317,7 @@ def test_pickles_inside_npz_are_not_opened(tmp_path):
 )
 def test_strange_metadata_is_an_input_error(metadata, tmp_path):
     """A file of a later version, or of somebody else, would end in a traceback."""
-    arrays = _by_name(UNUSUAL, unusual().params)
+    arrays = arrays_by_name(UNUSUAL, unusual().params)
     np.savez(tmp_path / "odd.npz", **arrays, stride_jax=np.array(json.dumps(metadata)))
     with pytest.raises(InputError):
         load_model(tmp_path / "odd.npz")
@@ -327,7 +327,7 @@ def test_metadata_must_fit_the_arrays(tmp_path):
     """The arrays would be used with the dimensions of another model."""
     checkpoint = unusual()
     wrong = {"model": to_dict(dataclasses.replace(UNUSUAL, num_layers=3)), "context_len": 72}
-    arrays = _by_name(UNUSUAL, checkpoint.params)
+    arrays = arrays_by_name(UNUSUAL, checkpoint.params)
     np.savez(tmp_path / "odd.npz", **arrays, stride_jax=np.array(json.dumps(wrong)))
     with pytest.raises(InputError, match=r"odd\.npz"):
         load_model(tmp_path / "odd.npz")

@@ -9,7 +9,7 @@ from helpers.cli import MODEL
 from helpers.models import params_of
 from jax.experimental.compilation_cache import compilation_cache
 
-from stride_jax.checkpoints import pytorch as convert
+from stride_jax.checkpoints import store
 from stride_jax.checkpoints.checkpoint import Checkpoint
 
 
@@ -17,7 +17,7 @@ from stride_jax.checkpoints.checkpoint import Checkpoint
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a small target."""
     path = tmp_path_factory.mktemp("model") / "target.npz"
-    convert.save_pytorch(path, Checkpoint(MODEL, params_of(MODEL), 16))
+    store.save_pytorch(path, Checkpoint(MODEL, params_of(MODEL), 16))
     return str(path)
 
 

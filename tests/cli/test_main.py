@@ -18,7 +18,7 @@ import pytest
 from helpers.cli import MODEL, Capture, arguments, table
 from jax.experimental.compilation_cache import compilation_cache
 
-from stride_jax.checkpoints import pytorch as convert
+from stride_jax.checkpoints import store
 from stride_jax.cli import main as app
 from stride_jax.data.download import CATALOG, Dataset
 from stride_jax.decoding.rules import Mean
@@ -522,7 +522,7 @@ def test_convert_takes_its_own_flags(
     files, flags = [model, str(out)], ["--half"]
     assert app.main(["convert", *(files + flags if place == "behind" else flags + files)]) == 0
     capsys.readouterr()
-    assert convert.load_model(out).model == MODEL
+    assert store.load_model(out).model == MODEL
     assert out.stat().st_size < Path(model).stat().st_size
     assert app.main(["convert", model, str(out)]) == 2  # it exists
     assert capsys.readouterr().err.startswith("error: ")

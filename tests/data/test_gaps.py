@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stride_jax import metrics
 from stride_jax.data import load_series
 from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps, with_gaps
 from stride_jax.data.splits import ForecastData, load_data, prepare
-from stride_jax.data.windows import make_windows
+from stride_jax.data.windows import make_windows, padded_batches
 from stride_jax.decoding.base import DecodeInfo
 from stride_jax.decoding.processes import window_process
 from stride_jax.errors import InputError
-from stride_jax.evaluation import benchmark, scoring
-from stride_jax.evaluation.config import EvaluateConfig
-from stride_jax.evaluation.scoring import Method, score
+from stride_jax.evaluation.bench import Batch
+from stride_jax.evaluation.experiments import missing_truths, naive_scores
+from stride_jax.evaluation.scoring import Tally
 from stride_jax.forecasting.sigma import calibrate_scale
 from stride_jax.models import init_params
 from stride_jax.models.config import TimerXLConfig
@@ -125,11 +126,8 @@ def test_a_file_s_contexts_do_not_look_ahead(tmp_path: Path) -> None:
     contexts = []
     for name, series in (("one", values), ("other", later)):
         source = write(tmp_path / f"{name}.csv", series)
-        config = EvaluateConfig(
-            data=DataConfig(source=source, context_len=8, missing="interpolate"), horizons=(10,)
-        )
-        data = load_data(config.data)
-        windows = benchmark.test_windows(config, data, 10)
+        data = load_data(DataConfig(source=source, context_len=8, missing="interpolate"))
+        windows = make_windows(data.splits.test, 18, 2, separate=False, stride=1, ahead=10)
         found = windows.gather(data.on_device, jnp.arange(windows.count)[-1:])
         contexts.append(np.asarray(found)[0, :8])
         np.testing.assert_array_equal(np.isnan(found[0, 8:, 0]), np.arange(10) < 4)
@@ -176,22 +174,25 @@ def test_a_series_without_gaps_stays_an_array() -> None:
     assert with_gaps(values) is values
 
 
-def decode(key: jax.Array, context: jax.Array, index: jax.Array, paths: int, trace: bool) -> Any:
-    """A forecast of the last value with noise, and counts of nothing."""
-    shape = (len(context), paths, AHEAD, context.shape[2])
-    noise = jax.random.normal(key, shape[1:])[None] * jnp.ones(shape)
-    count = jnp.ones(shape[:2], jnp.int32)
-    places = jnp.ones((*shape[:2], 1), jnp.int32)
-    info = DecodeInfo(places, places, count, count, count, count, places, noise, None)
-    return context[:, None, -1:] + noise, info
+def batches(values: np.ndarray, batch_size: int, separate: bool) -> list[Batch]:
+    """The windows of a series in batches."""
+    windows, series = WINDOWS[separate, False], jax.tree.map(jnp.asarray, with_gaps(values))
+    parts = zip(*padded_batches(windows.count, batch_size), strict=True)
+    cuts = [(GATHER(windows, series, index), index, weight) for index, weight in parts]
+    key = jax.random.key(0)
+    return [Batch(key, cut[:, :-AHEAD], cut[:, -AHEAD:], i, w) for cut, i, w in cuts]
 
 
 def scored(values: np.ndarray, batch_size: int, separate: bool) -> tuple[dict[str, Any], Any]:
-    """Scores of twelve noisy paths."""
-    method = Method("autoregressive", True, "window", None, None, None, decode)
-    config = EvaluateConfig(batch_size=batch_size, num_paths=12)
-    series = jax.tree.map(jnp.asarray, with_gaps(values))
-    return score(method, jax.random.key(0), series, WINDOWS[separate, False], AHEAD, config)
+    """Scores of twelve paths, the last value with noise, and counts of nothing."""
+    tally = Tally()
+    for batch in batches(values, batch_size, separate):
+        shape = (len(batch.context), 12, AHEAD, batch.context.shape[2])
+        noise = jax.random.normal(batch.key, shape[1:])[None] * jnp.ones(shape)
+        count, places = jnp.ones(shape[:2], jnp.int32), jnp.ones((*shape[:2], 1), jnp.int32)
+        info = DecodeInfo(places, places, count, count, count, count, places, noise, None)
+        tally.add(batch.context[:, None, -1:] + noise, info, batch.truth, batch.weight)
+    return tally.scores(), tally.forecasts()
 
 
 @pytest.mark.parametrize("separate", [False, True])
@@ -205,8 +206,8 @@ def test_scores_are_of_the_observed_truths_alone(separate: bool, batch_size: int
     assert 0 < seen.sum() < seen.size
     # each observed truth as a series of its own, [n, S]
     paths, truths = np.moveaxis(made, 1, -1)[seen], truth[seen]
-    one = jax.vmap(lambda p, t: scoring.metrics.crps(p[:, None, None], t[None, None]))
-    held = jax.vmap(lambda p, t: scoring.metrics.coverage(p[:, None, None], t[None, None]))
+    one = jax.vmap(lambda p, t: metrics.crps(p[:, None, None], t[None, None]))
+    held = jax.vmap(lambda p, t: metrics.coverage(p[:, None, None], t[None, None]))
     error = paths - truths[:, None]
     expected = {
         "mse": np.mean(error**2),
@@ -231,20 +232,15 @@ def test_no_observed_truth_is_an_error() -> None:
 def test_missing_truths_are_counted_and_the_naive_rows_leave_them_out(separate: bool) -> None:
     """The reader would not know that the numbers are of fewer truths."""
     values = gappy(7, 0.3)
-    windows = WINDOWS[separate, False]
-    config = EvaluateConfig(batch_size=4, season=3)
-    series, said = jax.tree.map(jnp.asarray, with_gaps(values)), []
+    parts = batches(values, 4, separate)
     whole = cut(values, separate=separate)
     context, truth = whole[:, : LENGTH - AHEAD], whole[:, LENGTH - AHEAD :]
     missing = int(np.isnan(truth).sum())
-    found = benchmark.missing_truths(config, series, {AHEAD: windows}, said.append)
-    assert found == {"missing_truths": {"4": {"missing": missing, "truths": truth.size}}}
-    assert said == [f"horizon 4: {missing} of {truth.size} truths are missing, not scored"]
-    naive = benchmark.naive_scores(config, series, windows, AHEAD)
+    assert missing_truths(parts) == {"missing": missing, "truths": truth.size}
+    naive = naive_scores(parts, 3)
     error = context[:, -3:][:, [0, 1, 2, 0]] - truth
     np.testing.assert_allclose(naive["mse"], np.nanmean(error**2), rtol=1e-5)
     np.testing.assert_allclose(naive["mae"], np.nanmean(np.abs(error)), rtol=1e-5)
-    assert benchmark.missing_truths(config, jnp.ones((9, 2)), {AHEAD: windows}, said.append) == {}
 
 
 def last_value(window: jax.Array) -> PatchDistribution:

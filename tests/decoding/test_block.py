@@ -23,10 +23,10 @@ from helpers.rounds import (
 from helpers.toys import registered
 from scipy import integrate, stats
 
-from stride_jax.decoding import base, gaussian
+from stride_jax.decoding import gaussian
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.compiled import compiled
-from stride_jax.decoding.rules import Block, Maximal
+from stride_jax.decoding.rules import Block, Maximal, common
 from stride_jax.decoding.rules.exact import residual_along, residual_mass
 
 DRAWS = 20_000
@@ -85,7 +85,7 @@ class Mirrored(Rule):
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         out = Block().decide(key, current)
         first = jnp.minimum(out.num_accepted, current.noise.shape[0] - 1)
-        noise = gaussian.mirror(current.noise[first], base.gaps(current)[first])
+        noise = gaussian.mirror(current.noise[first], common.gaps(current)[first])
         patch = current.target_mean[first] + current.target_sigma[first] * noise
         return out._replace(patch=jnp.where(out.num_accepted < current.length, patch, out.patch))
 
@@ -96,7 +96,7 @@ class Redrawn(Rule):
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         out = Block().decide(key, current)
-        return out._replace(patch=base.target_draw(current, out.num_accepted))
+        return out._replace(patch=common.target_draw(current, out.num_accepted))
 
 
 @registered
@@ -109,10 +109,10 @@ class Eager(Rule):
         def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
             return (jnp.minimum(log_p + step, 0.0),) * 2
 
-        _, log_p = jax.lax.scan(clip, jnp.zeros(()), base.log_ratios(current))
+        _, log_p = jax.lax.scan(clip, jnp.zeros(()), common.log_ratios(current))
         count = jnp.max(jnp.where(out.threshold <= log_p, 1 + jnp.arange(log_p.size), 0))
         more = count > out.num_accepted
-        patch = jnp.where(more, base.target_draw(current, count), out.patch)
+        patch = jnp.where(more, common.target_draw(current, count), out.patch)
         return out._replace(num_accepted=jnp.maximum(count, out.num_accepted), patch=patch)
 
 

@@ -20,9 +20,8 @@ from helpers.rounds import (
 from helpers.toys import registered
 from scipy import stats
 
-from stride_jax.decoding import base
 from stride_jax.decoding.base import Outcome, Round, Rule
-from stride_jax.decoding.rules import AsReleased, Maximal, Residual
+from stride_jax.decoding.rules import AsReleased, Maximal, Residual, common
 
 DRAWS = 20_000
 # The gap of the means in sigmas of the target, and the draft's sigma in the same unit.
@@ -42,7 +41,7 @@ class Redrawn(Rule):
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         out = Residual().decide(key, current)
-        return out._replace(patch=base.target_draw(current, out.num_accepted))
+        return out._replace(patch=common.target_draw(current, out.num_accepted))
 
 
 @registered

@@ -25,7 +25,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stride_jax.decoding import base, gaussian
+from stride_jax.decoding import gaussian
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.rules import (
     RULES,
@@ -34,6 +34,7 @@ from stride_jax.decoding.rules import (
     Mean,
     Resample,
     SharedNoise,
+    common,
     find_rule,
     rule_name,
 )
@@ -62,7 +63,7 @@ class Keeps(Rule):
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         number = jnp.minimum(jnp.asarray(self.count, jnp.int32), current.length)
-        return Outcome(number, base.target_draw(current, number))
+        return Outcome(number, common.target_draw(current, number))
 
 
 @registered
@@ -79,9 +80,10 @@ class Generous(Rule):
     """Wrong on purpose: accepts with a ratio that is 1.2 times too large."""
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
-        log_u = base.log_uniform(key, current.noise.shape[0])
-        count = base.num_leading(log_u - jnp.log(1.2) <= base.log_ratios(current), current.length)
-        mirrored = gaussian.mirror(current.noise[0], base.gaps(current)[0])
+        log_u = common.log_uniform(key, current.noise.shape[0])
+        accepted = log_u - jnp.log(1.2) <= common.log_ratios(current)
+        count = common.num_leading(accepted, current.length)
+        mirrored = gaussian.mirror(current.noise[0], common.gaps(current)[0])
         return Outcome(count, current.target_mean[0] + current.target_sigma[0] * mirrored)
 
 
@@ -94,14 +96,14 @@ def test_num_leading_counts_up_to_the_first_false_or_the_length(flags, length):
     """Proposals after a rejected one, or ones never drafted, would be kept."""
     flags = np.asarray(flags)
     real = flags[:length]
-    found = base.num_leading(jnp.asarray(flags), jnp.int32(length))
+    found = common.num_leading(jnp.asarray(flags), jnp.int32(length))
     assert int(found) == (len(real) if real.all() else int(np.argmin(real)))
     assert found.dtype == jnp.int32
 
 
 def test_log_uniform_is_the_log_of_a_uniform_and_finite():
     """A draw of minus infinity would accept a proposal that is impossible under the target."""
-    found = np.asarray(base.log_uniform(jax.random.key(0), 200_000))
+    found = np.asarray(common.log_uniform(jax.random.key(0), 200_000))
     assert np.isfinite(found).all()
     assert (found <= 0).all()
     assert stats.kstest(-found, "expon").pvalue > 1e-4
@@ -111,8 +113,8 @@ def test_log_uniform_is_the_log_of_a_uniform_and_finite():
 def test_gaps_and_log_ratios_are_those_of_the_densities(gap):
     """Every rule with one sigma would accept with wrong probabilities."""
     rounds = random_rounds(8, 3, gap)
-    found = np.asarray(jax.vmap(base.log_ratios)(rounds))
-    found_gaps = np.asarray(jax.vmap(base.gaps)(rounds))
+    found = np.asarray(jax.vmap(common.log_ratios)(rounds))
+    found_gaps = np.asarray(jax.vmap(common.gaps)(rounds))
     for i in range(8):
         r = jax.tree.map(lambda leaf, i=i: leaf[i], doubles(rounds))
         expected = [log_density_ratio(r, place) for place in range(3)]
@@ -124,8 +126,8 @@ def test_gaps_and_log_ratios_are_those_of_the_densities(gap):
 def test_log_ratios_in_float32_at_dimension_10000():
     """Large patches would lose the ratio to rounding; two large squares do lose it."""
     rounds = random_rounds(10, 1, 0.005, (100, 100))
-    found = np.asarray(jax.vmap(base.log_ratios)(rounds))[:, 0]
-    d = np.asarray(jax.vmap(base.gaps)(rounds), np.float64)[:, 0]
+    found = np.asarray(jax.vmap(common.log_ratios)(rounds))[:, 0]
+    d = np.asarray(jax.vmap(common.gaps)(rounds), np.float64)[:, 0]
     z = np.asarray(rounds.noise, np.float64)[:, 0]
     exact = np.sum(d * z - d**2 / 2, axis=(1, 2))
     z32, d32 = z.astype(np.float32), d.astype(np.float32)

@@ -19,7 +19,7 @@ from helpers.models import params_of
 from scipy import stats
 from scipy.linalg import solve_triangular
 
-from stride_jax.checkpoints import pytorch as convert
+from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.base import AUTOREGRESSIVE, DecodeConfig, Rule
@@ -657,7 +657,7 @@ def test_paths_spread_by_sigma() -> None:
 def test_a_target_is_found_in_every_form(tmp_path: Path) -> None:
     """A model could not be named, or would be another one than the one that was given."""
     file = tmp_path / "target.npz"
-    convert.save_pytorch(file, CAUSAL)
+    store.save_pytorch(file, CAUSAL)
     process = make_target(CAUSAL, "cached", L, 1)
     expected = path(CAUSAL, walk(L))
     for target in (str(file), process):
@@ -667,7 +667,7 @@ def test_a_target_is_found_in_every_form(tmp_path: Path) -> None:
 def test_a_target_s_path_may_be_a_path(tmp_path: Path) -> None:
     """`forecast(Path('runs/target'), ...)` would end in an AttributeError."""
     file = tmp_path / "target.npz"
-    convert.save_pytorch(file, CAUSAL)
+    store.save_pytorch(file, CAUSAL)
     np.testing.assert_array_equal(path(file, walk(L)), path(CAUSAL, walk(L)))
 
 

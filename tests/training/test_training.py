@@ -17,6 +17,7 @@ from helpers.training import MODEL, series_of, train_config
 
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.data.windows import epoch_order
@@ -138,7 +139,7 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
             break
         time.sleep(0.002)
     process.communicate()
-    store = checkpoints.RunStore(tmp_path / "killed")
+    store = RunStore(tmp_path / "killed")
     saved = store.last_config() is not None  # else killed before the first save was complete
     store.close()
     run = run_training(tmp_path / "killed", resume=saved)

@@ -11,6 +11,13 @@ from typing import Any
 
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.rules.approximate import AsReleased, Mean, Resample, SharedNoise
+from stride_jax.decoding.rules.common import (
+    gaps,
+    log_ratios,
+    log_uniform,
+    num_leading,
+    target_draw,
+)
 from stride_jax.decoding.rules.exact import Block, Maximal, Residual
 from stride_jax.errors import InputError, nearest
 
@@ -27,8 +34,13 @@ __all__ = [
     "Rule",
     "SharedNoise",
     "find_rule",
+    "gaps",
+    "log_ratios",
+    "log_uniform",
+    "num_leading",
     "parse_rule",
     "rule_name",
+    "target_draw",
 ]
 
 RULES: dict[str, type[Rule]] = {
