@@ -13,7 +13,7 @@ from helpers.frames import POINT, REPEAT, hours, long
 from stride_jax.errors import InputError
 from stride_jax.forecasting.frames import backtest, forecast_df, read_frame
 
-SAMPLED = {**POINT, "num_samples": 3, "quantiles": (0.1, 0.9)}
+SAMPLED = {**POINT, "num_samples": 10, "quantiles": (0.1, 0.9)}
 NAMES = ("unique_id", "ds", "y")
 
 

@@ -20,7 +20,7 @@ from stride_jax.decoding.base import DecodeInfo, Traits, traits_of
 from stride_jax.decoding.drafts import multi_patch_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import cached_process, window_process
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.lengths import few_patches
 from stride_jax.types import PatchDistribution
@@ -184,8 +184,10 @@ def test_one_program_serves_a_ragged_batch_of_ones_own(draft: str | None) -> Non
     }
     target, settings = Counted(jnp.float32(1)), {"draft": drafts[draft], "num_draft": 2}
     settings |= {"num_samples": 3, "quantiles": ()}
-    found = forecast(target, RAGGED, 6, **settings)
-    assert len(TRACES) == 2  # the decode and sigma
+    with pytest.warns(InputWarning, match="series 1: one value"):
+        found = forecast(target, RAGGED, 6, **settings)
+    # the decode, and sigma of long histories and of those too short to measure
+    assert len(TRACES) == 3
     assert np.isfinite(found.paths).all()
     assert (found.sigma > 0).all()
 
