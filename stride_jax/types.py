@@ -23,12 +23,12 @@ class Series(NamedTuple):
 
 
 class PatchDistribution(NamedTuple):
-    """The Gaussian law a forecaster gives to one patch (or to a stack of patches).
+    """The Gaussian distribution a forecaster predicts for one patch, or for a stack of patches.
 
     Attributes:
         mean: `[..., P, C]` in the units of the series.
         logvar: `[..., P, C]` log variance in the same units squared, or None for a mean head.
-        features: `[..., C, D]`, the last hidden state behind the law, where the model shows it.
+        features: `[..., C, D]`, the last hidden state behind it, where the model shows it.
     """
 
     mean: jax.Array

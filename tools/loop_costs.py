@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding import slots
+from stride_jax.decoding import cache
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.processes import cached
 from stride_jax.decoding.speculative import decode
@@ -39,7 +39,7 @@ def masked_write(buffer: jax.Array, new: jax.Array, start: jax.Array, axis: int)
 
 def times(layers: int, width: int, batch: int, masked: bool, apart: bool) -> dict[str, Any]:
     """One row."""
-    write = masked_write if masked else slots.write_slots
+    write = masked_write if masked else cache.write_slots
     attention.write_slots = cached.write_slots = write  # type: ignore[assignment]
     jax.clear_caches()
     config = LatencyConfig(d_model=width, d_ff=2 * width, num_heads=4)

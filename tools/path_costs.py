@@ -1,8 +1,8 @@
-"""What many sample paths of one series cost: they share the prompt.
+"""What many sample paths of one series cost: they share the prefill.
 
 `python tools/path_costs.py --out docs/results/path_costs.json` (about two minutes) decodes 1 to
 1,000 paths of one series of the embedded data with the shipped pair, at once and in chunks of 100,
-and beside it the same number of copies of the series, each with a prompt of its own. Memory is
+and beside it the same number of copies of the series, each with a prefill of its own. Memory is
 what the compiled program allocates besides its inputs and outputs.
 """
 

@@ -94,11 +94,11 @@ def unroll(
         inputs: series and key.
         source: prepares contexts and starts paths.
         step: makes the next patches of a path and keeps them.
-        size: K, patches a step.
+        size: K, patches per step.
         config: horizon and chunks.
 
     Returns:
-        `(forecast, info)`; one target pass a step.
+        `(forecast, info)`; one target pass per step.
     """
     count = num_patches(config.horizon, source.patch_len)
     rounds, shape = -(-count // size), (source.patch_len, inputs.context.shape[-1])
@@ -118,8 +118,8 @@ def unroll(
         start = over_lanes(first, lanes)(memory, keys)
         body = over_lanes(play, lanes)
         numbers = jnp.arange(rounds)
-        _, made = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
-        patches = jnp.moveaxis(made, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
+        _, patches = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
+        patches = jnp.moveaxis(patches, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
         info = DecodeInfo(
             accepted=jnp.zeros((*lanes, 0), jnp.int32),
             proposed=jnp.zeros((*lanes, 0), jnp.int32),

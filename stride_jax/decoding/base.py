@@ -15,25 +15,25 @@ from stride_jax.types import PatchDistribution
 
 
 def check_predictions(
-    law: PatchDistribution, expected: tuple[int, ...], layout: str, said: str
+    prediction: PatchDistribution, expected: tuple[int, ...], layout: str, call: str
 ) -> None:
     """Raises InputError unless mean and log variance have the shape of the patches they are of.
 
     Args:
-        law: what a forecaster returned.
+        prediction: what a forecaster returned.
         expected: shape of what was asked for.
         layout: the same in letters.
-        said: which call it was.
+        call: words for the call that returned it.
     """
-    for name, value in (("mean", law.mean), ("log variance", law.logvar)):
+    for name, value in (("mean", prediction.mean), ("log variance", prediction.logvar)):
         if value is not None and value.shape != expected:
             raise InputError(
-                f"{said} returned a {name} of shape {value.shape}; expected {layout} = {expected}."
+                f"{call} returned a {name} of shape {value.shape}; expected {layout} = {expected}."
             )
 
 
 class Traits(NamedTuple):
-    """What `forecast` has to know of a process; these defaults hold where it does not say.
+    """Facts about a process that `forecast` needs; a process without them has these defaults.
 
     Attributes:
         supports_padding: `prepare` takes a length, so that histories of different lengths are
@@ -56,8 +56,8 @@ def traits_of(process: Any) -> Traits:
     Raises:
         InputError: a trait that is no bool, or a context_len that is no whole number above 0.
     """
-    said: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
-    values = Traits(**said)
+    call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
+    values = Traits(**call)
     name = type(process).__name__
     for trait in ("supports_padding", "normalises", "starts_empty"):
         value = getattr(values, trait)
@@ -135,13 +135,13 @@ class Process(Protocol):
     def verify(
         self, memory: Any, state: Any, proposals: jax.Array
     ) -> tuple[PatchDistribution, Any]:
-        """The laws after 0, 1, ..., K proposals `[K, P, C]`, each `[K + 1, P, C]`.
+        """The predictions after 0, 1, ..., K proposals `[K, P, C]`, each `[K + 1, P, C]`.
 
         The state that comes back has seen the proposals but kept none; see `commit`.
         """
 
     def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchDistribution, Any]:
-        """The law `[P, C]` after one more patch `[P, C]`, without keeping it; for drafting."""
+        """Predicts `[P, C]` after one more patch `[P, C]`, without keeping it; for drafting."""
 
     def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
         """Keeps the first `count` of `patches [K + 1, P, C]`; count may be 0.
@@ -150,7 +150,7 @@ class Process(Protocol):
         """
 
     def drafting(self) -> Process:
-        """The same forecaster as one that proposes: it has not seen its last proposal."""
+        """This forecaster in the form that proposes: it has not seen its last proposal."""
 
 
 class Proposals(NamedTuple):
@@ -170,7 +170,9 @@ class Proposals(NamedTuple):
 
 
 class Draft(Protocol):
-    """What a draft supplies; a pytree. Methods work on one series, see `processes.Process`.
+    """The contract of a draft: it predicts the next patches. A draft is a pytree.
+
+    Methods work on one series, see `Process`.
 
     A draft never sees the noise, nor sigma, and does not make its proposals: whatever it predicts,
     an exact rule stays exact. What is not finite is never accepted. A draft that predicts one patch
@@ -245,7 +247,7 @@ class Round(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a rule decides.
+    """The decision of a rule on one round.
 
     Attributes:
         num_accepted: int32, 0 to `length`: the leading proposals that are kept as context.
@@ -338,7 +340,7 @@ ORIGIN_NAMES = ("accepted", "recovered", "bonus", "autoregressive")
 
 
 class Trace(NamedTuple):
-    """What the rule saw, round by round; R = N rounds have room.
+    """The numbers a rule compared, round by round; R = N rounds have room.
 
     Attributes:
         start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
@@ -358,7 +360,9 @@ class Trace(NamedTuple):
 
 
 class DecodeInfo(NamedTuple):
-    """What a decode did, a path; fields get leading axes as the forecast does. N: ceil(horizon/P).
+    """Counts and origins of one decoded path; N = ceil(horizon / P) patches.
+
+    Fields get the leading axes that the forecast has.
 
     Only patches within the N count, so accepted + recovered + bonus = N.
 

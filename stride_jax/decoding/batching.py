@@ -1,4 +1,4 @@
-"""What both decoders share: checks of the input, keys, batches."""
+"""Keys, noise, lanes and chunks of a batch of series and paths."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def decode_batch(
     paths = jnp.arange(config.num_paths or 1)
 
     def keys_of(i: jax.Array, path: jax.Array) -> jax.Array:
-        own = jax.random.fold_in(key, i)
-        return own if config.num_paths is None else jax.random.fold_in(own, path)
+        series_key = jax.random.fold_in(key, i)
+        return series_key if config.num_paths is None else jax.random.fold_in(series_key, path)
 
     def decode_series(part: Any) -> tuple[jax.Array, DecodeInfo]:
         contexts, index, lengths, scales = part

@@ -26,7 +26,7 @@ def check_scalar(name: str, value: Any, *, at_least: float) -> None:
 
 
 class Inputs(NamedTuple):
-    """What is decoded.
+    """The inputs of a decode.
 
     Attributes:
         key: folded, not consumed; a typed key or its raw key data.
@@ -66,8 +66,8 @@ def check_key(key: Any) -> None:
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
     if raw and key.shape == jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape:
         return
-    said = f"shape {key.shape}" if typed or raw else repr(key)
-    raise InputError(f"key must be one PRNG key, such as jax.random.key(0), got {said}.")
+    shown = f"shape {key.shape}" if typed or raw else repr(key)
+    raise InputError(f"key must be one PRNG key, such as jax.random.key(0), got {shown}.")
 
 
 def as_key(key: Any) -> jax.Array:
@@ -116,8 +116,8 @@ def check_inputs(
         InputError: a key that is not one PRNG key; more values than can be counted; context not
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
             no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
-            or 0 where a rule samples; a series index that is not one number a series; lengths that
-            are not one whole number of patches a series, at most L.
+            or 0 where a rule samples; a series index that is not one number per series; lengths
+            that are not a whole number of patches per series, at most L.
     """
     key, context, sigma, series_index, lengths = inputs
     check_key(key)
@@ -131,7 +131,7 @@ def check_inputs(
         raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
     if series_index is not None and np.shape(series_index) != shape[:-2]:
         raise InputError(
-            f"series_index must have one number a series, shape {shape[:-2]}, got "
+            f"series_index must have one number per series, shape {shape[:-2]}, got "
             f"{np.shape(series_index)}."
         )
     if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
@@ -159,7 +159,7 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None
     whole = np.issubdtype(_dtype(lengths), np.integer)
     if np.shape(lengths) != shape[:-2] or not whole:
         raise InputError(
-            f"lengths must be one whole number a series, shape {shape[:-2]}, got "
+            f"lengths must be one whole number per series, shape {shape[:-2]}, got "
             f"{_dtype(lengths)} of shape {np.shape(lengths)}."
         )
     if isinstance(lengths, jax.core.Tracer):

@@ -1,4 +1,4 @@
-"""How many patches a round drafts: always K, or fewer while proposals are being rejected.
+"""The number of patches per round that are drafted: always K, or fewer after rejections.
 
 The last rounds draft only what is still missing, see `speculative.round_length`. The length of a
 round depends only on the rounds before it, so exact rules stay exact. A shorter round saves draft
@@ -21,7 +21,7 @@ Scalar = float | jax.Array
 
 
 class LengthState(NamedTuple):
-    """What one path remembers of its rounds.
+    """The record of one path's rounds that the next length depends on.
 
     Attributes:
         length: int32, proposals of the next round, 1 to K.

@@ -1,4 +1,4 @@
-"""Who proposes: what K patches are expected to be, given a path's state.
+"""Drafts predict the next patches; `propose` draws K proposals from their predictions.
 
 A draft only predicts. Its proposals are `mean + sigma * noise`, built in one place, `propose`,
 because the rules that are exact rely on that and on nothing else of a draft.
@@ -26,14 +26,14 @@ from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
 METHODS = ("patch_len", "prepare", "start", "predict_next", "commit")
-"""What a draft must have."""
+"""Attributes and methods that every draft must have."""
 
 
-def prediction_sigma(law: PatchDistribution, sigma: jax.Array, learned: bool) -> jax.Array:
-    """The std of a law, the shape of its mean: its own if `learned` and it has one, else sigma."""
-    if learned and law.logvar is not None:
-        return jnp.exp(0.5 * jnp.asarray(law.logvar, jnp.float32))
-    return jnp.broadcast_to(sigma, law.mean.shape)
+def prediction_sigma(prediction: PatchDistribution, sigma: jax.Array, learned: bool) -> jax.Array:
+    """The std of a prediction, in the shape of its mean: learned where it has one, else sigma."""
+    if learned and prediction.logvar is not None:
+        return jnp.exp(0.5 * jnp.asarray(prediction.logvar, jnp.float32))
+    return jnp.broadcast_to(sigma, prediction.mean.shape)
 
 
 def propose(
@@ -65,50 +65,52 @@ def propose(
         InputError: the draft returned something else than a `PatchDistribution` of K patches or
             of one.
     """
-    laws, state = draft.predict_next(memory, state, cast(Any, noise.shape))
-    laws = _checked(draft, "predict_next", laws, noise)
-    if len(laws.mean) == len(noise):
-        return _drawn(laws, noise, sigma, learned), state
+    predictions, state = draft.predict_next(memory, state, cast(Any, noise.shape))
+    predictions = _checked(draft, "predict_next", predictions, noise)
+    if len(predictions.mean) == len(noise):
+        return _drawn(predictions, noise, sigma, learned), state
     if not callable(getattr(draft, "step", None)):
         raise InputError(
             f"the draft {type(draft).__name__} predicted 1 of {len(noise)} patches and has no "
             "method step to predict the others; see drafts.StepwiseDraft."
         )
-    stepwise, first = cast(StepwiseDraft, draft), _drawn(laws, noise[:1], sigma, learned)
+    stepwise, first = cast(StepwiseDraft, draft), _drawn(predictions, noise[:1], sigma, learned)
     proposals = jax.tree.map(
         lambda x: jnp.zeros((len(noise), *x.shape[1:]), x.dtype).at[0].set(x[0]), first
     )
 
     def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
         proposals, ahead = carry
-        law, ahead = stepwise.step(memory, ahead, proposals.patches[i - 1])
-        law = _checked(draft, "step", law, noise[0])
-        drawn = _drawn(law, noise[i], sigma, learned)
+        prediction, ahead = stepwise.step(memory, ahead, proposals.patches[i - 1])
+        prediction = _checked(draft, "step", prediction, noise[0])
+        drawn = _drawn(prediction, noise[i], sigma, learned)
         return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
 
     return jax.lax.fori_loop(1, count, step, (proposals, state))
 
 
-def _drawn(law: PatchDistribution, noise: jax.Array, sigma: jax.Array, learned: bool) -> Proposals:
-    spread = prediction_sigma(law, sigma, learned)
-    return Proposals(law.mean + spread * noise, law.mean, spread, law.logvar)
+def _drawn(
+    prediction: PatchDistribution, noise: jax.Array, sigma: jax.Array, learned: bool
+) -> Proposals:
+    spread = prediction_sigma(prediction, sigma, learned)
+    return Proposals(prediction.mean + spread * noise, prediction.mean, spread, prediction.logvar)
 
 
-def _checked(draft: Draft, method: str, law: Any, noise: jax.Array) -> PatchDistribution:
+def _checked(draft: Draft, method: str, prediction: Any, noise: jax.Array) -> PatchDistribution:
     """The prediction in float32, of the shape of `noise`, or of its first patch."""
     name = f"{method} of the draft {type(draft).__name__}"
-    if not isinstance(law, PatchDistribution):
+    if not isinstance(prediction, PatchDistribution):
         raise InputError(
             f"{name} must return a PatchDistribution of mean and log variance, got "
-            f"{type(law).__name__}; the proposals are drawn from it by the decoder."
+            f"{type(prediction).__name__}; the proposals are drawn from it by the decoder."
         )
     expected, layout = noise.shape, "[P, C]"
     if noise.ndim == 3:
         layout = "[K, P, C], or [1, P, C],"
-        expected = expected if jnp.shape(law.mean) == expected else (1, *expected[1:])
-    check_predictions(law, expected, layout, name)
-    logvar = None if law.logvar is None else jnp.asarray(law.logvar, jnp.float32)
-    return PatchDistribution(jnp.asarray(law.mean, jnp.float32), logvar)
+        expected = expected if jnp.shape(prediction.mean) == expected else (1, *expected[1:])
+    check_predictions(prediction, expected, layout, name)
+    logvar = None if prediction.logvar is None else jnp.asarray(prediction.logvar, jnp.float32)
+    return PatchDistribution(jnp.asarray(prediction.mean, jnp.float32), logvar)
 
 
 def _filled(context: jax.Array, length: jax.Array) -> jax.Array:
@@ -152,13 +154,15 @@ class AutoregressiveDraft:
         self, memory: Any, state: Any, shape: tuple[int, int, int]
     ) -> tuple[PatchDistribution, Any]:
         """See `Draft`; the first patch alone."""
-        laws, state = self.process.verify(memory, state, jnp.zeros((0, *shape[1:]), jnp.float32))
-        return laws, state
+        predictions, state = self.process.verify(
+            memory, state, jnp.zeros((0, *shape[1:]), jnp.float32)
+        )
+        return predictions, state
 
     def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchDistribution, Any]:
         """See `StepwiseDraft`; one pass."""
-        law, state = self.process.step(memory, state, patch)
-        return law, state
+        prediction, state = self.process.step(memory, state, patch)
+        return prediction, state
 
     def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
         """See `Draft`."""
@@ -207,9 +211,9 @@ class ContinuationDraft:
         self, memory: jax.Array, state: jax.Array, shape: tuple[int, int, int]
     ) -> tuple[PatchDistribution, jax.Array]:
         """See `Draft`; all K in one call."""
-        law = self.continuation(state, shape[0] * self.patch_len)
-        mean = jnp.asarray(law.mean, jnp.float32).reshape(shape)  # [K * P, C] -> [K, P, C]
-        logvar = None if law.logvar is None else law.logvar.reshape(shape)
+        prediction = self.continuation(state, shape[0] * self.patch_len)
+        mean = jnp.asarray(prediction.mean, jnp.float32).reshape(shape)  # [K * P, C] -> [K, P, C]
+        logvar = None if prediction.logvar is None else prediction.logvar.reshape(shape)
         return PatchDistribution(mean, logvar), state
 
     def commit(self, state: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
@@ -242,13 +246,13 @@ def as_draft(draft: Draft | Process) -> Draft:
 def _several(
     predict: Callable[[jax.Array], PatchDistribution], window: jax.Array, steps: int
 ) -> PatchDistribution:
-    law = predict(window)
-    if law.mean.shape[0] < steps:
+    prediction = predict(window)
+    if prediction.mean.shape[0] < steps:
         raise InputError(
-            f"this draft forecasts {law.mean.shape[0]} steps at once, a round needs {steps}; "
-            "lower num_draft."
+            f"this draft forecasts {prediction.mean.shape[0]} steps at once, a round needs "
+            f"{steps}; lower num_draft."
         )
-    return jax.tree.map(lambda x: x[:steps], law._replace(features=None))
+    return jax.tree.map(lambda x: x[:steps], prediction._replace(features=None))
 
 
 def multi_patch_draft(

@@ -1,6 +1,6 @@
 """Two Gaussians of one scale: their gap, a reflection, the most that can be accepted.
 
-q = N(mean_q, sigma^2) is the draft's law, p = N(mean_p, sigma^2) the target's;
+q = N(mean_q, sigma^2) is the draft's distribution, p = N(mean_p, sigma^2) the target's;
 `delta = |(mean_p - mean_q) / sigma|`. Patches are `[P, C]`, sigma a scalar or `[P, C]`.
 """
 

@@ -1,4 +1,4 @@
-"""What a decode notes down of its rounds: counts, origins, proposals, the trace."""
+"""Statistics of a decode: counts, origins, proposals, and the trace with its rows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 
 from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Outcome, Round, Trace
 from stride_jax.decoding.rules.common import gaps
-from stride_jax.decoding.slots import write_slots
 from stride_jax.errors import InputError
 
 
@@ -83,8 +82,8 @@ def count_round(
         rounds=info.rounds + active,
         drafted=info.drafted + jnp.where(active, length, 0),
         overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
-        origin=write_slots(info.origin, origin, filled, 0),
-        proposal=write_slots(info.proposal, proposal, filled, 0),
+        origin=jax.lax.dynamic_update_slice_in_dim(info.origin, origin, filled, 0),
+        proposal=jax.lax.dynamic_update_slice_in_dim(info.proposal, proposal, filled, 0),
         trace=None
         if info.trace is None
         else _traced(info, filled, current, outcome, active, count),
@@ -113,7 +112,11 @@ def _traced(
         length=current.length,
     )
     number = jnp.where(active, info.rounds, count)
-    return jax.tree.map(lambda rows, new: write_slots(rows, new[None], number, 0), trace, row)
+    return jax.tree.map(
+        lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new[None], number, 0),
+        trace,
+        row,
+    )
 
 
 COLUMNS = ("round", "position", "place", "log_ratio", "threshold", "accepted", "gap")
@@ -138,12 +141,12 @@ def rows(trace: Trace) -> list[dict[str, Any]]:
             "rows needs the trace of one path: decode with DecodeConfig(trace=True) and take one "
             "with jax.tree.map(lambda x: x[i], info.trace)."
         )
-    found = []
+    rows_of_trace = []
     for number, start in enumerate(np.asarray(trace.start)):
         if start < 0:
             break
         for place in range(int(trace.length[number])):
-            found.append(
+            rows_of_trace.append(
                 {
                     "round": number,
                     "position": int(start) + place,
@@ -154,13 +157,13 @@ def rows(trace: Trace) -> list[dict[str, Any]]:
                     "gap": float(trace.gap[number, place]),
                 }
             )
-    return found
+    return rows_of_trace
 
 
 def save_csv(path: Path, trace: Trace) -> None:
     """Writes the rows of one path."""
-    found = rows(trace)
+    rows_of_trace = rows(trace)
     with path.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
-        writer.writerows(found)
+        writer.writerows(rows_of_trace)

@@ -1,4 +1,4 @@
-"""Drafts that need no training: seasonal, last value, nearest neighbour (prompt lookup)."""
+"""Drafts that need no training: seasonal, last value, nearest neighbour (prefill lookup)."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class _Nearest:
 
 
 def nearest_draft(patch_len: int) -> ContinuationDraft:
-    """What followed the stretch of the context most like its last patch; no training.
+    """Prompt lookup: the continuation of the stretch of the context most like its last patch.
 
     Stretches are compared over all variables with their level taken off, and the continuation is
     moved to the level of the last patch. Its log variance is that of the mismatch.

@@ -54,10 +54,10 @@ def patch_moments(patches: jax.Array, real: jax.Array | None = None) -> Moments:
     mean = jnp.mean(patches, axis=-2)
     m2 = jnp.sum(jnp.square(patches - mean[..., None, :]), axis=-2)
     total = jnp.full(mean.shape[:-1], patches.shape[-2], jnp.float32)
-    own = Moments(total, mean, m2)
+    per_patch = Moments(total, mean, m2)
     if real is None:
-        return own
-    return jax.tree.map(lambda x: jnp.where(real[(...,) + (None,) * (x.ndim - 1)], x, 0), own)
+        return per_patch
+    return jax.tree.map(lambda x: jnp.where(real[(...,) + (None,) * (x.ndim - 1)], x, 0), per_patch)
 
 
 def merge(first: Moments, second: Moments) -> Moments:
@@ -82,12 +82,12 @@ def running_moments(
     Returns:
         total `[..., N]`, mean and m2 `[..., N, C]`.
     """
-    own = patch_moments(patches, real)
-    axis = own.total.ndim - 1
+    per_patch = patch_moments(patches, real)
+    axis = per_patch.total.ndim - 1
     if before is not None:
         start = jax.tree.map(lambda x: jnp.expand_dims(x, axis), before)
-        own = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis), start, own)
-    running: Moments = jax.lax.associative_scan(merge, own, axis=axis)
+        per_patch = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis), start, per_patch)
+    running: Moments = jax.lax.associative_scan(merge, per_patch, axis=axis)
     if before is None:
         return running
     return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 1, x.shape[axis], axis=axis), running)

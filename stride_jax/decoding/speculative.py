@@ -34,7 +34,6 @@ from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, ex
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
 from stride_jax.decoding.info import count_round, empty_info, trimmed
 from stride_jax.decoding.rules import Maximal, rule_name
-from stride_jax.decoding.slots import write_slots
 from stride_jax.errors import InputError
 
 
@@ -55,7 +54,7 @@ class Model(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What a context leaves behind for all its paths.
+    """The prepared context, shared by all its paths.
 
     Attributes:
         target: the target's memory.
@@ -308,7 +307,9 @@ def decode_round(
         target=model.target.commit(target_state, context_patches, num_new),
         draft=model.draft.commit(draft_state, context_patches, num_new),
         length=next_length(model, state.length, current, outcome, sigma, active=num_new > 0),
-        patches=write_slots(state.patches, emitted_patches, state.filled, 0),
+        patches=jax.lax.dynamic_update_slice_in_dim(
+            state.patches, emitted_patches, state.filled, 0
+        ),
         info=count_round(state.info, state.filled, current, outcome, num_new, count),
     )
 

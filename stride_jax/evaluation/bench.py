@@ -20,7 +20,7 @@ from stride_jax.evaluation.scoring import Tally
 from stride_jax.sharding import decoding_mesh, place
 
 Progress = Callable[[str], object]
-"""What is called with a line on the work in progress."""
+"""A function that is called with a line on the work in progress."""
 
 
 def silent(_: str) -> None:
@@ -28,7 +28,7 @@ def silent(_: str) -> None:
 
 
 class Label(NamedTuple):
-    """What a table shows of a decoder beside its settings.
+    """The names of a decoder in a table, beside its settings.
 
     Attributes:
         process: window or cached.
@@ -258,7 +258,7 @@ def _inputs(decoder: Decoder, batch: Batch) -> tuple[Any, ...]:
 
 
 def _signature(decoder: Decoder, batch: Batch) -> tuple[Any, ...]:
-    """The same for decoders that share a program: structure, shapes and config.
+    """Equal for decoders that share a program: structure, shapes and config.
 
     jaxlib compares two registered dataclasses by their fields only, so the hash of the structure,
     which knows their classes, stands in for it (see `decoding.compiled`).

@@ -44,7 +44,7 @@ from stride_jax.evaluation.subject import (
 
 
 class Report(NamedTuple):
-    """What an experiment gives.
+    """The results of an experiment.
 
     Attributes:
         content: of the result file.

@@ -66,7 +66,7 @@ class AcceptNone(Rule):
 
     @property
     def proposes(self) -> Any:  # type: ignore[override]
-        """What the rule proposes."""
+        """The noise of the wrapped rule's proposals."""
         return self.rule.proposes
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:

@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.slots import write_slots
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.rotary import rotate, token_positions
 
@@ -33,16 +32,16 @@ class KeyValues(NamedTuple):
 
 
 class Cached(NamedTuple):
-    """What a pass over new patches finds in the caches of one layer.
+    """The caches of one layer, as a pass over new patches reads them.
 
     Attributes:
-        prompt: keys and values of the context's patches, never changed.
-        slots: room for the patches after them.
-        start: int32, the slot of the first new patch.
+        prefill: keys and values of the context's patches, never changed.
+        cache: room for the patches after them.
+        start: int32, the entry of the first new patch.
     """
 
-    prompt: KeyValues
-    slots: KeyValues
+    prefill: KeyValues
+    cache: KeyValues
     start: jax.Array
 
 
@@ -114,32 +113,32 @@ def padded(layout: Layout, num_vars: int, skip: Array | None) -> Layout:
         return layout
     tokens = layout.same.shape[1]
     patch = np.tile(np.arange(tokens // num_vars), num_vars)  # [C * N]
-    own = layout.queries[:, None] == np.arange(tokens)[None, :]
-    return layout._replace(visible=(layout.visible & (patch >= skip)[None]) | own)
+    itself = layout.queries[:, None] == np.arange(tokens)[None, :]
+    return layout._replace(visible=(layout.visible & (patch >= skip)[None]) | itself)
 
 
 def cached_layout(
     config: TimerXLConfig,
     num_vars: int,
-    prompt: int,
-    slots: int,
+    prefill: int,
+    cache: int,
     count: int,
     start: Array,
     skip: Array | None = None,
 ) -> Layout:
-    """`count` new patches from slot `start` on see the prompt, the slots before and each other.
+    """The layout of `count` new patches from entry `start` on: prefill, cache, each other.
 
-    Keys come in the order prompt, slots; each `[C, N]` flattened. Of the whole sequence the first
+    Keys come in the order prefill, cache; each `[C, N]` flattened. Of the whole sequence the first
     `skip` patches are seen by nobody but themselves.
     """
     variable = np.arange(num_vars)
-    time = prompt + start + np.arange(count)  # [k] patch numbers in the whole sequence
+    time = prefill + start + np.arange(count)  # [k] patch numbers in the whole sequence
     position = variable[:, None] * (config.variable_stride or 0) + time[None, :]  # [C, k]
     asking = np.repeat(variable, count)  # [C * k]
     asked = jnp.tile(time, num_vars)[:, None]  # [C * k, 1]
-    owner = np.concatenate([np.repeat(variable, prompt), np.repeat(variable, slots)])  # [S]
-    seen = np.concatenate([np.tile(np.arange(n), num_vars) for n in (prompt, slots)])
-    seen[num_vars * prompt :] += prompt
+    owner = np.concatenate([np.repeat(variable, prefill), np.repeat(variable, cache)])  # [S]
+    seen = np.concatenate([np.tile(np.arange(n), num_vars) for n in (prefill, cache)])
+    seen[num_vars * prefill :] += prefill
     visible = seen[None, :] <= asked
     if config.max_patches is not None:
         visible &= seen[None, :] > asked - config.max_patches
@@ -179,10 +178,10 @@ class TimeAttention(nn.Module):
             num_vars: C.
             layout: see `Layout`.
             deterministic: no dropout; otherwise the rng `dropout` is consumed.
-            cached: caches that x continues; its keys and values are written into the slots.
+            cached: caches that x continues; its keys and values are written into the cache.
 
         Returns:
-            `[B, Q, D]`, and the keys and values of x (with `cached`: its slots, written).
+            `[B, Q, D]`, and the keys and values of x (with `cached`: its cache, written).
         """
         config = self.config
         heads, width = config.num_heads, config.d_model // config.num_heads
@@ -198,16 +197,16 @@ class TimeAttention(nn.Module):
 
         q = rotate(project("query", x[:, layout.queries]), layout.positions[layout.queries])
         k = rotate(project("key", x), layout.positions)  # [B, H, C * N, E]
-        own = KeyValues(split(k), split(project("value", x)))
-        segments = [own]
+        new = KeyValues(split(k), split(project("value", x)))
+        segments = [new]
         if cached is not None:
-            own = KeyValues(
+            new = KeyValues(
                 *(
-                    write_slots(s, n, cached.start, 3)
-                    for s, n in zip(cached.slots, own, strict=True)
+                    jax.lax.dynamic_update_slice_in_dim(s, n, cached.start, 3)
+                    for s, n in zip(cached.cache, new, strict=True)
                 )
             )
-            segments = [cached.prompt, own]
+            segments = [cached.prefill, new]
         bias = self.param("variable_bias", nn.initializers.normal(1.0, jnp.float32), (2, heads))
         # each segment: [B, H, C, N, E] -> [B, H, C * N, E]
         flat = [KeyValues(*(z.reshape(*z.shape[:2], -1, width) for z in s)) for s in segments]
@@ -226,4 +225,4 @@ class TimeAttention(nn.Module):
         y = jnp.asarray(y).transpose(0, 2, 1, 3)  # [B, Q, H, E]
         y = y.reshape(*y.shape[:2], config.d_model)  # [B, Q, H, E] -> [B, Q, D]
         out = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name="out")(y)
-        return out, own
+        return out, new

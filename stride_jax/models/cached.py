@@ -1,4 +1,4 @@
-"""Timer-XL as the cached process wants it: a prompt pass, and passes that continue from caches."""
+"""Timer-XL as the cached process wants it: a prefill pass, and passes that continue from caches."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from stride_jax.types import PatchDistribution
 Cache = list[KeyValues]
 
 
-class Prompt(NamedTuple):
-    """What a context leaves behind.
+class Prefill(NamedTuple):
+    """The prefilled context.
 
     Attributes:
         cache: keys and values of its patches, a layer.
@@ -40,7 +40,7 @@ class CachedTimerXL:
 
     config: TimerXLConfig
 
-    def prefill(self, params: Params, patches: jax.Array, skip: jax.Array | None) -> Prompt:
+    def prefill(self, params: Params, patches: jax.Array, skip: jax.Array | None) -> Prefill:
         """Keys and values of the context's patches `[N, P, C]`."""
         count, _, num_vars = patches.shape
         if num_vars > 1 and self.config.variable_stride is None:
@@ -50,17 +50,17 @@ class CachedTimerXL:
                 "(see `cacheable`)."
             )
         if count == 0:
-            return Prompt(self._empty(num_vars, 0), skip)
+            return Prefill(self._empty(num_vars, 0), skip)
         layout = padded(full_layout(self.config, num_vars, count), num_vars, skip)
         method = TimerXL.features
-        _, kept = TimerXL(self.config).apply(
+        _, cache = TimerXL(self.config).apply(
             {"params": params}, patches[None], layout, method=method
         )
-        return Prompt(kept, skip)
+        return Prefill(cache, skip)
 
-    def slots(self, params: Params, prompt: Prompt, count: int) -> Cache:
+    def empty_cache(self, params: Params, prefill: Prefill, count: int) -> Cache:
         """Zeros for `count` patches."""
-        return self._empty(prompt.cache[0].keys.shape[2], count)
+        return self._empty(prefill.cache[0].keys.shape[2], count)
 
     def _empty(self, num_vars: int, count: int) -> Cache:
         config = self.config
@@ -69,19 +69,19 @@ class CachedTimerXL:
         return [KeyValues(zeros, zeros) for _ in range(config.num_layers)]
 
     def extend(
-        self, params: Params, prompt: Prompt, slots: Cache, patches: jax.Array, start: jax.Array
+        self, params: Params, prefill: Prefill, cache: Cache, patches: jax.Array, start: jax.Array
     ) -> tuple[PatchDistribution, Cache]:
-        """One causal pass over `[k, P, C]`; the law's features are `[k, C, D]`."""
-        num_vars, room = patches.shape[2], slots[0].keys.shape[3]
-        sizes = (num_vars, prompt.cache[0].keys.shape[3], room, patches.shape[0])
-        layout = cached_layout(self.config, *sizes, start, prompt.skip)
-        caches = [Cached(p, s, start) for p, s in zip(prompt.cache, slots, strict=True)]
+        """One causal pass over `[k, P, C]`; the prediction's features are `[k, C, D]`."""
+        num_vars, room = patches.shape[2], cache[0].keys.shape[3]
+        sizes = (num_vars, prefill.cache[0].keys.shape[3], room, patches.shape[0])
+        layout = cached_layout(self.config, *sizes, start, prefill.skip)
+        caches = [Cached(p, s, start) for p, s in zip(prefill.cache, cache, strict=True)]
         model = TimerXL(self.config).bind({"params": params})
-        features, kept = model.features(patches[None], layout, caches=caches)
-        law = jax.tree.map(lambda x: x[0], model.law(features, num_vars))
+        features, written = model.features(patches[None], layout, caches=caches)
+        prediction = jax.tree.map(lambda x: x[0], model.predictions(features, num_vars))
         # [1, C * k, D] -> [C, k, D] -> [k, C, D]
         shown = features[0].reshape(num_vars, patches.shape[0], -1).transpose(1, 0, 2)
-        return law._replace(features=shown), kept
+        return prediction._replace(features=shown), written
 
 
 def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXLConfig:

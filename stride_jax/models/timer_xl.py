@@ -53,13 +53,13 @@ class Block(nn.Module):
             return nn.Dropout(config.dropout)(y, deterministic=deterministic)
 
         attention = TimeAttention(config, name="attention")
-        attended, kept = attention(x, num_vars, layout, deterministic, cached)
+        attended, cache = attention(x, num_vars, layout, deterministic, cached)
         x = x[:, layout.queries] + drop(attended)
         x = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm1")(x)
         y = dense(config.d_ff, "ffn_in")(x)
         y = jax.nn.relu(y) if config.activation == "relu" else jax.nn.gelu(y, approximate=False)
         y = drop(dense(config.d_model, "ffn_out")(drop(y)))
-        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm2")(x + y), kept
+        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm2")(x + y), cache
 
 
 class TimerXL(nn.Module):
@@ -122,14 +122,14 @@ class TimerXL(nn.Module):
             full_layout(*sizes, last_only=True) if last_only else None,
             deterministic=deterministic,
         )
-        law = self.law(features, num_vars)
+        prediction = self.predictions(features, num_vars)
         if last_only:
             center, scale = center[:, -1:], scale[:, -1:]
-        mean = law.mean * scale + center + origin
+        mean = prediction.mean * scale + center + origin
         mean = mean.reshape(batch, -1, num_vars)  # [B, N, M * P, C] -> [B, N * M * P, C]
-        if law.logvar is None:
+        if prediction.logvar is None:
             return mean
-        logvar = law.logvar + 2 * jnp.log(scale)
+        logvar = prediction.logvar + 2 * jnp.log(scale)
         return mean, logvar.reshape(batch, -1, num_vars)
 
     def features(
@@ -151,13 +151,13 @@ class TimerXL(nn.Module):
             caches: one a layer, or None for a pass over a whole input.
 
         Returns:
-            `[B, Q, D]`, and each layer's keys and values (with `caches`: its written slots).
+            `[B, Q, D]`, and each layer's keys and values (with `caches`: its written cache).
         """
         batch, count, _, num_vars = patches.shape
         # [B, N, P, C] -> [B, C, N, P] -> [B, C * N, P]: token (c, n) has index c * N + n
         tokens = patches.transpose(0, 3, 1, 2).reshape(batch, num_vars * count, -1)
         y = self.embedding(tokens)
-        kept = []
+        written = []
         for i, block in enumerate(self.block):
             asked = last if last is not None and i == len(self.block) - 1 else layout
             cached = None if caches is None else caches[i]
@@ -167,12 +167,12 @@ class TimerXL(nn.Module):
             ) -> tuple[jax.Array, KeyValues]:
                 return block(y, num_vars, asked, deterministic, cached)
 
-            y, own = (nn.remat(run) if self.config.remat else run)(block, y)
-            kept.append(own)
-        return self.norm(y), kept
+            y, cache = (nn.remat(run) if self.config.remat else run)(block, y)
+            written.append(cache)
+        return self.norm(y), written
 
-    def law(self, features: jax.Array, num_vars: int) -> PatchDistribution:
-        """Features `[B, C * N, D]` -> the law in normalised units, `[B, N, M * P, C]` float32."""
+    def predictions(self, features: jax.Array, num_vars: int) -> PatchDistribution:
+        """Predictions `[B, N, M * P, C]`, normalised, float32, from features `[B, C * N, D]`."""
 
         def patches(z: jax.Array) -> jax.Array:
             z = z.astype(jnp.float32)

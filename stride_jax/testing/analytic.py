@@ -1,4 +1,4 @@
-"""A target whose law is known: a linear-Gaussian autoregression and a poor draft for it."""
+"""A target of known distribution: a linear-Gaussian autoregression, with a poor draft."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import numpy as np
 from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.processes import cached_process, window_process
-from stride_jax.decoding.slots import write_slots
 from stride_jax.types import PatchDistribution
 
 
@@ -23,7 +22,7 @@ class Problem(NamedTuple):
         weight: `[P * C, 2 * P * C]`, the target's mean is `weight @ z`.
         draft_weight: `[P * C, 2 * P * C]`.
         draft_bias: `[P * C]`; the draft's mean is `draft_weight @ z + draft_bias`.
-        sigma: std of the target's law.
+        sigma: std of the target's distribution.
         draft_scale: std of the draft's over it; other than 1 it is the draft's learned std.
         patch_len: P.
         num_vars: C.
@@ -80,7 +79,7 @@ def make_problem(
 class Linear:
     """The autoregression as a forecaster of windows and, with caches, of patches.
 
-    Its parameters are `(weight, bias, logvar)`; a slot holds a patch.
+    Its parameters are `(weight, bias, logvar)`; a cache entry holds a patch.
 
     Attributes:
         patch_len: P.
@@ -99,19 +98,24 @@ class Linear:
         """The context's patches as they are; padding is 0 already, and seen as such."""
         return patches
 
-    def slots(self, params: Any, prompt: jax.Array, count: int) -> jax.Array:
+    def empty_cache(self, params: Any, prefill: jax.Array, count: int) -> jax.Array:
         """Empty patches."""
-        return jnp.zeros((count, *prompt.shape[1:]), jnp.float32)
+        return jnp.zeros((count, *prefill.shape[1:]), jnp.float32)
 
     def extend(
-        self, params: Any, prompt: jax.Array, slots: jax.Array, patches: jax.Array, start: jax.Array
+        self,
+        params: Any,
+        prefill: jax.Array,
+        cache: jax.Array,
+        patches: jax.Array,
+        start: jax.Array,
     ) -> tuple[PatchDistribution, jax.Array]:
-        """Each law from the patch and the one before it."""
-        slots = write_slots(slots, patches, start, 0)
-        known = jnp.concatenate([prompt, slots])
-        last = len(prompt) + start + jnp.arange(len(patches))
+        """Each prediction from the patch and the one before it."""
+        cache = jax.lax.dynamic_update_slice_in_dim(cache, patches, start, 0)
+        known = jnp.concatenate([prefill, cache])
+        last = len(prefill) + start + jnp.arange(len(patches))
         windows = jnp.concatenate([known[last - 1], known[last]], axis=1)  # [k, 2 * P, C]
-        return jax.vmap(lambda window: self(params, window))(windows), slots
+        return jax.vmap(lambda window: self(params, window))(windows), cache
 
 
 def processes(problem: Problem, kind: ProcessKind) -> tuple[Process, Process]:

@@ -1,4 +1,4 @@
-"""Distances between the laws of two samples, with permutation tests. Host code, float64."""
+"""Distances between the distributions of two samples, with permutation tests; float64."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class TwoSamples(NamedTuple):
 def compare(
     x: np.ndarray, y: np.ndarray, *, permutations: int = 999, seed: int = 0, marginals: int = 64
 ) -> TwoSamples:
-    """Compares the laws of two independent samples.
+    """Compares the distributions of two independent samples.
 
     Args:
         x: `[n, d]`.
@@ -63,9 +63,9 @@ def compare(
     kernel = np.exp(-0.5 * np.square(apart / middle)) if middle > 0 else np.ones_like(apart)
     labels = _labels(len(x), len(y), permutations, np.random.default_rng(seed))
     energy, mmd = (sign * _forms(labels, table) for sign, table in ((-1, apart), (1, kernel)))
-    chosen = np.unique(np.linspace(0, x.shape[1] - 1, marginals).astype(int))
-    tests = [stats.ks_2samp(x[:, i], y[:, i]) for i in chosen]
-    lengths = [stats.wasserstein_distance(x[:, i], y[:, i]) for i in chosen]
+    subset = np.unique(np.linspace(0, x.shape[1] - 1, marginals).astype(int))
+    tests = [stats.ks_2samp(x[:, i], y[:, i]) for i in subset]
+    lengths = [stats.wasserstein_distance(x[:, i], y[:, i]) for i in subset]
     return TwoSamples(
         energy=float(energy[0]),
         p_energy=_rank(energy),

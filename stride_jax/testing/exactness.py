@@ -77,8 +77,8 @@ class PlantedBlock(Rule):
             log_p.append(jnp.minimum(log_p[-1] + step, 0.0))
         joined = jnp.stack(log_p)
         uniform_key, along_key = jax.random.split(key)
-        kept = log_uniform(uniform_key, len(ratio)) <= joined
-        count = jnp.max(jnp.where(kept, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
+        fits = log_uniform(uniform_key, len(ratio)) <= joined
+        count = jnp.max(jnp.where(fits, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
         gap = (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
         delta = jnp.sqrt(jnp.sum(jnp.square(gap), axis=(1, 2)))
         patch = residual_patch(along_key, current, count, jnp.append(0.0, joined), delta)
@@ -88,15 +88,15 @@ class PlantedBlock(Rule):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class PlantedResidual(Rule):
-    """A wrong residual: accepts by the right ratio, but redraws from the target's law."""
+    """A wrong residual: accepts by the right ratio, but redraws from the target's distribution."""
 
     scales: ClassVar = "free"
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
-        laws = current.target_mean[:-1], current.target_sigma[:-1]
+        predictions = current.target_mean[:-1], current.target_sigma[:-1]
         drawn = current.draft_mean, current.draft_sigma
-        ratio = full_log_ratio(current.proposals, *laws, *drawn)
+        ratio = full_log_ratio(current.proposals, *predictions, *drawn)
         count = num_leading(log_uniform(key, len(ratio)) <= ratio, current.length)
         return Outcome(count, target_draw(current, count))
 
@@ -111,7 +111,7 @@ def decode_problem(
     draft: Draft | None = None,
 ) -> Any:
     """`(context [L, C], forecast [S, N * P, C], info)` of S paths of one context."""
-    target, own = processes(problem, kind)
+    target, usual = processes(problem, kind)
     rng = np.random.default_rng(seed)
     context = rng.normal(size=(CONTEXT * problem.patch_len, problem.num_vars)).astype(np.float32)
     config = DecodeConfig(
@@ -125,7 +125,7 @@ def decode_problem(
         jax.random.key(seed),
         series,
         target=target,
-        draft=own if draft is None else draft,
+        draft=usual if draft is None else draft,
         sigma=problem.sigma,
         config=config,
         rule=rule,
@@ -193,11 +193,11 @@ def _covariance_p(samples: np.ndarray, covariance: np.ndarray) -> float:
 
     For Gaussians `sqrt(S) (S_ij - C_ij)` has variance `C_ii C_jj + C_ij^2`.
     """
-    found = np.cov(samples.T)
+    measured = np.cov(samples.T)
     diagonal = np.diag(covariance)
     spread = np.sqrt((np.outer(diagonal, diagonal) + covariance**2) / len(samples))
     upper = np.triu_indices(len(covariance))
-    score = np.abs((found - covariance) / spread)[upper]
+    score = np.abs((measured - covariance) / spread)[upper]
     return float(min(1.0, 2 * stats.norm.sf(score.max()) * len(score)))
 
 

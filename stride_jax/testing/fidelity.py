@@ -24,7 +24,7 @@ from stride_jax.evaluation.experiments import Report, run
 from stride_jax.evaluation.results import Row, content
 from stride_jax.evaluation.subject import Loaded, build, load, parse_rules, rms
 from stride_jax.testing.distances import TwoSamples, compare
-from stride_jax.testing.synthetic import CONTEXT_LEN, LAWS, PATCH_LEN, synthetic
+from stride_jax.testing.synthetic import CONTEXT_LEN, FORECASTERS, PATCH_LEN, synthetic
 
 
 class Case(NamedTuple):
@@ -53,7 +53,7 @@ def synthetic_cases(config: FidelityConfig) -> Iterator[Case]:
     """The synthetic forecasters, from a context at rest."""
     contexts = jnp.zeros((1, CONTEXT_LEN, 1)).at[0, -1].set(0.01)
     horizon = config.synthetic_patches * PATCH_LEN
-    for name in LAWS:
+    for name in FORECASTERS:
         pair = synthetic(name)
         yield Case(name, contexts, pair.target, pair.draft, pair.sigma, pair.learned, horizon)
 

@@ -1,7 +1,7 @@
-"""Forecasters whose path law is known and far from Gaussian, and a poor draft for each.
+"""Forecasters whose path distribution is known and far from Gaussian, and a poor draft for each.
 
-Every patch has a Gaussian law given the patches before, yet over several patches the law of a path
-has two modes, heavy tails, or switches between regimes.
+Every patch is Gaussian given the patches before, yet over several patches the distribution of a
+path has two modes, heavy tails, or switches between regimes.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class Synthetic(NamedTuple):
     Attributes:
         target: a window process of one variable.
         draft: another one.
-        sigma: std of the target's law, for rules with one sigma for both.
-        learned: the laws have stds of their own, which only rules with free scales take.
+        sigma: std of the target's distribution, for rules with one sigma for both.
+        learned: the predictions have stds of their own, which only rules with free scales take.
     """
 
     target: WindowProcess
@@ -73,20 +73,20 @@ def regimes(params: jax.Array, window: jax.Array) -> PatchDistribution:
     return PatchDistribution(level[None] + params[0] * steps + params[1])
 
 
-Law = Callable[[jax.Array, jax.Array], PatchDistribution]
-LAWS: dict[str, tuple[Law, tuple[float, ...], tuple[float, ...], float, bool]] = {
+Forecaster = Callable[[jax.Array, jax.Array], PatchDistribution]
+FORECASTERS: dict[str, tuple[Forecaster, tuple[float, ...], tuple[float, ...], float, bool]] = {
     "two modes": (double_well, (0.5, 0.0), (0.35, 0.1), 0.3, False),
     "heavy tails": (heavy_tails, (0.1, 0.85, 0.0), (0.25, 0.4, 0.1), 0.5, True),
     "regimes": (regimes, (0.4, 0.0), (0.3, 0.1), 0.4, False),
 }
-"""Law, parameters of the target and of the draft, sigma, and whether stds are their own."""
+"""Forecaster, parameters of the target and of the draft, sigma, and whether stds are their own."""
 
 
 def synthetic(name: str) -> Synthetic:
-    """One of `LAWS`."""
-    law, target, draft, sigma, learned = LAWS[name]
+    """One of `FORECASTERS`."""
+    forecaster, target, draft, sigma, learned = FORECASTERS[name]
     pair = [
-        window_process(Partial(law, jnp.asarray(p)), PATCH_LEN, context_len=CONTEXT_LEN)
+        window_process(Partial(forecaster, jnp.asarray(p)), PATCH_LEN, context_len=CONTEXT_LEN)
         for p in (target, draft)
     ]
     return Synthetic(pair[0], pair[1], sigma, learned)

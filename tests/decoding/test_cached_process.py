@@ -18,7 +18,6 @@ from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import AutoregressiveDraft, as_draft
 from stride_jax.decoding.drafts import propose as propose_with
 from stride_jax.decoding.processes import CachedProcess, cached_process, window_process
-from stride_jax.decoding.slots import write_slots
 from stride_jax.errors import InputError
 from stride_jax.models import make_predict
 from stride_jax.models.cached import CachedTimerXL, cacheable
@@ -158,12 +157,12 @@ def law_error(
     return float(max(errors))
 
 
-def target_errors(process, config, norm, num_vars: int, counts=COUNTS, prompt=PROMPT):
+def target_errors(process, config, norm, num_vars: int, counts=COUNTS, prefill=PROMPT):
     """Error of the laws of each round: verify K proposals, keep `count` patches.
 
     The last patch kept is the one recovered, which `verify` has not seen.
     """
-    context = random_patches(prompt, num_vars)
+    context = random_patches(prefill, num_vars)
     memory, state = opened(process, context)
     grown, errors = context, []
     for seed, count in enumerate(counts, 1):
@@ -267,7 +266,7 @@ def test_a_context_that_is_pending_as_a_whole(norm, lag):
     """The shortest context would be normalised or cached differently from longer ones."""
     config = case("1 layer" if norm == "causal" else "1 layer, frozen")[0]
     process = process_of(config, norm, lag=lag)
-    errors = target_errors(process, config, norm, 1, COUNTS[:4], prompt=lag)
+    errors = target_errors(process, config, norm, 1, COUNTS[:4], prefill=lag)
     assert max(errors) < 1e-4, errors
 
 
@@ -489,7 +488,7 @@ def test_bfloat16_errs_by_its_rounding_alone(norm):
         memory, state = opened(process, context)
         found, state = _verify(process, memory, state, proposals)
         laws.append(found)
-    assert {x.dtype for x in jax.tree.leaves(state.slots)} == {jnp.dtype("bfloat16")}
+    assert {x.dtype for x in jax.tree.leaves(state.cache)} == {jnp.dtype("bfloat16")}
     for x in (*memory.moments, memory.center, memory.scale, memory.origin, *state.moments):
         assert x.dtype == jnp.float32
     assert laws[1].mean.dtype == laws[1].logvar.dtype == jnp.float32
@@ -509,7 +508,7 @@ def test_the_first_patch_is_that_of_the_window_process():
     params = params_of(trained)
     context = random_patches(PROMPT, 3)
     window = window_process(make_predict(trained, params), P)
-    law = jax.jit(window.law, compiler_options=FAST)
+    law = jax.jit(window.predict_patch, compiler_options=FAST)
     expected = law(jnp.asarray(context.reshape(-1, 3)))
     config = cacheable(trained, PROMPT * P, 3)
     process = cached_process(CachedTimerXL(config), params, P, norm="frozen")
@@ -592,17 +591,17 @@ def test_a_draft_that_sees_one_patch():
     assert found.shape == (1, P, 1)
 
 
-@pytest.mark.parametrize("absent", ["prefill", "slots", "extend"])
+@pytest.mark.parametrize("absent", ["prefill", "empty_cache", "extend"])
 def test_a_model_without_the_functions(absent):
     """A bare Flax module passed by mistake would fail deep inside a trace."""
 
     class Partly:
-        prefill = slots = extend = staticmethod(lambda *args: None)
+        prefill = empty_cache = extend = staticmethod(lambda *args: None)
 
     setattr(Partly, absent, None)
     with pytest.raises(InputError, match=rf"needs the functions {absent}\."):
         cached_process(Partly(), {}, P, norm=None)
-    with pytest.raises(InputError, match="prefill, slots, extend"):
+    with pytest.raises(InputError, match="prefill, empty_cache, extend"):
         cached_process(lambda w: w, {}, P, norm=None)
 
 
@@ -638,14 +637,14 @@ class MovingAverage:
         zero = jnp.zeros(patches.shape[1:])
         return self._run(params, zero, patches)[-1] if len(patches) else zero
 
-    def slots(self, params, prompt, count):
-        return jnp.zeros((count, *prompt.shape))
+    def empty_cache(self, params, prefill, count):
+        return jnp.zeros((count, *prefill.shape))
 
-    def extend(self, params, prompt, slots, patches, start):
-        before = jnp.where(start == 0, prompt, slots[start - 1])
+    def extend(self, params, prefill, cache, patches, start):
+        before = jnp.where(start == 0, prefill, cache[start - 1])
         levels = self._run(params, before, patches)
         law = PatchDistribution(levels + params["drift"], 2 * levels)
-        return law, write_slots(slots, levels, start, 0)
+        return law, jax.lax.dynamic_update_slice_in_dim(cache, levels, start, 0)
 
 
 def plain_average(norm, context: np.ndarray, grown: np.ndarray) -> PatchDistribution:
@@ -665,13 +664,13 @@ def plain_average(norm, context: np.ndarray, grown: np.ndarray) -> PatchDistribu
 
 
 @pytest.mark.parametrize("norm", [None, "frozen", "causal"])
-@pytest.mark.parametrize(("lag", "prompt"), [(1, PROMPT), (2, PROMPT), (2, 2)])
-def test_a_forecaster_that_is_no_transformer(norm, lag, prompt):
+@pytest.mark.parametrize(("lag", "prefill"), [(1, PROMPT), (2, PROMPT), (2, 2)])
+def test_a_forecaster_that_is_no_transformer(norm, lag, prefill):
     """Only Timer-XL could be decoded from caches."""
     params = {"keep": jnp.float32(0.7), "drift": jnp.float32(0.25)}
     process = cached_process(MovingAverage(), params, P, norm=norm)
     process = process.drafting() if lag == 2 else process
-    context = random_patches(prompt, 2)
+    context = random_patches(prefill, 2)
     memory, state = opened(process, context)
     grown = context
     for seed, count in enumerate(COUNTS, 1):

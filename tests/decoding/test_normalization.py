@@ -1,4 +1,4 @@
-"""Normalisation and slots against numpy in float64."""
+"""Normalisation and cache against numpy in float64."""
 
 import itertools
 
@@ -19,7 +19,6 @@ from stride_jax.decoding.normalization import (
     window_stats,
 )
 from stride_jax.decoding.normalization import running_moments as _running_moments
-from stride_jax.decoding.slots import write_slots
 from stride_jax.errors import InputError
 
 PROPERTY = settings(deadline=None, max_examples=8, derandomize=True)
@@ -183,19 +182,19 @@ def test_write_slots_is_a_slice_assignment(axis, room, data):
     start = data.draw(st.integers(0, room - count))
     shape, small = [2, 3, 2], [2, 3, 2]
     shape[axis], small[axis] = room, count
-    slots, new = values(*shape), values(*small, seed=1)
-    expected = slots.copy()
+    cache, new = values(*shape), values(*small, seed=1)
+    expected = cache.copy()
     where = [slice(None)] * 3
     where[axis] = slice(start, start + count)
     expected[tuple(where)] = new
     for at in (start, jnp.int32(start)):
-        found = write_slots(jnp.asarray(slots), jnp.asarray(new), at, axis)
+        found = jax.lax.dynamic_update_slice_in_dim(jnp.asarray(cache), jnp.asarray(new), at, axis)
         np.testing.assert_array_equal(found, expected)
 
 
 def test_write_slots_keeps_the_type_of_the_slots():
     """A bfloat16 cache would turn into float32 in the first round, and the loop not compile."""
-    slots = jnp.zeros((3, 2), jnp.bfloat16)
-    found = write_slots(slots, jnp.ones((1, 2)), jnp.int32(1), 0)
+    cache = jnp.zeros((3, 2), jnp.bfloat16)
+    found = jax.lax.dynamic_update_slice_in_dim(cache, jnp.ones((1, 2)), jnp.int32(1), 0)
     assert found.dtype == jnp.bfloat16
     np.testing.assert_array_equal(found, np.array([[0, 0], [1, 1], [0, 0]]))

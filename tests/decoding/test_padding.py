@@ -23,7 +23,6 @@ from stride_jax.decoding.normalization import running_moments as _running_moment
 from stride_jax.decoding.processes import CachedProcess, cached_process
 from stride_jax.decoding.processes import cached as cached_processes
 from stride_jax.decoding.rules import Maximal, Mean, Residual
-from stride_jax.decoding.slots import write_slots
 from stride_jax.decoding.speculative import decode
 from stride_jax.errors import InputError
 from stride_jax.models import TimerXL, attention
@@ -150,17 +149,17 @@ class Whole:
         return PatchDistribution(chosen(mean) * scale + center, logvar)
 
     def verify(self, memory, state, proposals):
-        grown = write_slots(state.patches, proposals, state.length, 0)
+        grown = jax.lax.dynamic_update_slice_in_dim(state.patches, proposals, state.length, 0)
         laws = self._laws(memory, grown, state.length - 1, len(proposals) + 1)
         return laws, state._replace(patches=grown, fed=state.length + len(proposals))
 
     def step(self, memory, state, patch):
-        grown = write_slots(state.patches, patch[None], state.fed, 0)
+        grown = jax.lax.dynamic_update_slice_in_dim(state.patches, patch[None], state.fed, 0)
         laws = self._laws(memory, grown, state.fed, 1)
         return jax.tree.map(lambda x: x[0], laws), WholeState(grown, state.length, state.fed + 1)
 
     def commit(self, state, patches, count):
-        grown = write_slots(state.patches, patches, state.length, 0)
+        grown = jax.lax.dynamic_update_slice_in_dim(state.patches, patches, state.length, 0)
         return WholeState(grown, state.length + jnp.asarray(count, jnp.int32), state.fed)
 
     def drafting(self):
@@ -344,10 +343,10 @@ class OpenPrompt(CachedTimerXL):
 
 
 class OpenSlots(CachedTimerXL):
-    """A mistake: later patches see the padding in the prompt."""
+    """A mistake: later patches see the padding in the prefill."""
 
-    def extend(self, params, prompt, slots, patches, start):
-        return super().extend(params, prompt._replace(skip=None), slots, patches, start)
+    def extend(self, params, prefill, cache, patches, start):
+        return super().extend(params, prefill._replace(skip=None), cache, patches, start)
 
 
 class OneTooMany(CachedTimerXL):
@@ -487,12 +486,12 @@ def test_the_mask_of_a_padded_input_slow(config, num_vars, count, skip, last_onl
 )
 def test_the_mask_of_a_padded_sequence_slow(config, skip, sizes):
     """A patch after the context would see padding, or lose sight of a real patch."""
-    num_vars, prompt, slots, start, count = sizes
-    args = config, num_vars, prompt, slots, count, start
+    num_vars, prefill, cache, start, count = sizes
+    args = config, num_vars, prefill, cache, count, start
     plain, found = attention.cached_layout(*args), attention.cached_layout(*args, np.int32(skip))
-    keys = [(c, n) for c in range(num_vars) for n in range(prompt)]
-    keys += [(c, prompt + n) for c in range(num_vars) for n in range(slots)]
-    asking = [(c, prompt + start + n) for c in range(num_vars) for n in range(count)]
+    keys = [(c, n) for c in range(num_vars) for n in range(prefill)]
+    keys += [(c, prefill + n) for c in range(num_vars) for n in range(cache)]
+    asking = [(c, prefill + start + n) for c in range(num_vars) for n in range(count)]
     expected = visible(config, num_vars, asking, keys, skip)
     np.testing.assert_array_equal(found.visible, expected)
     assert np.any(found.visible, axis=1).all()
@@ -578,20 +577,23 @@ class Average:
         total = jnp.tensordot(real, patches, axes=1)  # [N] x [N, P, C]
         return total, jnp.sum(real), skip - len(patches)
 
-    def slots(self, params, prompt, count):
-        return jnp.zeros((count, *prompt[0].shape)), jnp.zeros(count)
+    def empty_cache(self, params, prefill, count):
+        return jnp.zeros((count, *prefill[0].shape)), jnp.zeros(count)
 
-    def extend(self, params, prompt, slots, patches, start):
+    def extend(self, params, prefill, cache, patches, start):
         TRACES.append(len(patches))
-        total, count, first = prompt
+        total, count, first = prefill
         last = jnp.maximum(start - 1, 0)
-        total = jnp.where(start == 0, total, slots[0][last])
-        count = jnp.where(start == 0, count, slots[1][last])
+        total = jnp.where(start == 0, total, cache[0][last])
+        count = jnp.where(start == 0, count, cache[1][last])
         real = (start + jnp.arange(len(patches)) >= first).astype(jnp.float32)
         totals = total[None] + jnp.cumsum(real[:, None, None] * patches, axis=0)
         counts = count + jnp.cumsum(real)
         means = totals / jnp.maximum(counts, 1)[:, None, None]
-        kept = write_slots(slots[0], totals, start, 0), write_slots(slots[1], counts, start, 0)
+        kept = (
+            jax.lax.dynamic_update_slice_in_dim(cache[0], totals, start, 0),
+            jax.lax.dynamic_update_slice_in_dim(cache[1], counts, start, 0),
+        )
         return PatchDistribution(jnp.tanh(jnp.einsum("pq,kqc->kpc", params, means))), kept
 
 

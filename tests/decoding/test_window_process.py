@@ -90,7 +90,9 @@ def test_verify_is_one_law_call_for_every_prefix(sizes, num_draft):
     for i in range(num_draft + 1):
         last = grown[i * patch_len : i * patch_len + length]
         np.testing.assert_allclose(laws.mean[i], linear(weight, mix, last), atol=1e-4)
-        np.testing.assert_allclose(laws.mean[i], process.law(jnp.asarray(last)).mean, atol=1e-4)
+        np.testing.assert_allclose(
+            laws.mean[i], process.predict_patch(jnp.asarray(last)).mean, atol=1e-4
+        )
     np.testing.assert_array_equal(state.kept, window)
     np.testing.assert_array_equal(state.ahead, grown[len(grown) - length :])
 
@@ -187,9 +189,11 @@ def test_an_array_is_taken_as_the_mean():
     window, proposals = jnp.asarray(steps(5, 3)), jnp.asarray(steps(2, 2, 3, seed=1))
     bare = window_process(Partial(linear, weight, mix), 2)
     lawful = window_process(lambda w: PatchDistribution(linear(weight, mix, w)), 2)
-    assert isinstance(bare.law(window), PatchDistribution)
-    assert bare.law(window).logvar is None
-    np.testing.assert_array_equal(bare.law(window).mean, lawful.law(window).mean)
+    assert isinstance(bare.predict_patch(window), PatchDistribution)
+    assert bare.predict_patch(window).logvar is None
+    np.testing.assert_array_equal(
+        bare.predict_patch(window).mean, lawful.predict_patch(window).mean
+    )
     found, _ = bare.verify(*opened(bare, window), proposals)
     other, _ = lawful.verify(*opened(lawful, window), proposals)
     np.testing.assert_array_equal(found.mean, other.mean)
@@ -199,7 +203,7 @@ def test_log_variance_is_handed_on():
     """A learned variance would be lost on the way."""
     window, proposals = jnp.asarray(steps(5, 3)), jnp.asarray(steps(2, 2, 3, seed=1))
     process = window_process(lambda w: PatchDistribution(w[:2], 2 * w[:2]), 2)
-    np.testing.assert_array_equal(process.law(window).logvar, 2 * window[:2])
+    np.testing.assert_array_equal(process.predict_patch(window).logvar, 2 * window[:2])
     law, _ = process.verify(*opened(process, window), proposals)
     np.testing.assert_array_equal(law.logvar, 2 * law.mean)
 
@@ -214,7 +218,7 @@ def test_parameters_in_a_partial_are_traced():
 
     @jax.jit
     def run(process, window):
-        return process.law(window).mean
+        return process.predict_patch(window).mean
 
     window = steps(5, 3)
     for scale in (1.0, 2.0, 3.0):
@@ -231,7 +235,7 @@ def test_wrong_shape_of_the_prediction(shape):
     process = window_process(lambda w: jnp.zeros(shape), 2)
     pattern = rf"\(6, 2\).*\({', '.join(map(str, shape))},?\).*\(2, 2\)"
     with pytest.raises(InputError, match=pattern):
-        process.law(jnp.asarray(steps(6, 2)))
+        process.predict_patch(jnp.asarray(steps(6, 2)))
     with pytest.raises(InputError, match=pattern):
         process.verify(*opened(process, steps(6, 2)), jnp.asarray(steps(3, 2, 2)))
 
@@ -262,7 +266,9 @@ def test_whole_context_is_the_default():
     """A process without a length would refuse contexts or cut them."""
     process = window_process(lambda w: w[-2:], 2)
     assert process.context_len is None
-    np.testing.assert_array_equal(process.law(jnp.asarray(steps(9, 2))).mean, steps(9, 2)[-2:])
+    np.testing.assert_array_equal(
+        process.predict_patch(jnp.asarray(steps(9, 2))).mean, steps(9, 2)[-2:]
+    )
 
 
 def test_the_mean_is_float32():

@@ -153,7 +153,7 @@ def test_every_window_is_scored_once(subject, decoders):
     (tally,) = bench.score(decoders[:1], scoring_batches(subject, windows, HORIZON))
     series = windows.gather(subject.values, jnp.arange(windows.count))
     path = np.asarray(series[:, :CONTEXT])
-    predict = jax.jit(jax.vmap(subject.target.law))
+    predict = jax.jit(jax.vmap(subject.target.predict_patch))
     for _ in range(3):
         path = np.concatenate([path, predict(path[:, -CONTEXT:]).mean], axis=1)
     expected = path[:, CONTEXT : CONTEXT + HORIZON]

@@ -250,7 +250,7 @@ def test_sigma_is_the_root_of_the_one_patch_error():
     first, stop = waves().splits.validation
     starts = range(first, stop - CONTEXT - PATCH + 1, 3)
     series = np.stack([waves().values[s : s + CONTEXT + PATCH] for s in starts])
-    means = np.stack([subject.target.law(window).mean for window in series[:, :CONTEXT]])
+    means = np.stack([subject.target.predict_patch(window).mean for window in series[:, :CONTEXT]])
     expected = np.sqrt(np.mean(np.square(means - series[:, CONTEXT:])))
     assert subject.sigma == pytest.approx(expected, rel=1e-5)
 

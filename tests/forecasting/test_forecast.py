@@ -493,14 +493,14 @@ def p_value(problem: analytic.Problem, found: Forecast, history: np.ndarray) -> 
     return min(1.0, len(p_values) * min(p_values))
 
 
-LAWS = [
+FORECASTERS = [
     ("cached", Block()),
     pytest.param("window", Maximal(), marks=pytest.mark.slow),
     pytest.param("cached", Residual(), marks=pytest.mark.slow),
 ]
 
 
-@pytest.mark.parametrize(("kind", "rule"), LAWS)
+@pytest.mark.parametrize(("kind", "rule"), FORECASTERS)
 def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rule: Rule) -> None:
     """Sample paths would follow the draft, or something between the two models."""
     problem = analytic.make_problem()

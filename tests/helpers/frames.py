@@ -22,15 +22,15 @@ class Repeat:
         """Nothing is kept."""
         return jnp.zeros(())
 
-    def slots(self, params: Any, prompt: jax.Array, count: int) -> jax.Array:
+    def empty_cache(self, params: Any, prefill: jax.Array, count: int) -> jax.Array:
         """Nothing is kept."""
         return jnp.zeros(count)
 
     def extend(
-        self, params: Any, prompt: Any, slots: jax.Array, patches: jax.Array, start: Any
+        self, params: Any, prefill: Any, cache: jax.Array, patches: jax.Array, start: Any
     ) -> tuple[PatchDistribution, jax.Array]:
         """The next patch is like this one."""
-        return PatchDistribution(patches), slots
+        return PatchDistribution(patches), cache
 
 
 REPEAT = cached_process(Repeat(), {}, P, norm=None)

@@ -19,10 +19,10 @@ class Level(Repeat):
     """A `CachedModel` of zeros: with causal normalisation the mean of everything before."""
 
     def extend(
-        self, params: Any, prompt: Any, slots: jax.Array, patches: jax.Array, start: Any
+        self, params: Any, prefill: Any, cache: jax.Array, patches: jax.Array, start: Any
     ) -> tuple[PatchDistribution, jax.Array]:
         """See `CachedModel`."""
-        return PatchDistribution(jnp.zeros_like(patches)), slots
+        return PatchDistribution(jnp.zeros_like(patches)), cache
 
 
 def cached(model: Any, patch_len: int = P) -> Process:

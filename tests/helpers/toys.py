@@ -10,7 +10,6 @@ from jax.tree_util import Partial
 
 from stride_jax.decoding.base import ACCEPTED, BONUS, DecodeConfig
 from stride_jax.decoding.processes import cached_process, window_process
-from stride_jax.decoding.slots import write_slots
 from stride_jax.decoding.speculative import decode
 from stride_jax.models import init_params
 from stride_jax.models.cached import CachedTimerXL
@@ -94,16 +93,16 @@ class Fading:
         sums = self._sums(jnp.zeros(patches.shape[1:]), patches)
         return sums[-1] if len(patches) else jnp.zeros(patches.shape[1:])
 
-    def slots(self, params, prompt, count):
+    def empty_cache(self, params, prefill, count):
         """The sum after every further patch; void entries are wild, so that reading one shows."""
-        return jnp.full((count, *prompt.shape), 1e3)
+        return jnp.full((count, *prefill.shape), 1e3)
 
-    def extend(self, params, prompt, slots, patches, start):
+    def extend(self, params, prefill, cache, patches, start):
         """See `CachedModel`."""
-        before = jnp.where(start == 0, prompt, slots[jnp.maximum(start - 1, 0)])
+        before = jnp.where(start == 0, prefill, cache[jnp.maximum(start - 1, 0)])
         sums = self._sums(before, patches)
         mean = jnp.tanh(jnp.einsum("pq,kqc,cd->kpd", params["weight"], sums, params["mix"]))
-        return PatchDistribution(mean), write_slots(slots, sums, start, 0)
+        return PatchDistribution(mean), jax.lax.dynamic_update_slice_in_dim(cache, sums, start, 0)
 
     def _sums(self, before, patches):
         def add(total, patch):

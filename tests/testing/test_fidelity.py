@@ -40,7 +40,7 @@ from stride_jax.models.timer_xl import init_params
 from stride_jax.testing import fidelity
 from stride_jax.testing.distances import TwoSamples
 from stride_jax.testing.fidelity import Case, combined, tv_bound
-from stride_jax.testing.synthetic import CONTEXT_LEN, LAWS, PATCH_LEN, synthetic
+from stride_jax.testing.synthetic import CONTEXT_LEN, FORECASTERS, PATCH_LEN, synthetic
 from stride_jax.types import Series
 
 MODEL = TimerXLConfig(patch_len=4, d_model=16, num_heads=2, d_ff=16, dropout=0.0)
@@ -62,7 +62,7 @@ MILD = FidelityConfig(
 SMALLEST = 1 / 1000
 """The smallest p-value of 999 permutations."""
 FEW = {"two modes": ("maximal", "shared_noise"), "heavy tails": ("shared_noise", "residual")}
-ALL = dict.fromkeys(LAWS, ("maximal", "block", "residual", "resample", "shared_noise"))
+ALL = dict.fromkeys(FORECASTERS, ("maximal", "block", "residual", "resample", "shared_noise"))
 WILD = {"shared_noise": "shared_noise:tolerance=1e6", "resample": "resample:bias=1e30"}
 """Rules that accept everything."""
 """Rules that are asked for, by case."""
@@ -126,7 +126,8 @@ def test_every_case_has_its_rules_and_a_control(measures: Measured) -> None:
         expected = [
             r
             for r in RULES
-            if (r in rules and not LAWS[case][-1]) or (r in rules and RULES[r].scales == "free")
+            if (r in rules and not FORECASTERS[case][-1])
+            or (r in rules and RULES[r].scales == "free")
         ]
         assert [rule for name, rule in measures.mild if name == case] == [None, *expected]
 
@@ -397,16 +398,18 @@ def slow_law(name: str, params: tuple[float, ...], window: np.ndarray) -> tuple[
     return [level + slope * way * (i + 1) + bias for i in range(PATCH_LEN)], None
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", FORECASTERS)
 def test_the_laws_are_those_described(name: str) -> None:
     """A table on two modes, heavy tails or regimes would be of something else."""
     made = synthetic(name)
-    assert (made.sigma, made.learned) == LAWS[name][3:]
+    assert (made.sigma, made.learned) == FORECASTERS[name][3:]
     rng = np.random.default_rng(0)
     around = rng.uniform(-1.5, 1.5, size=(20, 1, 1)) + rng.normal(0, 0.3, (20, CONTEXT_LEN, 1))
     windows = np.clip(around, -1.9, 1.9).astype(np.float32)
-    laws = [jax.jit(jax.vmap(process.law))(windows) for process in (made.target, made.draft)]
-    for law, params in zip(laws, LAWS[name][1:3], strict=True):
+    laws = [
+        jax.jit(jax.vmap(process.predict_patch))(windows) for process in (made.target, made.draft)
+    ]
+    for law, params in zip(laws, FORECASTERS[name][1:3], strict=True):
         assert (law.logvar is None) == (not made.learned)
         for i, window in enumerate(windows):
             mean, variance = slow_law(name, params, window)
@@ -421,7 +424,7 @@ def test_the_laws_are_those_described(name: str) -> None:
 def target_paths() -> dict[str, np.ndarray]:
     """2,100 paths of every synthetic target, `[S, N, P]`."""
     cases = {case.name: case for case in fidelity.synthetic_cases(MILD)}
-    assert set(cases) == set(LAWS)
+    assert set(cases) == set(FORECASTERS)
     made = {
         name: np.concatenate([fidelity.paths(MILD, case, None, seed)[0][0] for seed in range(7)])
         for name, case in cases.items()
@@ -448,7 +451,7 @@ def test_heavy_tails_are_heavy(target_paths: dict[str, np.ndarray]) -> None:
     assert tested.pvalue < 1e-6
     assert stats.kurtosis(paths[:, -1, -1], fisher=False) > 3.5
     # a patch given the one before is Gaussian all the same
-    base, share, bias = LAWS["heavy tails"][1]
+    base, share, bias = FORECASTERS["heavy tails"][1]
     variance = base + share * np.mean(paths[:, -2] ** 2, axis=1)
     noise = (paths[:, -1] - bias) / np.sqrt(variance)[:, None]
     assert stats.kstest(noise.reshape(-1), "norm").pvalue > 1e-3
@@ -456,7 +459,7 @@ def test_heavy_tails_are_heavy(target_paths: dict[str, np.ndarray]) -> None:
 
 def test_regimes_turn_at_one(target_paths: dict[str, np.ndarray]) -> None:
     """A path that never turns is a straight line, and has no regimes."""
-    law, levels = jax.jit(synthetic("regimes").target.law), []
+    law, levels = jax.jit(synthetic("regimes").target.predict_patch), []
     window = jnp.zeros((CONTEXT_LEN, 1))
     window = window.at[-1].set(0.01)
     for _ in range(16):

@@ -1,4 +1,4 @@
-"""What "the target's own forecast" means: how a forecaster is rolled over its own output."""
+"""Processes: how a forecaster is rolled over its own output."""
 
 from stride_jax.decoding.base import Process, Traits, traits_of
 from stride_jax.decoding.processes.cached import CachedModel, CachedProcess, Norm, cached_process

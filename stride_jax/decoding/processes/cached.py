@@ -16,7 +16,6 @@ import jax.numpy as jnp
 
 from stride_jax.decoding.base import check_predictions
 from stride_jax.decoding.normalization import Moments, running_moments, std, window_stats
-from stride_jax.decoding.slots import write_slots
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -26,10 +25,10 @@ LARGEST = 1e12
 
 
 class CachedModel(Protocol):
-    """What a forecaster supplies; hashable, its functions pure, all patches normalised."""
+    """The functions of a causal forecaster with caches; hashable, pure, all patches normalised."""
 
     def prefill(self, params: Any, patches: jax.Array, skip: jax.Array | None) -> Any:
-        """What the context's patches `[N, P, C]` leave behind; never changed.
+        """Runs the model over the context's patches `[N, P, C]`; the prefill is never changed.
 
         Args:
             params: the model's parameters.
@@ -39,38 +38,38 @@ class CachedModel(Protocol):
                 None for no padding.
         """
 
-    def slots(self, params: Any, prompt: Any, count: int) -> Any:
+    def empty_cache(self, params: Any, prefill: Any, count: int) -> Any:
         """Empty room for what `count` patches after them will leave behind."""
 
     def extend(
-        self, params: Any, prompt: Any, slots: Any, patches: jax.Array, start: jax.Array
+        self, params: Any, prefill: Any, cache: Any, patches: jax.Array, start: jax.Array
     ) -> tuple[PatchDistribution, Any]:
-        """Laws after each of k more patches, `[k, P, C]`, and the slots with them written.
+        """Predictions after each of k more patches, `[k, P, C]`, and the cache with them written.
 
         Args:
             params: the model's parameters.
-            prompt: from `prefill`.
-            slots: what earlier patches left; those from `start` on are void.
+            prefill: from `prefill`.
+            cache: entries of earlier patches; those from `start` on are void.
             patches: `[k, P, C]`.
-            start: int32, the slot of the first of them: patches since the prompt.
+            start: int32, the entry of the first of them: patches since the prefill.
         """
 
 
 class Memory(NamedTuple):
-    """What a context leaves behind; shared by all its sample paths.
+    """The prefilled context; shared by all its sample paths.
 
     Attributes:
-        prompt: the model's, of all but the last `lag` patches.
+        prefill: the model's, of all but the last `lag` patches.
         pending: `[lag, P, C]`, those.
         origin: `[1, 1, C]`, taken off every value before float32 statistics.
         center: `[1, 1, C]`, and
         scale: `[1, 1, C]` of the frozen normalisation (0 and 1 in the causal one).
-        moments: running statistics of the prompt's patches.
-        first: int32, the slot of the first patch that is no padding (0 or less where the prompt
+        moments: running statistics of the prefill's patches.
+        first: int32, the entry of the first patch that is no padding (0 or less where the prefill
             holds one); None for no padding.
     """
 
-    prompt: Any
+    prefill: Any
     pending: jax.Array
     origin: jax.Array
     center: jax.Array
@@ -83,15 +82,15 @@ class CachedState(NamedTuple):
     """One path.
 
     Attributes:
-        slots: the model's.
-        moments: statistics up to slot i at entry i + 1, those of the prompt at 0; empty unless
+        cache: the model's.
+        moments: statistics up to entry i at place i + 1, those of the prefill at 0; empty unless
             the normalisation is causal.
-        length: int32, slots that hold kept patches.
+        length: int32, entries of kept patches.
         pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
-        fed: int32, slots written, rejected and proposed patches included.
+        fed: int32, cache written, rejected and proposed patches included.
     """
 
-    slots: Any
+    cache: Any
     moments: Moments
     length: jax.Array
     pending: jax.Array
@@ -156,7 +155,7 @@ class CachedProcess:
         zero = jnp.zeros((1, 1, num_vars), jnp.float32)
         center, scale, origin = zero, zero + 1, zero
         moments = Moments(jnp.zeros((), jnp.float32), zero[0, 0], zero[0, 0])
-        prompt, pending = patches[: -self.lag], patches[-self.lag :]
+        prefilled, pending = patches[: -self.lag], patches[-self.lag :]
         if self.norm == "frozen":
             steps = None if real is None else jnp.repeat(real, self.patch_len)
             mean, spread = window_stats(patches.reshape(-1, num_vars), steps)  # [N * P, C]
@@ -166,16 +165,16 @@ class CachedProcess:
             if skip is not None:
                 origin = jax.lax.dynamic_slice_in_dim(patches, skip, 1)[:, :1]
             running = running_moments(patches - origin, real=real)  # [N, C]
-            if len(prompt):
-                moments = jax.tree.map(lambda x: x[len(prompt) - 1], running)
-            stats = running.mean[: len(prompt), None], std(running)[: len(prompt), None]
-            normal = (prompt - origin - stats[0]) / stats[1]
+            if len(prefilled):
+                moments = jax.tree.map(lambda x: x[len(prefilled) - 1], running)
+            stats = running.mean[: len(prefilled), None], std(running)[: len(prefilled), None]
+            normal = (prefilled - origin - stats[0]) / stats[1]
         else:
-            normal = (prompt - center) / scale
+            normal = (prefilled - center) / scale
         if real is not None:
-            normal = jnp.where(real[: len(prompt), None, None], normal, 0)
-        kept = self.model.prefill(self.params, normal, skip)
-        return Memory(kept, pending, origin, center, scale, moments, first)
+            normal = jnp.where(real[: len(prefilled), None, None], normal, 0)
+        prefill = self.model.prefill(self.params, normal, skip)
+        return Memory(prefill, pending, origin, center, scale, moments, first)
 
     def _lengthened(
         self, context: jax.Array, length: jax.Array | None
@@ -207,20 +206,20 @@ class CachedProcess:
         return context[context.shape[0] - length :].reshape(-1, self.patch_len, context.shape[1])
 
     def start(self, memory: Memory, room: int) -> CachedState:
-        """Empty slots for `room` patches."""
+        """An empty cache for `room` patches."""
         count, zero = room + self.lag, jnp.zeros((), jnp.int32)
         entries = count + 1 if self.norm == "causal" else 0
         moments = jax.tree.map(
             lambda x: jnp.broadcast_to(x, (entries, *x.shape)) + jnp.zeros((), x.dtype),
             memory.moments,
         )
-        slots = self.model.slots(self.params, memory.prompt, count)
-        return CachedState(slots, moments, zero, memory.pending, zero)
+        cache = self.model.empty_cache(self.params, memory.prefill, count)
+        return CachedState(cache, moments, zero, memory.pending, zero)
 
     def _extend(
         self, memory: Memory, state: CachedState, patches: jax.Array, start: jax.Array
     ) -> tuple[PatchDistribution, CachedState]:
-        """Feeds `[k, P, C]` from slot `start` on: the law after each, in the series' units."""
+        """Feeds `[k, P, C]` from entry `start` on: predictions after each, in the series' units."""
         shifted, moments = patches - memory.origin, state.moments
         center, scale, real = memory.center, memory.scale, None
         if memory.first is not None:
@@ -228,34 +227,42 @@ class CachedProcess:
         if self.norm == "causal":
             before = jax.tree.map(lambda x: x[start], moments)
             running = running_moments(shifted, before, real)
-            moments = jax.tree.map(lambda s, n: write_slots(s, n, start + 1, 0), moments, running)
+            moments = jax.tree.map(
+                lambda s, n: jax.lax.dynamic_update_slice_in_dim(s, n, start + 1, 0),
+                moments,
+                running,
+            )
             center, scale = running.mean[:, None], std(running)[:, None]  # [k, 1, C]
         if real is not None:  # a draft still has to feed padding
             shifted = jnp.where(real[:, None, None], shifted, center)
         # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
         normal = jnp.clip(jnp.nan_to_num((shifted - center) / scale), -LARGEST, LARGEST)
-        law, slots = self.model.extend(self.params, memory.prompt, state.slots, normal, start)
-        check_predictions(law, patches.shape, "[k, P, C]", f"extend of {patches.shape[0]} patches")
-        mean = jnp.asarray(law.mean, jnp.float32) * scale + center + memory.origin
-        logvar = None if law.logvar is None else law.logvar + 2 * jnp.log(scale)
+        prediction, cache = self.model.extend(
+            self.params, memory.prefill, state.cache, normal, start
+        )
+        check_predictions(
+            prediction, patches.shape, "[k, P, C]", f"extend of {patches.shape[0]} patches"
+        )
+        mean = jnp.asarray(prediction.mean, jnp.float32) * scale + center + memory.origin
+        logvar = None if prediction.logvar is None else prediction.logvar + 2 * jnp.log(scale)
         fed = start + patches.shape[0]
-        state = state._replace(slots=slots, moments=moments, fed=fed)
-        return law._replace(mean=mean, logvar=logvar), state
+        state = state._replace(cache=cache, moments=moments, fed=fed)
+        return prediction._replace(mean=mean, logvar=logvar), state
 
     def verify(
         self, memory: Memory, state: CachedState, proposals: jax.Array
     ) -> tuple[PatchDistribution, CachedState]:
         """One causal pass over the pending patches and K proposals; see `Process`."""
         patches = jnp.concatenate([state.pending, proposals])  # [lag + K, P, C]
-        laws, state = self._extend(memory, state, patches, state.length)
-        return jax.tree.map(lambda x: x[self.lag - 1 :], laws), state
+        predictions, state = self._extend(memory, state, patches, state.length)
+        return jax.tree.map(lambda x: x[self.lag - 1 :], predictions), state
 
     def step(
         self, memory: Memory, state: CachedState, patch: jax.Array
     ) -> tuple[PatchDistribution, CachedState]:
         """See `Process`."""
-        laws, state = self._extend(memory, state, patch[None], state.fed)
-        return jax.tree.map(lambda x: x[0], laws), state
+        predictions, state = self._extend(memory, state, patch[None], state.fed)
+        return jax.tree.map(lambda x: x[0], predictions), state
 
     def commit(self, state: CachedState, patches: jax.Array, count: jax.Array) -> CachedState:
         """Moves the length by `count`; see `Process`."""
@@ -265,7 +272,7 @@ class CachedProcess:
         return state._replace(length=state.length + count, pending=pending)
 
     def drafting(self) -> CachedProcess:
-        """The same with a lag of 2."""
+        """This process with a lag of 2."""
         return dataclasses.replace(self, lag=2)
 
 
@@ -285,13 +292,15 @@ def cached_process(
         patch_len: P, steps in a patch.
         norm: frozen (statistics of the context; any trained model), causal (running statistics;
             the model must be trained with them), or None (values as they are). Values go to
-            the model normalised, its laws come back in the units of the series.
+            the model normalised, its predictions come back in the units of the series.
         context_len: steps of the context the forecaster sees; None for all.
 
     Raises:
         InputError: a size below 1, an unknown norm, or a model without the three functions.
     """
-    missing = [f for f in ("prefill", "slots", "extend") if not callable(getattr(model, f, None))]
+    missing = [
+        f for f in ("prefill", "empty_cache", "extend") if not callable(getattr(model, f, None))
+    ]
     if missing:
         raise InputError(f"a cached model needs the functions {', '.join(missing)}.")
     if norm not in ("frozen", "causal", None):

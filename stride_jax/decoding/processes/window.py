@@ -25,11 +25,11 @@ class WindowState(NamedTuple):
     """Two windows `[L, C]`.
 
     Attributes:
-        kept: the last L steps.
+        window: the last L steps.
         ahead: the same after the proposals of this round.
     """
 
-    kept: jax.Array
+    window: jax.Array
     ahead: jax.Array
 
 
@@ -81,50 +81,52 @@ class WindowProcess:
         """The window of the context."""
         return WindowState(memory, memory)
 
-    def law(self, window: jax.Array) -> PatchDistribution:
-        """The law of the patch after a window `[L, C]`, `[P, C]`, its mean in float32.
+    def predict_patch(self, window: jax.Array) -> PatchDistribution:
+        """The prediction of the patch after a window `[L, C]`, `[P, C]`, its mean in float32.
 
         Raises:
             InputError: `predict` returned another shape.
         """
         out = self.predict(window)
-        law = out if isinstance(out, PatchDistribution) else PatchDistribution(out)
-        law = law._replace(mean=jnp.asarray(law.mean, jnp.float32))  # noise has its precision
+        prediction = out if isinstance(out, PatchDistribution) else PatchDistribution(out)
+        prediction = prediction._replace(
+            mean=jnp.asarray(prediction.mean, jnp.float32)
+        )  # noise has its precision
         expected = (self.patch_len, window.shape[1])
         check_predictions(
-            law, expected, "[patch_len, C]", f"predict of a window of shape {window.shape}"
+            prediction, expected, "[patch_len, C]", f"predict of a window of shape {window.shape}"
         )
-        return law
+        return prediction
 
     def verify(
         self, memory: jax.Array, state: WindowState, proposals: jax.Array
     ) -> tuple[PatchDistribution, WindowState]:
         """K + 1 windows in one vmap; see `Process`."""
-        window = state.kept
+        window = state.window
         length, num_vars = window.shape
         count, step, _ = proposals.shape
         # [K, P, C] -> [K * P, C], behind the window
         grown = jnp.concatenate([window, proposals.reshape(count * step, num_vars)])
         ahead = state._replace(ahead=grown[count * step :])
         if count == 0:
-            return jax.tree.map(lambda x: x[None], self.law(window)), ahead
+            return jax.tree.map(lambda x: x[None], self.predict_patch(window)), ahead
         windows = jnp.stack([grown[i * step : i * step + length] for i in range(count + 1)])
-        return jax.vmap(self.law)(windows), ahead
+        return jax.vmap(self.predict_patch)(windows), ahead
 
     def step(
         self, memory: jax.Array, state: WindowState, patch: jax.Array
     ) -> tuple[PatchDistribution, WindowState]:
         """See `Process`."""
         ahead = jnp.concatenate([state.ahead, patch])[self.patch_len :]
-        return self.law(ahead), state._replace(ahead=ahead)
+        return self.predict_patch(ahead), state._replace(ahead=ahead)
 
     def commit(self, state: WindowState, patches: jax.Array, count: jax.Array) -> WindowState:
         """See `Process`."""
-        window = state.kept
+        window = state.window
         grown = jnp.concatenate([window, patches.reshape(-1, window.shape[1])])
         start = (count * self.patch_len).astype(jnp.int32)
-        kept = jax.lax.dynamic_slice(grown, (start, jnp.zeros((), jnp.int32)), window.shape)
-        return WindowState(kept, kept)
+        window = jax.lax.dynamic_slice(grown, (start, jnp.zeros((), jnp.int32)), window.shape)
+        return WindowState(window, window)
 
     def drafting(self) -> WindowProcess:
         """Itself: a window holds all there is to know."""

@@ -1,4 +1,4 @@
-"""What several acceptance rules compute."""
+"""Quantities that several acceptance rules need: gaps, ratios, draws."""
 
 from __future__ import annotations
 
