@@ -202,7 +202,7 @@ class TimeAttention(nn.Module):
         if cached is not None:
             new = KeyValues(
                 *(
-                    jax.lax.dynamic_update_slice_in_dim(s, n, cached.start, 3)
+                    jax.lax.dynamic_update_slice_in_dim(s, n.astype(s.dtype), cached.start, 3)
                     for s, n in zip(cached.cache, new, strict=True)
                 )
             )

@@ -168,33 +168,3 @@ def test_complex_values_are_refused():
     """A spectrum passed by mistake would lose its imaginary part (the docstring: float or int)."""
     with pytest.raises(InputError, match="context must be"):
         center_context(np.ones((3, 2)) + 1j)
-
-
-@PROPERTY
-@given(
-    axis=st.integers(0, 2),
-    room=st.integers(1, 6),
-    data=st.data(),
-)
-def test_write_slots_is_a_slice_assignment(axis, room, data):
-    """Keys of one patch would be written over those of another."""
-    count = data.draw(st.integers(1, room))
-    start = data.draw(st.integers(0, room - count))
-    shape, small = [2, 3, 2], [2, 3, 2]
-    shape[axis], small[axis] = room, count
-    cache, new = values(*shape), values(*small, seed=1)
-    expected = cache.copy()
-    where = [slice(None)] * 3
-    where[axis] = slice(start, start + count)
-    expected[tuple(where)] = new
-    for at in (start, jnp.int32(start)):
-        found = jax.lax.dynamic_update_slice_in_dim(jnp.asarray(cache), jnp.asarray(new), at, axis)
-        np.testing.assert_array_equal(found, expected)
-
-
-def test_write_slots_keeps_the_type_of_the_slots():
-    """A bfloat16 cache would turn into float32 in the first round, and the loop not compile."""
-    cache = jnp.zeros((3, 2), jnp.bfloat16)
-    found = jax.lax.dynamic_update_slice_in_dim(cache, jnp.ones((1, 2)), jnp.int32(1), 0)
-    assert found.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(found, np.array([[0, 0], [1, 1], [0, 0]]))

@@ -1,0 +1,19 @@
+"""`check_exact` passes an exact rule and explains a wrong one."""
+
+import pytest
+
+from stride_jax.decoding.rules import AsReleased, Maximal
+from stride_jax.testing import check_exact
+
+
+def test_an_exact_rule_passes() -> None:
+    """People would look for a fault in a rule that has none."""
+    check_exact(Maximal(), num_paths=5_000)
+
+
+def test_a_wrong_rule_fails_and_the_message_gives_the_claim() -> None:
+    """A rule that changes the forecast would be published as exact."""
+    with pytest.raises(
+        AssertionError, match=r"AsReleased is not exact on the window process: .*p_"
+    ):
+        check_exact(AsReleased(), delta=1.3, num_paths=10_000)
