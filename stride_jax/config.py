@@ -24,7 +24,7 @@ def require(condition: bool, message: str) -> None:
 
 
 LARGEST_INDEX = 2**31 - 1
-"""Of what is counted by int32 on a device."""
+"""The largest number of anything that a device counts by int32."""
 
 
 def whole_number(name: str, value: Any, *, least: int, most: int = LARGEST_INDEX) -> int:
@@ -44,12 +44,17 @@ def whole_number(name: str, value: Any, *, least: int, most: int = LARGEST_INDEX
 
 
 BOUNDS = {
-    Ge: ("ge", operator.ge, "at least"),
-    Gt: ("gt", operator.gt, ">"),
-    Le: ("le", operator.le, "at most"),
-    Lt: ("lt", operator.lt, "<"),
+    Ge: ("ge", operator.ge, "at least", "["),
+    Gt: ("gt", operator.gt, ">", "("),
+    Le: ("le", operator.le, "at most", "]"),
+    Lt: ("lt", operator.lt, "<", ")"),
 }
-"""Bounds of a field by the class that states them in its type."""
+"""Name, test, words and bracket of a bound, by the class that states it in the type of a field."""
+
+Count = Annotated[int, Ge(1)]
+Positive = Annotated[float, Gt(0)]
+NotNegative = Annotated[float, Ge(0)]
+Share = Annotated[float, Ge(0), Le(1)]
 
 
 def check_fields(config: Any) -> None:
@@ -72,14 +77,24 @@ def _check_bounds(name: str, value: Any, hint: Any) -> None:
         _check_bounds(name, value, args[0])
     elif origin is Annotated:
         _check_bounds(name, value, args[0])
-        for bound in args[1:]:
-            if isinstance(bound, MinLen):
-                require(len(value) >= bound.min_length, f"{name} must not be empty.")
-            elif type(bound) in BOUNDS:
-                field, holds, words = BOUNDS[type(bound)]
-                limit = getattr(bound, field)
-                message = f"{name} must be {words} {limit}, got {value}."
-                require(math.isfinite(value) and holds(value, limit), message)
+        if any(isinstance(bound, MinLen) for bound in args[1:]):
+            require(len(value) > 0, f"{name} must not be empty.")
+        _check_range(name, value, [bound for bound in args[1:] if type(bound) in BOUNDS])
+
+
+def _check_range(name: str, value: Any, bounds: list[Any]) -> None:
+    """Checks a number against one bound, or against the lower and the upper end of an interval."""
+    words, brackets, within = [], [], True
+    for bound in bounds:
+        field, holds, word, bracket = BOUNDS[type(bound)]
+        limit = getattr(bound, field)
+        words.append(f"{word} {limit}")
+        brackets.append((limit, bracket))
+        within = within and math.isfinite(value) and holds(value, limit)
+    if len(bounds) == 2:
+        (low, opens), (high, closes) = brackets
+        words = [f"in {opens}{low}, {high}{closes}"]
+    require(within, f"{name} must be {' '.join(words)}, got {value}.")
 
 
 def check_factor(factor: float) -> None:
@@ -116,9 +131,9 @@ def from_dict(cls: type[T], values: Any) -> T:
     for name in values:
         if name not in hints:
             raise InputError(f"{cls.__name__} has no field {name!r}. {nearest(name, list(hints))}")
-    found = {name: _convert(name, hints[name], value) for name, value in values.items()}
+    fields = {name: _convert(name, hints[name], value) for name, value in values.items()}
     try:
-        return cls(**found)
+        return cls(**fields)
     except TypeError as error:  # a field without a default
         raise InputError(f"{cls.__name__}: {error}.") from error
 

@@ -13,7 +13,7 @@ from stride_jax.errors import InputError
 
 AXIS = "data"
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
-"""Environment of a process outside a cluster that jax knows by itself."""
+"""Environment variables of a process outside the clusters that jax recognises."""
 
 
 def connect() -> None:
@@ -25,16 +25,16 @@ def connect() -> None:
     Raises:
         InputError: only some of the variables are set, or they are not numbers.
     """
-    found = {name: os.environ[name] for name in VARIABLES if name in os.environ}
-    if not found:
+    settings = {name: os.environ[name] for name in VARIABLES if name in os.environ}
+    if not settings:
         jax.distributed.initialize()
         return
-    missing = [name for name in VARIABLES if name not in found]
-    if missing or not all(found[name].isdecimal() for name in VARIABLES[1:]):
+    missing = [name for name in VARIABLES if name not in settings]
+    if missing or not all(settings[name].isdecimal() for name in VARIABLES[1:]):
         raise InputError(
-            f"set all of {', '.join(VARIABLES)}, the last two as numbers; got {found}."
+            f"set all of {', '.join(VARIABLES)}, the last two as numbers; got {settings}."
         )
-    address, count, number = (found[name] for name in VARIABLES)
+    address, count, number = (settings[name] for name in VARIABLES)
     jax.distributed.initialize(address, int(count), int(number))
 
 

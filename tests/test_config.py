@@ -267,6 +267,26 @@ def test_bad_values_are_refused(cls, values, message):
         cls(**values)
 
 
+@pytest.mark.parametrize(
+    ("cls", "values", "message"),
+    [
+        (OptimConfig, {"batch_size": 0}, "batch_size must be at least 1, got 0."),
+        (OptimConfig, {"t_max": 0}, "t_max must be at least 1, got 0."),
+        (OptimConfig, {"grad_clip": 0.0}, "grad_clip must be > 0, got 0.0."),
+        (OptimConfig, {"learning_rate": float("inf")}, "learning_rate must be > 0, got inf."),
+        (DistillConfig, {"augment": 2.0}, "augment must be in [0, 1], got 2.0."),
+        (DistillConfig, {"dropout": 1.0}, "dropout must be in [0, 1), got 1.0."),
+        (DistillConfig, {"mse_weight": -1.0}, "mse_weight must be at least 0, got -1.0."),
+        (Setup, {"horizons": ()}, "horizons must not be empty."),
+    ],
+)
+def test_a_refusal_names_field_bounds_and_value(cls, values, message):
+    """A user would not know what to change, or to which side."""
+    with pytest.raises(InputError) as caught:
+        cls(**values)
+    assert str(caught.value) == message
+
+
 def test_the_edges_of_good_values_are_accepted():
     """A check would refuse a sensible run."""
     TimerXLConfig(1, 4, 1, 1, 1, dropout=0.0, variable_stride=0)

@@ -38,8 +38,8 @@ def start(*args: str, devices: int = 1, **env: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> None:
     """Waits for success."""
-    said, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-3000:]
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output[-3000:]
 
 
 @pytest.mark.slow
@@ -108,9 +108,9 @@ def test_parts_of_a_batch_have_its_gradient() -> None:
     still = dataclasses.replace(sharded.MODEL, dropout=0.0)
     updates = []
     for accumulate in (1, 4):
-        chosen = sharded.config("unused", accumulate=accumulate)
-        chosen = dataclasses.replace(chosen, model=still)
-        task = training.next_patch_task(chosen, data)
+        settings = sharded.config("unused", accumulate=accumulate)
+        settings = dataclasses.replace(settings, model=still)
+        task = training.next_patch_task(settings, data)
         optimizer = optax.sgd(1.0)
         params = init_params(jax.random.key(0), still)
         zeros = [jnp.zeros((), jnp.int32) for _ in range(2)]  # each is donated
@@ -118,7 +118,7 @@ def test_parts_of_a_batch_have_its_gradient() -> None:
         state = training.TrainState(params, optimizer.init(params), zeros[0], best, zeros[1])
         before = jax.tree.map(np.asarray, params)
         order = jnp.arange(task.train.count)
-        step = training.make_step(task, optimizer, chosen.optim, 6)
+        step = training.make_step(task, optimizer, settings.optim, 6)
         state, metrics = step(state, jnp.asarray(data.values), order, jax.random.key(2))
         updates.append((metrics["loss"], jax.tree.map(lambda a, b: a - b, before, state.params)))
     for one, other in zip(*map(jax.tree.leaves, updates), strict=True):
@@ -128,20 +128,20 @@ def test_parts_of_a_batch_have_its_gradient() -> None:
 @pytest.mark.slow
 def test_remat_changes_no_value() -> None:
     """Saving memory must not change the model, its gradient or the names of its parameters."""
-    kept = dataclasses.replace(sharded.MODEL, num_layers=2, dropout=0.0)
+    plain = dataclasses.replace(sharded.MODEL, num_layers=2, dropout=0.0)
     x = jax.random.normal(jax.random.key(0), (2, 32, 2))
-    found = []
-    for config in (kept, dataclasses.replace(kept, remat=True)):
+    results = []
+    for config in (plain, dataclasses.replace(plain, remat=True)):
         params = init_params(jax.random.key(1), config)
 
         def loss(params: object, config: object = config) -> jax.Array:
             return jnp.mean(jnp.square(TimerXL(config).apply({"params": params}, x)))
 
-        found.append(jax.value_and_grad(loss)(params))
+        results.append(jax.value_and_grad(loss)(params))
         text = str(jax.make_jaxpr(jax.grad(loss))(params))
         assert ("remat" in text or "checkpoint" in text) == config.remat
-    assert jax.tree.structure(found[0]) == jax.tree.structure(found[1])
-    for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+    assert jax.tree.structure(results[0]) == jax.tree.structure(results[1])
+    for one, other in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-7)
 
 

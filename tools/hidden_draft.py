@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax import find_model
+from stride_jax import find_model, metrics
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
@@ -27,9 +27,8 @@ from stride_jax.evaluation.results import write_rows
 from stride_jax.models.attention import full_layout
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, instance_stats
-from stride_jax.training import losses
 from stride_jax.training.config import OptimConfig, RunConfig
-from stride_jax.training.loop import Trainer
+from stride_jax.training.loop import run_training
 from stride_jax.training.step import Metrics, Task, training_windows
 
 DATA = DataConfig(source="ETTh1", context_len=672)
@@ -37,7 +36,7 @@ BATCH = 32
 
 
 def features(config: TimerXLConfig, params: Params, patches: jax.Array, **rest: Any) -> jax.Array:
-    """What the head reads, `[B, C * N, D]`, of normalised patches `[B, N, P, C]`."""
+    """The input of the head, `[B, C * N, D]`, for normalised patches `[B, N, P, C]`."""
     layout = full_layout(config, patches.shape[3], patches.shape[1])
     model = TimerXL(config)
     return model.apply({"params": params}, patches, layout, method=TimerXL.features, **rest)[0]
@@ -56,14 +55,14 @@ def both_means(
     by_patch = seen.reshape(batch, num_vars, -1, seen.shape[-1])
     late = jnp.pad(by_patch, ((0, 0), (0, 0), (1, 0), (0, 0)))[:, :, :-1].reshape(seen.shape)
     noisy = {} if key is None else {"deterministic": False, "rngs": {"dropout": key}}
-    own = features(model, params["draft"], normal, **noisy)
-    mixed = jax.nn.relu(jnp.concatenate([own, late], axis=-1) @ params["in"]) @ params["out"]
+    drafted = features(model, params["draft"], normal, **noisy)
+    mixed = jax.nn.relu(jnp.concatenate([drafted, late], axis=-1) @ params["in"]) @ params["out"]
 
-    def mean(config: TimerXLConfig, own_params: Params, read: jax.Array) -> jax.Array:
-        out = TimerXL(config).apply({"params": own_params}, read, num_vars, method=TimerXL.law)
+    def mean(config: TimerXLConfig, weights: Params, read: jax.Array) -> jax.Array:
+        out = TimerXL(config).apply({"params": weights}, read, num_vars, method=TimerXL.law)
         return out.mean * scale + center + origin
 
-    return mean(model, params["draft"], own + mixed), mean(target.model, target.params, seen)
+    return mean(model, params["draft"], drafted + mixed), mean(target.model, target.params, seen)
 
 
 def main() -> None:
@@ -81,7 +80,7 @@ def main() -> None:
     means = functools.partial(both_means, target, model)
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
-        return losses.mse(*means(params, windows[:, : DATA.context_len], key)), {}
+        return metrics.mse(*means(params, windows[:, : DATA.context_len], key)), {}
 
     def error(params: Params, windows: jax.Array) -> jax.Array:
         ours, theirs = means(params, windows[:, : DATA.context_len], None)
@@ -90,18 +89,16 @@ def main() -> None:
     windows = training_windows(DATA, data, model.patch_len)
     task = Task(model, DATA.context_len, *windows, loss, error)
     optim = OptimConfig(learning_rate=2e-3, schedule="cosine", batch_size=BATCH, epochs=1)
-    trained = Trainer(task, optim, RunConfig(out=args.run), params, data.values, {}).fit()
+    trained = run_training(task, optim, RunConfig(out=args.run), params, data.values, {})
     rows, values = [], data.on_device
     for split in ("train", "validation", "test"):
-        chosen = make_windows(
+        part = make_windows(
             getattr(data.splits, split), DATA.context_len, 7, separate=False, stride=16
         )
         total, score = 0.0, jax.jit(error)
-        for index, weight in zip(*padded_batches(chosen.count, BATCH), strict=True):
-            total += float(weight @ score(trained.params, chosen.gather(values, index)))
-        rows.append(
-            {"draft": "hidden state", "split": split, "RMSE": (total / chosen.count) ** 0.5}
-        )
+        for index, weight in zip(*padded_batches(part.count, BATCH), strict=True):
+            total += float(weight @ score(trained.params, part.gather(values, index)))
+        rows.append({"draft": "hidden state", "split": split, "RMSE": (total / part.count) ** 0.5})
     write_rows(args.out, rows)
 
 

@@ -7,65 +7,103 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
+from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import prepare
-from stride_jax.data.windows import epoch_order
 from stride_jax.evaluation.results import write_rows
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
-from stride_jax.training.loop import Trainer
-from stride_jax.training.step import next_patch_task
+from stride_jax.training.hooks import Hook, Step
+from stride_jax.training.loop import fit, standard_hooks
+from stride_jax.training.step import TrainState, initial_state, next_patch_task, steps_per_epoch
 from stride_jax.types import Series
+
+STRETCHES = 3
+WARM_UP = 2
+"""Steps before the first stretch, which compile."""
+
+
+class Finished(Exception):  # noqa: N818 - ends the loop, is no error
+    """Everything is timed."""
+
+
+class Stopwatch(Hook):
+    """Times stretches of steps, with the hooks of a run in every second one.
+
+    Attributes:
+        seconds: Of the stretches with hooks, and of those without.
+    """
+
+    def __init__(self, inner: Sequence[Hook], num_steps: int) -> None:
+        self.inner, self.num_steps = inner, num_steps
+        self.seconds: tuple[list[float], list[float]] = ([], [])
+        self._start = 0.0
+
+    def before_epoch(self, epoch: int, state: TrainState) -> bool:
+        """The answer of the hooks that are timed."""
+        return all(hook.before_epoch(epoch, state) for hook in self.inner)
+
+    def on_step(self, step: Step) -> None:
+        """Ends a stretch after every `num_steps` steps.
+
+        Raises:
+            Finished: after the last one.
+        """
+        stretch, place = divmod(step.number - WARM_UP - 1, self.num_steps)
+        if stretch < 0 or stretch % 2 == 0:
+            for hook in self.inner:
+                hook.on_step(step)
+        if place != self.num_steps - 1:
+            return
+        jax.block_until_ready(step.state)
+        now = time.perf_counter()
+        if stretch >= 0:
+            self.seconds[stretch % 2].append(now - self._start)
+        if stretch == 2 * STRETCHES - 1:
+            raise Finished
+        self._start = time.perf_counter()
 
 
 def measure(config: TrainConfig, num_steps: int, num_vars: int = 7) -> dict[str, Any]:
-    """Times the driver and the bare step, alternating, after a warm-up.
+    """Times a run with its hooks and the bare steps, alternating, after a warm-up.
 
     Args:
-        config: what to train; its series is replaced by random numbers.
-        num_steps: steps of one timed stretch; three stretches of each kind, the medians count.
+        config: What to train; its series is replaced by random numbers.
+        num_steps: Steps of one timed stretch; the median of three stretches counts.
         num_vars: C.
 
     Returns:
-        A row: steps per second of the driver (log lines and progress bar included) and of the bare
-        step, and the share of the driver's time that is not the step's.
+        A row: steps per second of the run (log lines and progress bar included) and of the bare
+        steps, and the share of the run's time that is not the step's.
     """
     rng = np.random.default_rng(0)
     values = rng.normal(size=(14400, num_vars)).cumsum(axis=0)
     data = prepare(config.data, Series(values, tuple(f"var{i}" for i in range(num_vars))))
-    task = next_patch_task(config, data)
+    task, optim = next_patch_task(config, data), config.optim
     params = init_params(jax.random.key(0), config.trained_model)
-    trainer = Trainer(task, config.optim, config.run, params, data.values, to_dict(config))
-    order = epoch_order(trainer.order_key, 0, task.train.count)
-    driver, bare = [], []
-    with tqdm(disable=None, unit="step") as bar:
-        trainer.run_steps(0, 2, bar)
-        for _ in range(3):
-            start = time.perf_counter()
-            trainer.run_steps(0, int(trainer.state.step) + num_steps, bar)
-            jax.block_until_ready(trainer.state)
-            driver.append(time.perf_counter() - start)
-            start = time.perf_counter()
-            for _ in range(num_steps):
-                trainer.state, _ = trainer.step_fn(
-                    trainer.state, trainer.values, order, trainer.step_key
-                )
-            jax.block_until_ready(trainer.state)
-            bare.append(time.perf_counter() - start)
-    trainer.store.close()
+    state = initial_state(params, optim, steps_per_epoch(task, optim))
+    with (
+        RunStore(Path(config.run.out)) as store,
+        standard_hooks(store, task, optim, config.run, to_dict(config), 0) as hooks,
+        contextlib.suppress(Finished),
+    ):
+        watch = Stopwatch(hooks, num_steps)
+        fit(task, optim, state, data.values, seed=config.run.seed, hooks=[watch])
+    driver, bare = watch.seconds
     return {
         "context": config.data.context_len,
         "variables": num_vars,

@@ -28,7 +28,8 @@ class RunStore:
     `last` holds the whole state and is what `--resume` continues; `best` holds the parameters
     with the lowest validation error and is what `load` reads. A run writes `last` before its first
     step, and at the end of an epoch `best` before `last`: there is no `best` without the `last` of
-    its run, and a run stopped between the two does the epoch again, to the same bits.
+    its run, and a run stopped between the two does the epoch again, to the same bits. A context
+    manager, closed at its end.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -42,6 +43,12 @@ class RunStore:
         self.directory = directory.absolute()
         self._lock = _locked(self.directory) if jax.process_index() == 0 else None
         self._writers: dict[str, Any] = {}
+
+    def __enter__(self) -> RunStore:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
     def save_last(self, step: int, state: Any, config: Mapping[str, Any]) -> None:
         """Saves the state in the background; it is copied to the host before this returns."""
@@ -66,7 +73,7 @@ class RunStore:
         try:
             store = self._writer(name)
             store.wait()  # one save at a time: the next one must not disturb what is being written
-            if any(found.step == step for found in store.checkpoints):
+            if any(checkpoint.step == step for checkpoint in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
             described = with_checksum(tree, config)
             store.save_async(step, tree, force=True, custom_metadata=described)
@@ -74,7 +81,7 @@ class RunStore:
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> Exception:
-        """What to raise for a failed save; an error that is not of a file comes back as it is."""
+        """The error to raise for a failed save; one that is not of a file is returned unchanged."""
         text = " ".join(str(error).split())
         if isinstance(error, ValueError) and "os_error_code" not in text:  # as tensorstore puts it
             return error
@@ -106,11 +113,11 @@ class RunStore:
         """
         path = max(_steps(self.directory / "last"), key=_number)
         try:
-            found = _orbax().load(path, like)
+            state = _orbax().load(path, like)
         except Exception as error:
             raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
-        verify_checksum(self.directory / "last", found, _stored(path).custom_metadata or {})
-        return found
+        verify_checksum(self.directory / "last", state, _stored(path).custom_metadata or {})
+        return state
 
     def close(self) -> None:
         """Waits until everything is on disk.

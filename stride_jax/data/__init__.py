@@ -1,4 +1,4 @@
-"""Where series come from: files, public benchmarks, and one series inside the package."""
+"""Sources of series: files, public benchmarks, and one series inside the package."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ class Marks(NamedTuple):
     decimal: str = "."
 
     def describe(self) -> list[str]:
-        """What is not plain about them, in words."""
+        """The marks that are not the usual ones, in words."""
         words = []
         if self.separator != ",":
             words.append(f"separator {SEPARATORS[self.separator]}")
@@ -64,7 +64,7 @@ class Table(NamedTuple):
 
 
 def read_bytes(path: Path) -> tuple[str, bytes]:
-    """The kind of a file, its suffix in small letters, and its unpacked bytes.
+    """The suffix of a file in small letters, without that of its packing, and its unpacked bytes.
 
     Raises:
         InputError: no such file, an unknown suffix, or a broken package.
@@ -74,8 +74,8 @@ def read_bytes(path: Path) -> tuple[str, bytes]:
     unpack = _PACKED.get(path.suffix.lower())
     kind = Path(path.stem if unpack else path.name).suffix.lower()
     if kind not in KINDS:
-        known = f"{', '.join(KINDS)}, each also with .gz or .xz after it"
-        raise InputError(f"the suffix {kind!r} is not supported; use one of {known}")
+        suffixes = f"{', '.join(KINDS)}, each also with .gz or .xz after it"
+        raise InputError(f"the suffix {kind!r} is not supported; use one of {suffixes}")
     try:
         raw = path.read_bytes()
         return kind, unpack(raw) if unpack else raw
@@ -260,9 +260,9 @@ def numbers(cells: pd.Series, decimal: str = ".") -> tuple[np.ndarray, int | Non
     """Numbers `[T]` with NaN for missing marks, and the first row that is neither, if any."""
     # Measured values repeat a lot: each different text is read once.
     codes, texts = pd.factorize(cells)
-    found = [number(text, decimal) for text in texts]
-    values = np.array(found, np.float64)[codes]
-    return values, int(np.argmax(codes == found.index(None))) if None in found else None
+    parsed = [number(text, decimal) for text in texts]
+    values = np.array(parsed, np.float64)[codes]
+    return values, int(np.argmax(codes == parsed.index(None))) if None in parsed else None
 
 
 def _decimal(columns: dict[str, pd.Series], separator: str) -> str:
@@ -304,12 +304,12 @@ def _is_data(cells: Sequence[str]) -> bool:
     """Whether a first row is data: numbers, besides at most stamps and missing marks."""
 
     def reads(cell: str) -> float | None:
-        found = (number(cell, decimal) for decimal in ".,")
-        return next((value for value in found if value is not None), None)
+        readings = (number(cell, decimal) for decimal in ".,")
+        return next((value for value in readings if value is not None), None)
 
-    found = [reads(cell) for cell in cells]
+    values = [reads(cell) for cell in cells]
     # A blank first cell is a header: it stands over the row counter that pandas writes.
-    return any(value == value for value in found if value is not None and cells[0]) and all(
+    return any(value == value for value in values if value is not None and cells[0]) and all(
         value is not None or is_date(cell) or is_time_of_day(cell)
-        for value, cell in zip(found, cells, strict=True)
+        for value, cell in zip(values, cells, strict=True)
     )

@@ -18,9 +18,9 @@ Unit = Literal["number", "microsecond", "day", "month", "offset"]
 DAY = np.timedelta64(86_400_000_000, "us")
 WEEK, WEEKDAYS = "1111111", "1111100"
 MONTH_END = 31
-"""As a day: in a shorter month the last one."""
+"""Day of a clock of months that stands for the last one of a shorter month."""
 MOST = 10_000_000
-"""Steps of a history or of a forecast."""
+"""The most steps of a history or of a forecast."""
 _EPOCH = np.datetime64("0001-01-01")
 _LAST = np.datetime64("9999-12-31T23:59:59", "us")
 _SIZES = {
@@ -58,7 +58,7 @@ class Clock:
     origin: Any = None
 
     def numbers(self, times: np.ndarray) -> np.ndarray:
-        """The numbers of stamps, `[T]` int64; of one that is off the clock, a neighbour's."""
+        """The numbers of stamps, `[T]` int64; a neighbour's for a stamp that is off the clock."""
         if self.unit == "number":
             return times.astype(np.int64)
         if self.unit == "microsecond":
@@ -111,8 +111,8 @@ class Clock:
         """The most common time of day of stamps; 0 for clocks that do not count days."""
         if self.unit not in ("day", "month"):
             return np.timedelta64(0, "us")
-        found, counts = np.unique(times - times.astype("datetime64[D]"), return_counts=True)
-        most: np.timedelta64 = found[np.argmax(counts)].astype("timedelta64[us]")
+        times_of_day, counts = np.unique(times - times.astype("datetime64[D]"), return_counts=True)
+        most: np.timedelta64 = times_of_day[np.argmax(counts)].astype("timedelta64[us]")
         return most
 
     def off(self, times: np.ndarray) -> np.ndarray:
@@ -121,8 +121,8 @@ class Clock:
         wrong: np.ndarray = self.stamps(numbers, self.time_of_day(times)) != times
         rest = numbers % self.step
         if self.phase is None:
-            found, counts = np.unique(rest[~wrong], return_counts=True)
-            phase = found[np.argmax(counts)] if len(found) else 0
+            phases, counts = np.unique(rest[~wrong], return_counts=True)
+            phase = phases[np.argmax(counts)] if len(phases) else 0
         else:
             phase = self.phase % self.step
         return wrong | (rest != phase)
@@ -210,8 +210,8 @@ def infer_clock(wall: np.ndarray, instant: np.ndarray, codes: np.ndarray) -> Clo
 
 
 def _most_common(steps: np.ndarray) -> int:
-    found, counts = np.unique(steps, return_counts=True)
-    return int(found[np.argmax(counts)])
+    lengths, counts = np.unique(steps, return_counts=True)
+    return int(lengths[np.argmax(counts)])
 
 
 def day_of_month(days: np.ndarray) -> np.ndarray:

@@ -1,16 +1,16 @@
-"""Which series, and how it is cut into windows."""
+"""Config of the data: which series, and how it is cut into windows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from stride_jax.config import require
+from stride_jax.config import Count, check_fields
 
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which series, and how it is cut into windows.
+    """A series, and how it is cut into windows.
 
     Attributes:
         source: the embedded series beijing_weather, a benchmark name such as ETTh1 (downloaded
@@ -30,10 +30,8 @@ class DataConfig:
     missing: Literal["error", "interpolate"] = "error"
     split: Literal["auto", "ett_hour", "ett_minute", "ratio"] = "auto"
     variables: Literal["joint", "separate"] = "joint"
-    context_len: int = 672
-    validation_stride: int = 1
+    context_len: Count = 672
+    validation_stride: Count = 1
 
     def __post_init__(self) -> None:
-        for name in ("context_len", "validation_stride"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name} must be at least 1, got {value}.")
+        check_fields(self)

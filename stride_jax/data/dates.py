@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 DAY = 86_400_000_000
-"""Microseconds."""
+"""Length of a day in microseconds."""
 
 
 class Parts(NamedTuple):
-    """What one text says.
+    """The parts of one stamp that is written as text.
 
     Attributes:
         numbers: three, in the order of the text, or year, month, day.
@@ -84,32 +84,32 @@ def read_parts(text: str) -> Parts | None:
     if _PLAIN.fullmatch(text):
         return None
     for form in _FORMS:
-        if found := form.fullmatch(text):
-            return _parts(found.groupdict())
+        if match := form.fullmatch(text):
+            return _parts(match.groupdict())
     return None
 
 
-def _parts(found: dict[str, str | None]) -> Parts | None:
-    time, offset = _time(found), _offset(found.get("zone"))
+def _parts(groups: dict[str, str | None]) -> Parts | None:
+    time, offset = _time(groups), _offset(groups.get("zone"))
     if time is None:
         return None
-    a, b, c = (found.get(name) for name in "abc")
+    a, b, c = (groups.get(name) for name in "abc")
     if a and b and c:
         numbers = int(a), int(b), int(c)
         if len(a) == 4 and len(c) <= 2:
             return Parts(numbers, "ymd", time, offset)
         if len(c) == 4 and len(a) <= 2:
-            if found["mark"] == ".":  # nobody writes the month first with points
+            if groups["mark"] == ".":  # nobody writes the month first with points
                 return Parts(numbers[::-1], "ymd", time, offset)
             return Parts(numbers, "day", time, offset)
         return Parts(numbers, "short", time, offset) if len(a) == len(c) == 2 else None
-    year = _full(int(found["y"] or 0), len(found["y"] or ""))
-    day = int(found.get("d") or 1)
-    if found.get("w"):
-        return _week(year, int(found["w"] or 0), int(found.get("wd") or 1), time, offset)
-    month = 3 * int(found.get("q") or 0) - 2 if found.get("q") else int(found.get("m") or 0)
-    if found.get("name"):
-        month = _NAMES[str(found["name"]).lower()]
+    year = _full(int(groups["y"] or 0), len(groups["y"] or ""))
+    day = int(groups.get("d") or 1)
+    if groups.get("w"):
+        return _week(year, int(groups["w"] or 0), int(groups.get("wd") or 1), time, offset)
+    month = 3 * int(groups.get("q") or 0) - 2 if groups.get("q") else int(groups.get("m") or 0)
+    if groups.get("name"):
+        month = _NAMES[str(groups["name"]).lower()]
     return Parts((year, month, day), "ymd", time, offset)
 
 
@@ -127,11 +127,11 @@ def _week(year: int, week: int, day: int, time: int, offset: int | None) -> Part
     return Parts((date.year, date.month, date.day), "ymd", time, offset)
 
 
-def _time(found: dict[str, str | None]) -> int | None:
+def _time(groups: dict[str, str | None]) -> int | None:
     """Microseconds since midnight; `24:00` is the end of the day."""
-    hour, minute = int(found.get("hour") or 0), int(found.get("minute") or 0)
-    second, part = int(found.get("second") or 0), found.get("part") or ""
-    if half := found.get("half"):
+    hour, minute = int(groups.get("hour") or 0), int(groups.get("minute") or 0)
+    second, part = int(groups.get("second") or 0), groups.get("part") or ""
+    if half := groups.get("half"):
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + (12 if half.lower() == "p" else 0)

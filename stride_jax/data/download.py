@@ -119,8 +119,8 @@ CATALOG: dict[str, Dataset] = {
 
 def data_dir() -> Path:
     """The directory for fetched files: `STRIDE_JAX_DATA`, or else the user's cache."""
-    chosen = os.environ.get("STRIDE_JAX_DATA")
-    return Path(chosen).expanduser() if chosen else Path(pooch.os_cache("stride_jax"))
+    directory = os.environ.get("STRIDE_JAX_DATA")
+    return Path(directory).expanduser() if directory else Path(pooch.os_cache("stride_jax"))
 
 
 def fetch(
@@ -178,7 +178,7 @@ def fetch(
 
 
 def _stream(url: str, output: str, _: object, *, progress: bool) -> None:
-    """Writes what is at the URL to a file; called by pooch, whose own one leaks its socket."""
+    """Writes what is at the URL to a file; called by pooch, whose downloader leaks its socket."""
     with requests.get(url, stream=True, timeout=_TIMEOUT) as response:
         response.raise_for_status()
         size = int(response.headers.get("Content-Length", 0)) or None
@@ -194,10 +194,10 @@ def _stream(url: str, output: str, _: object, *, progress: bool) -> None:
 
 def _check_sum(path: Path, expected: str) -> None:
     """Refuses a file with another sum; it is the user's, so it is not replaced."""
-    found = pooch.file_hash(str(path))
-    if found != expected:
+    digest = pooch.file_hash(str(path))
+    if digest != expected:
         raise InputError(
-            f"{path}: is there already, but its sha256 is {found} and must be {expected}; move it "
+            f"{path}: is there already, but its sha256 is {digest} and must be {expected}; move it "
             "away to have it downloaded anew"
         )
 

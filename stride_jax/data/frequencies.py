@@ -12,14 +12,14 @@ from stride_jax.errors import InputError
 
 _OLD = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "BM": "BME", "BQ": "BQE", "BA": "BYE"}
 _LOOSE = {"M": 1, "Q": 3, "Y": 12, "A": 12}
-"""Rhythms without a day: that of the data."""
+"""Months between the stamps of a rhythm without a day, whose day is that of the data."""
 
 
 def given_clock(freq: Any, wall: np.ndarray) -> Clock:
     """The clock of a frequency that a user gives.
 
     Names of pandas, also the old ones (`H`, `M`). `W` fits weeks that begin on any day, and `M`,
-    `Q`, `Y` months of any day; `W-MON`, `MS`, `ME` and so on only their own.
+    `Q`, `Y` months of any day; `W-MON`, `MS`, `ME` and so on only the one they name.
 
     Args:
         freq: a pandas offset or its alias, a duration, or a whole number for numbers.
@@ -118,7 +118,7 @@ def _of_duration(offset: Any) -> Clock | None:
 
 
 def _of_table(offset: Any, wall: np.ndarray) -> Clock:
-    """Any other offset: its stamps are written down."""
+    """The clock of any other offset, which lists its stamps."""
     if type(offset) is pd.DateOffset and set(offset.kwds) in ({"months"}, {"years"}):
         ((name, count),) = offset.kwds.items()
         return _loose(count * offset.n * (12 if name == "years" else 1), wall, offset)

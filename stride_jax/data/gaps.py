@@ -1,4 +1,4 @@
-"""Series with missing values: kept as they are until a window is cut, then filled causally."""
+"""Series with missing values, which are filled causally when a window is cut."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Gaps(NamedTuple):
 
 
 def with_gaps(values: np.ndarray) -> np.ndarray | Gaps:
-    """What windows are cut from: the values, or `Gaps` where some of them are NaN.
+    """The series as windows are cut from it: the values, or `Gaps` where some of them are NaN.
 
     Args:
         values: `[T, C]` float32, standardised.
@@ -37,14 +37,14 @@ def with_gaps(values: np.ndarray) -> np.ndarray | Gaps:
     interpolated, forward = values.copy(), np.zeros_like(values)
     next_seen = np.full(values.shape, len(values), np.int32)
     for column, gap in enumerate(missing.T):
-        seen, known = rows[~gap], values[~gap, column]
+        seen, observed = rows[~gap], values[~gap, column]
         if not len(seen):
             interpolated[:, column] = 0.0
             continue
-        interpolated[gap, column] = np.interp(rows[gap], seen, known)
+        interpolated[gap, column] = np.interp(rows[gap], seen, observed)
         after = np.searchsorted(seen, rows)  # how many were observed before
         next_seen[after < len(seen), column] = seen[after[after < len(seen)]]
         last = np.searchsorted(seen, rows, side="right") - 1
-        forward[:, column] = np.where(last < 0, 0.0, known[np.maximum(last, 0)])
+        forward[:, column] = np.where(last < 0, 0.0, observed[np.maximum(last, 0)])
     parts: tuple[Any, ...] = (interpolated, forward, next_seen)
     return Gaps(*parts)

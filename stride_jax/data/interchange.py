@@ -13,10 +13,10 @@ from stride_jax.errors import InputError, nearest
 
 
 def as_pandas(df: Any, columns: Sequence[str]) -> pd.DataFrame:
-    """These columns of any frame, as pandas.
+    """Some columns of any frame, as pandas.
 
     Raises:
-        InputError: no frame, a lazy one, or one without these columns, or with one of them twice.
+        InputError: no frame, a lazy one, or one without the columns, or with one of them twice.
     """
     try:
         frame = df if isinstance(df, pd.DataFrame) else nw.from_native(df, eager_only=True)
@@ -25,11 +25,11 @@ def as_pandas(df: Any, columns: Sequence[str]) -> pd.DataFrame:
             "df must be a DataFrame of pandas, polars or another library that narwhals reads, in "
             f"memory (collect a lazy one), got {type(df).__module__}.{type(df).__name__}."
         ) from error
-    known = [str(column) for column in frame.columns]
+    names = [str(column) for column in frame.columns]
     for column in columns:
-        if column not in known:
-            raise InputError(f"the frame has no column {column!r}. {nearest(column, known)}")
-        if known.count(column) > 1:
+        if column not in names:
+            raise InputError(f"the frame has no column {column!r}. {nearest(column, names)}")
+        if names.count(column) > 1:
             raise InputError(f"the frame has several columns {column!r}; rename or drop one.")
     if isinstance(frame, pd.DataFrame):
         return frame[list(columns)].reset_index(drop=True)
@@ -49,29 +49,29 @@ def _column(series: Any) -> pd.Series:
     return pd.Series(series.to_list(), dtype=object).infer_objects()
 
 
-def like(found: pd.DataFrame, df: Any, columns: tuple[str, str]) -> Any:
-    """The frame as one of the kind of `df`, with the types of its id and time.
+def like(frame: pd.DataFrame, df: Any, columns: tuple[str, str]) -> Any:
+    """The frame as one of the library of `df`, with the types of its id and time.
 
-    Stamps with offsets that stood in text are text again where the kind is not pandas.
+    Stamps with offsets that stood in text are text again where the library is not pandas.
     """
     if isinstance(df, pd.DataFrame):
-        return found
+        return frame
     given = nw.from_native(df, eager_only=True)
-    names = [str(name) for name in found.columns]
-    made = nw.from_dict({n: _plain(found[n]) for n in names}, backend=given.implementation)
-    zones = {name: _zone(found[name]) for name in names}
+    names = [str(name) for name in frame.columns]
+    converted = nw.from_dict({n: _plain(frame[n]) for n in names}, backend=given.implementation)
+    zones = {name: _zone(frame[name]) for name in names}
     local = [
         nw.col(name).dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
         for name, zone in zones.items()
         if zone is not None
     ]
-    made = made.with_columns(*local) if local else made
+    converted = converted.with_columns(*local) if local else converted
     id_col, time_col = columns
     kinds = {id_col: given.schema[id_col]}
     for name in {time_col, "cutoff"} & set(names):
         kinds[name] = given.schema[time_col]
-    back = [nw.col(n).cast(kind) for n, kind in kinds.items() if _fits(found[n], kind)]
-    return (made.with_columns(*back) if back else made).to_native()
+    back = [nw.col(n).cast(kind) for n, kind in kinds.items() if _fits(frame[n], kind)]
+    return (converted.with_columns(*back) if back else converted).to_native()
 
 
 def _zone(column: pd.Series) -> str | None:
@@ -80,7 +80,7 @@ def _zone(column: pd.Series) -> str | None:
 
 
 def _plain(column: pd.Series) -> Any:
-    """What any library takes: numbers, datetimes without a zone (in UTC), or Python objects."""
+    """A column in types that any library takes: numbers, datetimes in UTC, or Python objects."""
     if _zone(column) is not None:
         return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     if isinstance(column.dtype, pd.DatetimeTZDtype):

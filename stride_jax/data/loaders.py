@@ -36,11 +36,11 @@ _CLOCK = re.compile(
 )
 """Names of columns of whole numbers that are a clock if they only grow."""
 _STAMP = re.compile(r"date|ds|time_?stamp|date_?time", re.IGNORECASE)
-"""Names of columns that can be nothing but a clock."""
+"""Names of columns that can only be a clock."""
 
 
 class Wide(NamedTuple):
-    """A table with a column a variable, as it stands in a file.
+    """A table with one column per variable, as it stands in a file.
 
     Attributes:
         values: `[T, C]` float64, NaN for missing cells.
@@ -87,7 +87,7 @@ def load_file(
         decimal: The decimal mark, `"."` or `","`.
 
     Returns:
-        The series: values `[T, C]` float64, finite, in the file's own units; times `[T]`
+        The series: values `[T, C]` float64, finite, in the units of the file; times `[T]`
         datetime64[us], never decreasing, or None.
 
     Raises:
@@ -142,16 +142,16 @@ def wide_of(table: Table, columns: Sequence[str] | None = None, how: Reading = U
         cells = {name: column[~blank].reset_index(drop=True) for name, column in cells.items()}
         clock = clock[~blank].reset_index(drop=True)
     measured = [n for n in cells if n not in used and not _counts(n, cells[n])]
-    chosen = measured if columns is None else _choose(columns, list(cells))
-    if not chosen:
+    selected = measured if columns is None else _choose(columns, list(cells))
+    if not selected:
         clocks = f" besides the clock {sorted(used)}" if used else ""
         raise InputError(f"there are no numeric columns{clocks} among {list(cells)}; add one")
-    values = column_values({name: cells[name] for name in chosen}, mark)
+    values = column_values({name: cells[name] for name in selected}, mark)
     stamps = None
     if clock is not None:
         stamps = read_stamps(clock, str(clock.name), np.zeros(len(clock), int), how)
         _forward(stamps.instant)
-    return Wide(values, tuple(chosen), stamps, table.marks)
+    return Wide(values, tuple(selected), stamps, table.marks)
 
 
 def _forward(times: np.ndarray) -> None:
@@ -201,12 +201,12 @@ def from_array(raw: bytes, columns: Sequence[str] | None, *, archive: bool) -> W
         raise InputError(f"the file holds {held}; it must be numbers of shape {wanted}, not empty")
     data = data[..., 0] if data.ndim == 3 else data.reshape(len(data), -1)
     names = [f"var{i}" for i in range(data.shape[1])]
-    chosen = names if columns is None else _choose(columns, names)
-    values = data[:, [names.index(n) for n in chosen]].astype(np.float64)
+    selected = names if columns is None else _choose(columns, names)
+    values = data[:, [names.index(n) for n in selected]].astype(np.float64)
     if np.isinf(values).any():
         row, column = np.argwhere(np.isinf(values))[0]
-        raise InputError(f"column {chosen[column]!r} is infinite in row {row}; make it NaN")
-    return Wide(values, tuple(chosen))
+        raise InputError(f"column {selected[column]!r} is infinite in row {row}; make it NaN")
+    return Wide(values, tuple(selected))
 
 
 def _choose(columns: Sequence[str], known: list[str]) -> list[str]:

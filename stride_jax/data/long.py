@@ -42,7 +42,7 @@ def read_long(
         path: the file; a table with all three columns is long.
         names: of the columns of ids, times and values in a long file.
         columns: the variables of a wide file; None for all.
-        how: what the user says about stamps.
+        how: the wishes of the user about stamps.
         decimal: the decimal mark; None sniffs it.
 
     Raises:

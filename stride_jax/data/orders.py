@@ -16,7 +16,7 @@ ORDERS = {"dmy": "day first", "mdy": "month first", "ymd": "year first"}
 
 
 class Reading(NamedTuple):
-    """What a user says about stamps.
+    """The wishes of a user about stamps.
 
     Attributes:
         dayfirst: the day comes before the month in `01/02/2026`; None decides by the clock.
@@ -30,7 +30,7 @@ class Reading(NamedTuple):
 
 
 USUAL = Reading()
-"""Nothing is said."""
+"""No wishes: everything is read off the data."""
 
 
 class Stamps(NamedTuple):
@@ -52,7 +52,7 @@ class Stamps(NamedTuple):
 
     @property
     def instant(self) -> np.ndarray:
-        """The same in UTC, or as they are without a zone."""
+        """The stamps in UTC, or unchanged where they have no zone."""
         instant: np.ndarray = self.wall if self.offset is None else self.wall - self.offset
         return instant
 
@@ -126,5 +126,5 @@ def _filled(clock: Clock, wall: np.ndarray, instant: np.ndarray, codes: np.ndarr
 def _continues(stamps: Stamps, codes: np.ndarray) -> str:
     wall, instant, codes = _ordered(stamps, codes)
     clock = infer_clock(wall, instant, codes)
-    said = "" if clock is None else f", {clock.describe()}"
-    return f"({str(wall[0])[:10]} to {str(wall[-1])[:10]}{said})"
+    rhythm = "" if clock is None else f", {clock.describe()}"
+    return f"({str(wall[0])[:10]} to {str(wall[-1])[:10]}{rhythm})"

@@ -103,7 +103,7 @@ class Grid(NamedTuple):
 
     @property
     def clock(self) -> Clock:
-        """Of the panel."""
+        """The clock of the panel."""
         return self.timeline.clock
 
     def ahead(self, horizon: int) -> pd.Index:
@@ -171,7 +171,7 @@ def lay_out(
 def _agree(
     names: list[Any], parts: list[np.ndarray], codes: np.ndarray, stamps: Stamps, clock: Clock
 ) -> None:
-    """Refuses a series that is regular on a clock of its own."""
+    """Refuses a series that is regular on another clock than the others."""
     for rows in parts if len(parts) > 1 else []:
         times = _counted(stamps, clock)[rows]
         steps = np.unique(np.diff(clock.numbers(times)))
@@ -179,10 +179,12 @@ def _agree(
         if len(rows) < 3 or (fits and not clock.off(times).any()):
             continue
         single = np.zeros(len(rows), int)
-        own = infer_clock(stamps.wall[rows], stamps.instant[rows], single)
-        if own is not None and own != clock and not own.off(_counted(stamps, own)[rows]).any():
+        single_clock = infer_clock(stamps.wall[rows], stamps.instant[rows], single)
+        if single_clock is None or single_clock == clock:
+            continue
+        if not single_clock.off(_counted(stamps, single_clock)[rows]).any():
             raise InputError(
-                f"series {names[codes[rows[0]]]!r} is {own.describe()}, the others are "
+                f"series {names[codes[rows[0]]]!r} is {single_clock.describe()}, the others are "
                 f"{clock.describe()}; forecast them apart, or give freq (--freq) if its gaps are "
                 "missing values."
             )

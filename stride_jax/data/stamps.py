@@ -36,7 +36,7 @@ def read_stamps(column: Any, name: str, codes: np.ndarray, how: Reading = USUAL)
             (20260131) or Unix times and no whole number is given as frequency.
         name: of the column, for messages.
         codes: `[T]`, the number of each row's series.
-        how: what the user says.
+        how: the user's wishes.
 
     Raises:
         InputError: an entry is no stamp, or dates can be read month first and day first.
@@ -64,9 +64,9 @@ def _read(column: pd.Series, name: str, codes: np.ndarray, how: Reading) -> Stam
         raise InputError(f"column {name!r} holds no timestamps but {column.dtype}.")
     if kind.is_numeric_dtype(column):
         return _of_numbers(_whole(column, name), name, how)
-    found, texts = pd.factorize(column)
+    place, texts = pd.factorize(column)
     if all(isinstance(text, str) for text in texts):
-        return _of_text(found, [str(text) for text in texts], name, codes, how)
+        return _of_text(place, [str(text) for text in texts], name, codes, how)
     return _of_objects(column, name)
 
 
@@ -90,7 +90,7 @@ def _whole(column: pd.Series, name: str) -> np.ndarray:
 
 
 def _of_datetimes(column: pd.Series, name: str) -> Stamps:
-    """Of a column of datetimes, with a zone or without."""
+    """Stamps of a column of datetimes, with a zone or without."""
     zone: Any = column.dt.tz
     instant = column if zone is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
     wall = column if zone is None else column.dt.tz_localize(None)
@@ -102,7 +102,7 @@ def _of_datetimes(column: pd.Series, name: str) -> Stamps:
 
 
 def _of_objects(column: pd.Series, name: str) -> Stamps:
-    """Of datetimes, dates and timestamps as Python objects, each with an offset or none."""
+    """Stamps of a column of datetimes, dates and timestamps as Python objects."""
     kinds = (datetime.date, datetime.datetime, np.datetime64)
     values = column.tolist()
     odd = [i for i, value in enumerate(values) if not isinstance(value, kinds)]
@@ -185,27 +185,30 @@ def _compact(values: np.ndarray, digits: int) -> np.ndarray:
 
 
 def _of_text(
-    found: np.ndarray, texts: list[str], name: str, codes: np.ndarray, how: Reading
+    place: np.ndarray, texts: list[str], name: str, codes: np.ndarray, how: Reading
 ) -> Stamps:
-    """Of text, each different one read once: `found` has their numbers, `[T]`."""
+    """Stamps of a column of text, each different text read once.
+
+    `place[t]` is the position of row t's text in `texts`.
+    """
     texts = [text.strip() for text in texts]
     if how.date_format is not None:
-        return _formatted(texts, found, name, how)
+        return _formatted(texts, place, name, how)
     digits = [_DIGITS.fullmatch(text) for text in texts]
     if all(digits):
         numbers = [int(match[1]) for match in digits if match]
         if max(map(abs, numbers)) >= 2**63:
             raise InputError(f"column {name!r} has numbers beyond 64 bits, such as {texts[0]}.")
-        return _of_numbers(np.array(numbers, np.int64)[found], name, how)
+        return _of_numbers(np.array(numbers, np.int64)[place], name, how)
     if all(_ISO.fullmatch(text) for text in texts):
         stamps = pd.to_datetime(pd.Series(texts), format="ISO8601", errors="coerce")
         if not stamps.isna().any():
-            return Stamps(stamps.to_numpy().astype("datetime64[us]")[found])
-    return _of_parts(found, texts, name, codes, how)
+            return Stamps(stamps.to_numpy().astype("datetime64[us]")[place])
+    return _of_parts(place, texts, name, codes, how)
 
 
-def _formatted(texts: list[str], found: np.ndarray, name: str, how: Reading) -> Stamps:
-    """Of text in one given format."""
+def _formatted(texts: list[str], place: np.ndarray, name: str, how: Reading) -> Stamps:
+    """Stamps of a column of text in one given format."""
     form = str(how.date_format)
     zoned = "%z" in form
     try:
@@ -213,17 +216,17 @@ def _formatted(texts: list[str], found: np.ndarray, name: str, how: Reading) -> 
     except (ValueError, TypeError) as error:
         raise InputError(f"date_format {form!r} is no format of dates: {error}") from error
     if stamps.isna().any():
-        _refuse(int(np.argmax(stamps.isna())), found, texts, name, f"of the form {form!r}")
+        _refuse(int(np.argmax(stamps.isna())), place, texts, name, f"of the form {form!r}")
     if not zoned:
-        return Stamps(stamps.to_numpy().astype("datetime64[us]")[found])
+        return Stamps(stamps.to_numpy().astype("datetime64[us]")[place])
     each = [datetime.datetime.strptime(text, form) for text in texts]
-    offset = np.array([stamp.utcoffset() for stamp in each], "timedelta64[us]")[found]
-    wall = np.array([stamp.replace(tzinfo=None) for stamp in each], "datetime64[us]")[found]
+    offset = np.array([stamp.utcoffset() for stamp in each], "timedelta64[us]")[place]
+    wall = np.array([stamp.replace(tzinfo=None) for stamp in each], "datetime64[us]")[place]
     return Stamps(wall, offset)
 
 
-def _refuse(which: int, found: np.ndarray, texts: list[str], name: str, wanted: str) -> None:
-    row = int(np.argmax(found == which)) + 1
+def _refuse(which: int, place: np.ndarray, texts: list[str], name: str, wanted: str) -> None:
+    row = int(np.argmax(place == which)) + 1
     raise InputError(
         f"{texts[which]!r} in data row {row} of column {name!r} is no stamp {wanted}; repair or "
         "remove that row"
@@ -231,23 +234,23 @@ def _refuse(which: int, found: np.ndarray, texts: list[str], name: str, wanted: 
 
 
 def _of_parts(
-    found: np.ndarray, texts: list[str], name: str, codes: np.ndarray, how: Reading
+    place: np.ndarray, texts: list[str], name: str, codes: np.ndarray, how: Reading
 ) -> Stamps:
     parts = [read_parts(text) for text in texts]
     first = next((text for text, part in zip(texts, parts, strict=True) if part), None)
     if first is None:
         raise InputError(f"column {name!r} holds no timestamps: {texts[0]!r} in data row 1.")
     if None in parts:
-        _refuse(parts.index(None), found, texts, name, f"like {first!r}")
+        _refuse(parts.index(None), place, texts, name, f"like {first!r}")
     read = [part for part in parts if part is not None]
     offsets = [part.offset for part in read]
     some = [offset for offset in offsets if offset is not None]
     if some and len(some) < len(offsets):
-        _refuse(offsets.index(None), found, texts, name, "with an offset, as others are")
+        _refuse(offsets.index(None), place, texts, name, "with an offset, as others are")
     time = np.array([part.time for part in read], "timedelta64[us]")
     numbers = np.array([part.numbers for part in read])
     orders = np.array([part.order for part in read])
-    offset = np.array(some, "timedelta64[us]")[found] if some else None
+    offset = np.array(some, "timedelta64[us]")[place] if some else None
     days: dict[str, np.ndarray] = {}
     for order in _candidates(orders, how.dayfirst):
         dates, fits = arrange(numbers, orders, order)
@@ -255,16 +258,16 @@ def _of_parts(
             days[order] = dates
         worst = int(np.argmin(fits))
     if not days:
-        said = {None: "", True: " with the day first", False: " with the month first"}
-        _refuse(worst, found, texts, name, f"like {first!r}{said[how.dayfirst]}")
+        order_note = {None: "", True: " with the day first", False: " with the month first"}
+        _refuse(worst, place, texts, name, f"like {first!r}{order_note[how.dayfirst]}")
     readings = {
-        order: Stamps((dates.astype("datetime64[us]") + time)[found], offset)
+        order: Stamps((dates.astype("datetime64[us]") + time)[place], offset)
         for order, dates in days.items()
     }
     order = choose_order(readings, codes, how, name)
     plain = (orders == "ymd").all()
     return readings[order]._replace(
-        note="" if plain else _example(texts, readings[order], order, found)
+        note="" if plain else _example(texts, readings[order], order, place)
     )
 
 
@@ -272,11 +275,11 @@ def _candidates(orders: np.ndarray, dayfirst: bool | None) -> list[str]:
     """The orders in which all texts may be read."""
     if (orders == "ymd").all():
         return ["ymd"]
-    known = {None: ["mdy", "dmy"], True: ["dmy"], False: ["mdy"]}[dayfirst]
+    orders_of_user = {None: ["mdy", "dmy"], True: ["dmy"], False: ["mdy"]}[dayfirst]
     short = ((orders == "short") | (orders == "ymd")).all() and dayfirst is None
-    return [*known, "ymd"] if short else known
+    return [*orders_of_user, "ymd"] if short else orders_of_user
 
 
-def _example(texts: list[str], stamps: Stamps, order: str, found: np.ndarray) -> str:
-    text = texts[found[-1]]
+def _example(texts: list[str], stamps: Stamps, order: str, place: np.ndarray) -> str:
+    text = texts[place[-1]]
     return f"{ORDERS[order]} ({text} is {str(stamps.wall[-1])[:10]})"

@@ -6,14 +6,11 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 import tyro
-from annotated_types import Ge, Gt, MinLen
+from annotated_types import Ge, MinLen
 
-from stride_jax.config import check_factor, check_fields, require
+from stride_jax.config import Count, NotNegative, Positive, check_factor, check_fields, require
 from stride_jax.data.config import DataConfig
 
-Count = Annotated[int, Ge(1)]
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
 Rules = tuple[str, ...]
 
 

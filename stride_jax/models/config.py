@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from stride_jax.config import check_factor, require
+from annotated_types import Ge, Lt
+
+from stride_jax.config import Count, check_factor, check_fields, require
 
 
 @dataclass(frozen=True)
@@ -39,37 +41,29 @@ class TimerXLConfig:
             saves memory in training, changes no value.
     """
 
-    patch_len: int = 96
-    d_model: int = 1024
-    num_heads: int = 8
-    d_ff: int = 2048
-    num_layers: int = 1
+    patch_len: Count = 96
+    d_model: Count = 1024
+    num_heads: Count = 8
+    d_ff: Count = 2048
+    num_layers: Count = 1
     activation: Literal["relu", "gelu"] = "relu"
     head: Literal["mean", "gaussian"] = "mean"
     instance_norm: Literal["window", "causal"] | None = "window"
     covariate: bool = False
-    variable_stride: int | None = None
-    dropout: float = 0.1
+    variable_stride: Annotated[int, Ge(0)] | None = None
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     dtype: Literal["float32", "bfloat16"] = "float32"
     covariate_mask: Literal["original", "causal"] = "original"
-    max_patches: int | None = None
-    output_patches: int = 1
+    max_patches: Count | None = None
+    output_patches: Count = 1
     remat: bool = False
 
     def __post_init__(self) -> None:
-        sizes = ("patch_len", "d_model", "num_heads", "d_ff", "num_layers", "output_patches")
-        for name in (*sizes, "max_patches"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"{name} must be at least 1, got {value}.")
+        check_fields(self)
         require(
             self.d_model % (4 * self.num_heads) == 0,
             f"d_model {self.d_model} over num_heads {self.num_heads} must be a multiple of 4, "
             "because rotary pairs fill half of each head; change one of the two.",
-        )
-        require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}.")
-        require(
-            self.variable_stride is None or self.variable_stride >= 0,
-            f"variable_stride must be None or at least 0, got {self.variable_stride}.",
         )
         require(
             not self.covariate

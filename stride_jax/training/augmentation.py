@@ -1,4 +1,4 @@
-"""Series a teacher can label for free: mixtures, stretches, gains and trends of real windows."""
+"""Augmentation of windows that a teacher labels: mixtures, stretches, gains and trends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ def augment(key: jax.Array, windows: jax.Array, share: float) -> jax.Array:
     """Replaces a share of the windows by made-up ones; the others stay as they are.
 
     A made-up window is a random mixture of two windows (each stretched in time, and with variables
-    in an order of its own), with a gain and a sign for each variable, a linear trend and a wave.
+    in another order), with a gain and a sign for each variable, a linear trend and a wave.
 
     Args:
         key: consumed.
@@ -19,7 +19,7 @@ def augment(key: jax.Array, windows: jax.Array, share: float) -> jax.Array:
     """
     batch, _, num_vars = windows.shape
     keys = jax.random.split(key, 8)
-    made = stretch(keys[0], windows)
+    mixed = stretch(keys[0], windows)
     order = jax.vmap(lambda k: jax.random.permutation(k, num_vars))(
         jax.random.split(keys[1], batch)
     )
@@ -27,17 +27,17 @@ def augment(key: jax.Array, windows: jax.Array, share: float) -> jax.Array:
         stretch(keys[2], windows)[jax.random.permutation(keys[3], batch)], order[:, None], axis=2
     )
     weight = jax.random.uniform(keys[4], (batch, 1, 1))
-    made = weight * made + (1 - weight) * partner
+    mixed = weight * mixed + (1 - weight) * partner
     gain_key, sign_key = jax.random.split(keys[5])
     gain = jnp.exp(0.5 * jax.random.normal(gain_key, (batch, 1, num_vars)))
     sign = jax.random.rademacher(sign_key, (batch, 1, num_vars), jnp.float32)
-    made = made * gain * sign + drift(keys[6], windows.shape)
-    chosen = jax.random.bernoulli(keys[7], share, (batch, 1, 1))
-    return jnp.where(chosen, made, windows)
+    mixed = mixed * gain * sign + drift(keys[6], windows.shape)
+    replaced = jax.random.bernoulli(keys[7], share, (batch, 1, 1))
+    return jnp.where(replaced, mixed, windows)
 
 
 def stretch(key: jax.Array, windows: jax.Array) -> jax.Array:
-    """Each window's last part, a half to all of it, stretched to its whole length; `key` consumed.
+    """The last part of each window, a half to all of it, stretched to the length; `key` consumed.
 
     Values between two steps are interpolated.
     """

@@ -1,11 +1,22 @@
-"""Configuration of `train.py` and `distill.py`."""
+"""Configs of `train.py` and `distill.py`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
-from stride_jax.config import check_context, check_factor, require
+from annotated_types import Ge, Lt
+
+from stride_jax.config import (
+    Count,
+    NotNegative,
+    Positive,
+    Share,
+    check_context,
+    check_factor,
+    check_fields,
+    require,
+)
 from stride_jax.data.config import DataConfig
 from stride_jax.models.config import TimerXLConfig
 
@@ -20,7 +31,7 @@ class OptimConfig:
             after each epoch.
         t_max: epochs of the cosine's half period, None for all of them; past it the rate rises
             again, as the original's does.
-        batch_size: windows a step; the last incomplete batch of an epoch is dropped.
+        batch_size: windows per step; the last incomplete batch of an epoch is dropped.
         epochs: passes over the training windows, at most.
         patience: stop after so many epochs without a better validation error.
         steps_per_epoch: end an epoch early after so many steps; None for all windows.
@@ -29,29 +40,21 @@ class OptimConfig:
             gradient is their mean.
     """
 
-    learning_rate: float = 1e-4
+    learning_rate: Positive = 1e-4
     schedule: Literal["constant", "cosine", "type1"] = "cosine"
-    t_max: int | None = None
-    batch_size: int = 32
-    epochs: int = 10
-    patience: int = 3
-    steps_per_epoch: int | None = None
-    grad_clip: float | None = None
-    accumulate: int = 1
+    t_max: Count | None = None
+    batch_size: Count = 32
+    epochs: Count = 10
+    patience: Count = 3
+    steps_per_epoch: Count | None = None
+    grad_clip: Positive | None = None
+    accumulate: Count = 1
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, f"learning_rate must be > 0, got {self.learning_rate}.")
-        sizes = ("batch_size", "epochs", "patience", "t_max", "steps_per_epoch", "accumulate")
-        for name in sizes:
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"{name} must be at least 1, got {value}.")
+        check_fields(self)
         require(
             self.batch_size % self.accumulate == 0,
             f"batch_size {self.batch_size} must be a multiple of accumulate {self.accumulate}.",
-        )
-        require(
-            self.grad_clip is None or self.grad_clip > 0,
-            f"grad_clip must be > 0 or None, got {self.grad_clip}.",
         )
 
     @property
@@ -77,14 +80,12 @@ class RunConfig:
     out: str = "runs/train"
     resume: bool = False
     seed: int = 2021
-    log_every: int = 20
-    save_every: int = 500
+    log_every: Count = 20
+    save_every: Count = 500
     distributed: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "save_every"):
-            value = getattr(self, name)
-            require(value >= 1, f"{name} must be at least 1, got {value}.")
+        check_fields(self)
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class TrainConfig:
         check_factor(self.factor)
         require(
             self.model.output_patches == 1,
-            "train.py trains next-patch models; a multi-patch draft is made by distill.py with "
+            "train.py trains next-patch models; a multi-patch draft is trained by distill.py with "
             "--output_patches.",
         )
 
@@ -124,7 +125,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """`distill.py`: train a small draft to say what a target says.
+    """`distill.py`: train a small draft to forecast what a target forecasts.
 
     Attributes:
         data: the series; context_len is the target's.
@@ -135,17 +136,17 @@ class DistillConfig:
         dropout: of the draft in training.
         draft_context_len: steps the draft sees; None for the target's.
         objective: nll, the original's Gaussian negative log-likelihood of the noisy target;
-            kl_mse, the divergence from the target's law at sigma plus the error against the truth;
-            mean, the squared distance of the means (a tied sigma).
-        sigma: std of the target's law in kl_mse and of on-policy proposals, in the units of the
-            standardised series.
+            kl_mse, the divergence from the target's distribution at sigma plus the error against
+            the truth; mean, the squared distance of the means (a tied sigma).
+        sigma: std of the target's distribution in kl_mse and of on-policy proposals, in the units
+            of the standardised series.
         teacher_noise: std of the noise added to the target's mean in nll.
         teacher_dropout: run the target with its dropout on.
         variance_reg: weight of relu(-logvar - 5), which keeps the variance from collapsing.
         mse_weight: weight of the error against the truth in kl_mse.
         augment: share of windows replaced by mixtures, stretches, gains and trends of them, which
             the target labels as well as real ones.
-        on_policy: share of contexts that end with the draft's own proposals, as in decoding; for a
+        on_policy: share of contexts that end with proposals of the draft, as in decoding; for a
             multi-patch draft, the weight of the distance from a target that has seen them.
         num_draft: K, the most proposals such a context holds.
         output_patches: patches a new draft forecasts in one pass; more than 1 makes a multi-patch
@@ -159,44 +160,33 @@ class DistillConfig:
     init_from: str = ""
     factor: float = 0.25
     head: Literal["mean", "gaussian"] = "mean"
-    dropout: float = 0.1
-    draft_context_len: int | None = None
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
+    draft_context_len: Count | None = None
     objective: Literal["nll", "kl_mse", "mean"] = "mean"
-    sigma: float = 0.5
-    teacher_noise: float = 0.05
+    sigma: Positive = 0.5
+    teacher_noise: NotNegative = 0.05
     teacher_dropout: bool = False
-    variance_reg: float = 0.01
-    mse_weight: float = 1.0
-    augment: float = 0.0
-    on_policy: float = 0.5
-    num_draft: int = 3
-    output_patches: int = 1
+    variance_reg: NotNegative = 0.01
+    mse_weight: NotNegative = 1.0
+    augment: Share = 0.0
+    on_policy: Share = 0.5
+    num_draft: Count = 3
+    output_patches: Count = 1
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(learning_rate=5e-5, epochs=15, t_max=10)
     )
     run: RunConfig = field(default_factory=lambda: RunConfig(out="runs/draft"))
 
     def __post_init__(self) -> None:
-        for name in ("on_policy", "augment"):
-            value = getattr(self, name)
-            require(0 <= value <= 1, f"{name} must be in [0, 1], got {value}.")
+        check_fields(self)
+        check_factor(self.factor)
         require(
             self.augment == 0 or self.objective != "kl_mse",
             "kl_mse scores against the truth, which a made-up series does not have; set augment 0.",
         )
-        require(self.num_draft >= 1, f"num_draft must be at least 1, got {self.num_draft}.")
+        context = self.data.context_len
         require(
-            self.output_patches >= 1,
-            f"output_patches must be at least 1, got {self.output_patches}.",
-        )
-        require(self.sigma > 0, f"sigma must be > 0, got {self.sigma}.")
-        check_factor(self.factor)
-        require(0 <= self.dropout < 1, f"dropout must be in [0, 1), got {self.dropout}.")
-        for name in ("teacher_noise", "variance_reg", "mse_weight"):
-            value = getattr(self, name)
-            require(value >= 0, f"{name} must not be negative, got {value}.")
-        require(
-            self.draft_context_len is None or 1 <= self.draft_context_len <= self.data.context_len,
+            self.draft_context_len is None or self.draft_context_len <= context,
             f"draft_context_len {self.draft_context_len} must be between 1 and the target's "
-            f"context, {self.data.context_len}.",
+            f"context, {context}.",
         )

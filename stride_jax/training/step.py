@@ -18,6 +18,7 @@ from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import Windows, batch_index, make_windows, padded_batches
+from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL
 from stride_jax.sharding import make_mesh, split_batch
@@ -32,11 +33,11 @@ ValidationFn = Callable[[Params, jax.Array], jax.Array]
 
 
 class TrainState(NamedTuple):
-    """What a step changes, and all that a resumed run needs.
+    """The state that a step changes; all that a resumed run needs.
 
     Attributes:
-        params: parameters.
-        opt_state: optax state.
+        params: Parameters.
+        opt_state: Optax state.
         step: int32, steps done.
         best: float32, lowest validation error so far.
         bad_epochs: int32, epochs since then.
@@ -50,15 +51,15 @@ class TrainState(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What `fit` needs to know of a training problem.
+    """A training problem, as `fit` takes it.
 
     Attributes:
-        model: config of the trained forecaster.
-        context_len: steps it sees.
-        train: training windows.
-        validation: validation windows.
-        loss: the objective.
-        validation_error: the early-stopping error of each validation window.
+        model: Config of the trained forecaster.
+        context_len: Steps it sees.
+        train: Training windows.
+        validation: Validation windows.
+        loss: The objective.
+        validation_error: The early-stopping error of each validation window.
     """
 
     model: TimerXLConfig
@@ -93,8 +94,34 @@ def make_optimizer(optim: OptimConfig, steps_per_epoch: int) -> optax.GradientTr
     return optax.chain(optax.clip_by_global_norm(optim.grad_clip), adam)
 
 
+def steps_per_epoch(task: Task, optim: OptimConfig) -> int:
+    """Steps per epoch: all full batches, or the fewer that `optim` asks for.
+
+    Raises:
+        InputError: there is no full batch, or see `sharding.make_mesh`.
+    """
+    make_mesh(optim.batch_size // optim.accumulate)
+    full = task.train.count // optim.batch_size
+    if full == 0:
+        raise InputError(
+            f"batch_size {optim.batch_size} exceeds the {task.train.count} training windows."
+        )
+    return min(full, optim.steps_per_epoch or full)
+
+
+def initial_state(params: Params, optim: OptimConfig, epoch_steps: int) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        params,
+        make_optimizer(optim, epoch_steps).init(params),
+        step=jnp.zeros((), jnp.int32),
+        best=jnp.asarray(jnp.inf, jnp.float32),
+        bad_epochs=jnp.zeros((), jnp.int32),
+    )
+
+
 def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
-    """The target's problem: every position's next patch; validated on the last patch only.
+    """The task of a target: the next patch at every position; validated on the last patch only.
 
     The windows hold the context and one more patch: position n is scored against patch n + 1.
     """
@@ -108,8 +135,8 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         out = model.apply({"params": params}, x, deterministic=False, rngs=rngs)
         if isinstance(out, tuple):
             mean, logvar = out
-            return losses.gaussian_nll(mean, logvar, y), {}
-        return losses.mse(out, y), {}
+            return jnp.mean(losses.gaussian_nll(mean, logvar, y)), {}
+        return metrics.mse(out, y), {}
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         out = model.apply({"params": params}, windows[:, :context_len], last_only=True)

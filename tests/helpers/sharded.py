@@ -1,4 +1,4 @@
-"""What `test_sharding` runs in processes with another number of devices.
+"""Programs that `test_sharding` runs in processes with another number of devices.
 
 `python sharded.py steps OUT.npz` takes 20 SGD steps on all devices;
 `python sharded.py score OUT.npz` scores decoders on all devices;
@@ -44,7 +44,7 @@ def series() -> ForecastData:
 
 
 def config(out: str, epochs: int = 2, resume: bool = False, accumulate: int = 1) -> TrainConfig:
-    """Batches of 16 windows, 6 steps an epoch."""
+    """Batches of 16 windows, 6 steps per epoch."""
     return TrainConfig(
         data=DataConfig(source="x.csv", context_len=32),
         model=MODEL,
@@ -62,11 +62,11 @@ def config(out: str, epochs: int = 2, resume: bool = False, accumulate: int = 1)
 
 def steps(out: str) -> None:
     """Losses and parameters of 20 SGD steps, validation errors before and after."""
-    data, chosen = series(), config("unused")
-    task = training.next_patch_task(chosen, data)
+    data, settings = series(), config("unused")
+    task = training.next_patch_task(settings, data)
     mesh = sharding.make_mesh(16)
     optimizer = optax.sgd(0.05)
-    step = training.make_step(task, optimizer, chosen.optim, 6)
+    step = training.make_step(task, optimizer, settings.optim, 6)
     params = init_params(jax.random.key(0), MODEL)
     zero = jnp.zeros((), jnp.int32)
     state = training.TrainState(params, optimizer.init(params), zero, jnp.zeros(()), zero)
@@ -74,26 +74,26 @@ def steps(out: str) -> None:
     values = sharding.everywhere(data.values, mesh)
     order = jax.random.permutation(jax.random.key(1), task.train.count)
     validate = training.make_validate(task, 16)
-    found = {"before": validate(state.params, values)}
+    arrays = {"before": validate(state.params, values)}
     losses, norms = [], []
     for _ in range(20):
         state, metrics = step(state, values, order, jax.random.key(2))
         losses.append(metrics["loss"])
         norms.append(metrics["grad_norm"])
-    found |= {"after": validate(state.params, values), "losses": jnp.stack(losses)}
-    found["norms"] = jnp.stack(norms)
+    arrays |= {"after": validate(state.params, values), "losses": jnp.stack(losses)}
+    arrays["norms"] = jnp.stack(norms)
     leaves = jax.tree_util.tree_flatten_with_path(state.params)[0]
-    found |= {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
-    np.savez(out, devices=jax.device_count(), **{k: np.asarray(v) for k, v in found.items()})
+    arrays |= {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
+    np.savez(out, devices=jax.device_count(), **{k: np.asarray(v) for k, v in arrays.items()})
 
 
 def scored(out: str) -> None:
-    """Forecasts and scores of the target alone and of two rules, on both processes."""
+    """Forecasts and scores of the target only and of two rules, on both processes."""
     data = series()
     model = dataclasses.replace(MODEL, dropout=0.0, instance_norm="causal", variable_stride=0)
     names = jax.random.split(jax.random.key(0))
     target, draft = (Checkpoint(model, init_params(key, model), 32) for key in names)
-    found = {}
+    arrays = {}
     source = DataConfig(source="x.csv", context_len=32)
     setup = Setup(data=source, horizons=(24,), batch_size=16, stride=3, seed=1)
     for process in ("cached", "window"):
@@ -106,9 +106,9 @@ def scored(out: str) -> None:
         for decoder, tally in zip(decoders, score(decoders, batches), strict=True):
             scores = tally.scores()
             name = f"{process} {decoder.method} {type(decoder.rule).__name__} {decoder.samples}"
-            found |= {name: tally.forecasts()}
-            found |= {f"{name} scores": [scores["mse"], scores["target_passes"]]}
-    np.savez(out, devices=jax.device_count(), **found)
+            arrays |= {name: tally.forecasts()}
+            arrays |= {f"{name} scores": [scores["mse"], scores["target_passes"]]}
+    np.savez(out, devices=jax.device_count(), **arrays)
 
 
 def main(argv: list[str]) -> None:
@@ -122,9 +122,9 @@ def main(argv: list[str]) -> None:
     if "JAX_NUM_PROCESSES" in os.environ:
         sharding.connect()
     out, epochs, resume = argv[1], int(argv[2]), argv[3] == "resume"
-    made = trainer.train(config(out, epochs, resume), series())
+    last = trainer.train(config(out, epochs, resume), series())
     if sharding.first_process():
-        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(made.params)]
+        leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(last.params)]
         np.savez(Path(out) / f"last{epochs}.npz", *leaves)
 
 

@@ -1,5 +1,6 @@
 """A training run whose steps cost nothing: one weight for each variable, and a noisy gradient."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,12 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.windows import make_windows
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.training.config import OptimConfig, RunConfig
-from stride_jax.training.loop import Trainer
-from stride_jax.training.step import Task
+from stride_jax.training.hooks import Hook
+from stride_jax.training.loop import run_training
+from stride_jax.training.resume import resume
+from stride_jax.training.step import Task, TrainState, initial_state, steps_per_epoch
 
 VALUES = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
 MODEL = TimerXLConfig(patch_len=2, d_model=8, num_heads=2, d_ff=8)
@@ -29,6 +34,11 @@ def error(params: Any, windows: jax.Array) -> jax.Array:
     return jnp.mean(jnp.square(params["w"][None, None] - windows), axis=(1, 2))
 
 
+def parameters() -> dict[str, jax.Array]:
+    """The weights before the first step."""
+    return {"w": jnp.ones(2, jnp.float32)}
+
+
 def toy_task() -> Task:
     """Windows of four steps of two variables."""
     train = make_windows((0, 40), 4, 2, separate=False)
@@ -36,14 +46,29 @@ def toy_task() -> Task:
     return Task(MODEL, 2, train, held_out, loss, error)
 
 
-def toy_trainer(out: Path, *, resume: bool = False, save_every: int = 500, **optim: Any) -> Trainer:
-    """A run of three epochs of three steps, unless `optim` says otherwise."""
-    chosen = {"batch_size": 4, "epochs": 3, "steps_per_epoch": 3, "learning_rate": 0.1, **optim}
-    config = OptimConfig(**chosen)
+def settings(
+    out: Path, *, resume: bool = False, save_every: int = 500, **optim: Any
+) -> tuple[OptimConfig, RunConfig, dict[str, Any]]:
+    """Three epochs of three steps, unless `optim` says otherwise, and the stored config."""
+    fields = {"batch_size": 4, "epochs": 3, "steps_per_epoch": 3, "learning_rate": 0.1, **optim}
+    config = OptimConfig(**fields)
     run = RunConfig(out=str(out), resume=resume, save_every=save_every, log_every=1)
-    params = {"w": jnp.ones(2, jnp.float32)}
-    stored = {"optim": to_dict(config), "run": to_dict(run)}
-    return Trainer(toy_task(), config, run, params, VALUES, stored)
+    return config, run, {"optim": to_dict(config), "run": to_dict(run)}
+
+
+def toy_run(out: Path, *, hooks: Sequence[Hook] = (), **fields: Any) -> Checkpoint:
+    """A whole run; `fields` as for `settings`."""
+    optim, run, stored = settings(out, **fields)
+    return run_training(toy_task(), optim, run, parameters(), VALUES, stored, hooks=hooks)
+
+
+def toy_start(out: Path, **fields: Any) -> TrainState:
+    """A run that is begun or resumed and stopped before its next step."""
+    optim, run, stored = settings(out, **fields)
+    epoch_steps = steps_per_epoch(toy_task(), optim)
+    state = initial_state(parameters(), optim, epoch_steps)
+    with RunStore(out) as store:
+        return resume(store, state, optim=optim, run=run, config=stored, epoch_steps=epoch_steps)
 
 
 def steps(run: Path, part: str) -> list[str]:

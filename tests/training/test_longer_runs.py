@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.toy_runs import steps, toy_trainer
+from helpers.toy_runs import steps, toy_run, toy_start
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_jax.config import to_dict
 from stride_jax.errors import InputError
 from stride_jax.training.config import OptimConfig
-from stride_jax.training.loop import goes_on
+from stride_jax.training.resume import goes_on
 from stride_jax.training.step import learning_rate
 
 CONSTANT = {"schedule": "constant"}
@@ -28,22 +28,22 @@ ALLOWED = {
 @pytest.mark.parametrize("name", ALLOWED)
 def test_more_epochs_end_where_a_long_run_ends(tmp_path: Path, name: str) -> None:
     """A good run of ten epochs could not be given ten more, or its steps would be others."""
-    short, long = ({"patience": 9, **chosen} for chosen in ALLOWED[name])
-    whole = toy_trainer(tmp_path / "whole", **long).fit()
-    toy_trainer(tmp_path / "run", **short).fit()
-    again = toy_trainer(tmp_path / "run", resume=True, **long).fit()
+    short, long = ({"patience": 9, **fields} for fields in ALLOWED[name])
+    whole = toy_run(tmp_path / "whole", **long)
+    toy_run(tmp_path / "run", **short)
+    again = toy_run(tmp_path / "run", resume=True, **long)
     np.testing.assert_array_equal(again.params["w"], whole.params["w"])
     for part in ("best", "last"):
         assert steps(tmp_path / "run", part) == steps(tmp_path / "whole", part)
-    toy_trainer(tmp_path / "run", resume=True, **long).fit()  # the new settings are the run's now
+    toy_run(tmp_path / "run", resume=True, **long)  # the new settings are the run's now
 
 
 @pytest.mark.parametrize("epochs", [2, 4, 30])
 def test_epochs_that_change_the_steps_already_done_are_refused(tmp_path: Path, epochs: int) -> None:
     """The first epochs would have been those of another schedule, without a word."""
-    toy_trainer(tmp_path).store.close()
+    toy_start(tmp_path)
     with pytest.raises(InputError, match=r"3 epochs.*--optim\.t_max 3.*--init_from"):
-        toy_trainer(tmp_path, resume=True, epochs=epochs)
+        toy_start(tmp_path, resume=True, epochs=epochs)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
@@ -57,14 +57,14 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("kind", REFUSED)
-def test_other_changes_are_still_refused(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize("case", REFUSED)
+def test_other_changes_are_still_refused(tmp_path: Path, case: str) -> None:
     """Two recipes in one run, or a checkpoint past the end of the run."""
-    first, then, message = REFUSED[kind]
-    driver = toy_trainer(tmp_path, **first)
-    driver.fit() if "done" in kind else driver.store.close()
+    first, then, message = REFUSED[case]
+    begin = toy_run if "done" in case else toy_start
+    begin(tmp_path, **first)
     with pytest.raises(InputError, match=message):
-        toy_trainer(tmp_path, resume=True, **then)
+        toy_start(tmp_path, resume=True, **then)
 
 
 def test_a_run_that_stopped_early_says_how_to_go_on(
@@ -72,12 +72,12 @@ def test_a_run_that_stopped_early_says_how_to_go_on(
 ) -> None:
     """More epochs would do nothing, without a word."""
     still = {**CONSTANT, "learning_rate": 1e-30}
-    toy_trainer(tmp_path, patience=1, **still).fit()
+    toy_run(tmp_path, patience=1, **still)
     capsys.readouterr()
-    toy_trainer(tmp_path, resume=True, patience=1, epochs=6, **still).fit()
+    toy_run(tmp_path, resume=True, patience=1, epochs=6, **still)
     assert steps(tmp_path, "last") == ["6"]
     assert "stopped after 2 of 6 epochs" in capsys.readouterr().err
-    toy_trainer(tmp_path, resume=True, patience=2, epochs=6, **still).fit()
+    toy_run(tmp_path, resume=True, patience=2, epochs=6, **still)
     assert steps(tmp_path, "last") == ["9"]
 
 

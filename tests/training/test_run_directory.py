@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.toy_runs import steps, toy_trainer
+from helpers.toy_runs import steps, toy_run, toy_start
 
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.errors import InputError
@@ -32,9 +32,8 @@ def killed(out: Path, monkeypatch: pytest.MonkeyPatch, part: str, before: int) -
 
     with monkeypatch.context() as patch:
         patch.setattr(RunStore, "_save", dying)
-        driver = toy_trainer(out)
         with pytest.raises(KilledError):
-            driver.fit()
+            toy_run(out)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -48,15 +47,15 @@ def test_a_kill_between_two_writes_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, int]
 ) -> None:
     """A run could neither be resumed nor begun again, or would end with another best."""
-    whole = toy_trainer(tmp_path / "whole").fit()
+    whole = toy_run(tmp_path / "whole")
     out = tmp_path / "killed"
     killed(out, monkeypatch, *moment)
     assert steps(out, "last") == [str(moment[1] - 3)]
     before = contents(out)
     with pytest.raises(InputError, match="already holds a run; continue it with --resume"):
-        toy_trainer(out)
+        toy_run(out)
     assert contents(out) == before
-    again = toy_trainer(out, resume=True).fit()
+    again = toy_run(out, resume=True)
     np.testing.assert_array_equal(again.params["w"], whole.params["w"])
     for part in ("best", "last"):
         assert steps(out, part) == steps(tmp_path / "whole", part)
@@ -65,39 +64,38 @@ def test_a_kill_between_two_writes_loses_nothing(
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_best_without_its_last_is_left_alone(tmp_path: Path, resume: bool) -> None:
     """Another run would begin there, and the old model be loaded as the best of the new one."""
-    toy_trainer(tmp_path).fit()
+    toy_run(tmp_path)
     shutil.rmtree(tmp_path / "last")
     before = contents(tmp_path)
     with pytest.raises(InputError, match="best/ of another run without its last/"):
-        toy_trainer(tmp_path, resume=resume, learning_rate=0.5)
+        toy_run(tmp_path, resume=resume, learning_rate=0.5)
     assert contents(tmp_path) == before
 
 
 def test_a_run_has_its_last_before_its_first_step(tmp_path: Path) -> None:
     """A second run would begin in a directory that is in use but has no checkpoint yet."""
-    driver = toy_trainer(tmp_path)
-    driver.store.close()
+    toy_start(tmp_path)
     assert steps(tmp_path, "last") == ["0"]
     with pytest.raises(InputError, match="already holds a run"):
-        toy_trainer(tmp_path, learning_rate=0.5)
+        toy_run(tmp_path, learning_rate=0.5)
 
 
-@pytest.mark.parametrize("kind", ["nothing to resume", "a run there", "another config"])
+@pytest.mark.parametrize("case", ["nothing to resume", "a run there", "another config"])
 def test_a_refused_run_opens_no_writer_and_cleans_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
 ) -> None:
     """A clean-up in the background would meet the end of the program: pages of tracebacks."""
     for name in UNFINISHED:
         (tmp_path / name).mkdir(parents=True, exist_ok=True)
-    if kind != "nothing to resume":
-        toy_trainer(tmp_path).store.close()  # cleans up
+    if case != "nothing to resume":
+        toy_start(tmp_path)  # cleans up
         for name in UNFINISHED:
             (tmp_path / name).mkdir(parents=True, exist_ok=True)
     opened = []
     monkeypatch.setattr(RunStore, "_writer", lambda _, name: opened.append(name))
-    changed = {"learning_rate": 0.5} if kind == "another config" else {}
+    changed = {"learning_rate": 0.5} if case == "another config" else {}
     with pytest.raises(InputError):
-        toy_trainer(tmp_path, resume=kind != "a run there", **changed)
+        toy_run(tmp_path, resume=case != "a run there", **changed)
     assert all((tmp_path / name).is_dir() for name in UNFINISHED)
     assert opened == []
 
@@ -106,9 +104,9 @@ REFUSED = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
-from helpers.toy_runs import toy_trainer
-from stride_jax import cli
-cli.run(lambda _: toy_trainer(Path({out!r}), resume=True))
+from helpers.toy_runs import toy_run
+from stride_jax.cli import flags
+flags.run(lambda _: toy_run(Path({out!r}), resume=True))
 """
 
 

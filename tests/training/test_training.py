@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,18 +16,19 @@ import numpy as np
 import pytest
 from helpers.training import MODEL, series_of, train_config
 
+from stride_jax import metrics as scores
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
-from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
-from stride_jax.training import distillation, losses
+from stride_jax.training import distillation, losses, objectives
 from stride_jax.training import loop as trainer
 from stride_jax.training import step as training
 from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
+from stride_jax.training.hooks import Hook, Step
 
 
 def equal(a: object, b: object) -> bool:
@@ -109,7 +111,7 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {tests!r})
 from helpers.training import series_of, train_config
-from stride_jax import trainer
+from stride_jax.training import loop as trainer
 import dataclasses
 config = train_config(Path({out!r}), epochs=3)
 config = dataclasses.replace(config, run=dataclasses.replace(config.run, resume={resume}))
@@ -159,6 +161,20 @@ def test_killed_and_resumed_equals_uninterrupted_bit_for_bit(tmp_path: Path) -> 
     assert equal(again.params, whole.params), f"killed at step {stop_at}"
 
 
+class StoppedAt(Hook):
+    """Saves the state after a step, and nothing else, and stops there."""
+
+    def __init__(self, number: int, out: str, config: dict[str, Any]) -> None:
+        self.number, self.out, self.config = number, out, config
+
+    def on_step(self, step: Step) -> None:
+        """Stops after its step."""
+        if step.number == self.number:
+            with RunStore(Path(self.out)) as store:
+                store.save_last(step.number, checkpoints.host_copy(step.state), self.config)
+            raise KeyboardInterrupt
+
+
 def test_resume_in_the_middle_of_an_epoch_is_bitwise(tmp_path: Path) -> None:
     """The order of the windows and the dropout must follow from the step alone."""
     data = series_of()
@@ -167,12 +183,11 @@ def test_resume_in_the_middle_of_an_epoch_is_bitwise(tmp_path: Path) -> None:
     other = train_config(tmp_path / "b", epochs=2)
     task = training.next_patch_task(other, data)
     start = init_params(jax.random.key(other.run.seed), MODEL)
-    driver = trainer.Trainer(task, other.optim, other.run, start, data.values, to_dict(other))
-    order = epoch_order(driver.order_key, 0, task.train.count)
-    for _ in range(7):
-        driver.state, _ = driver.step_fn(driver.state, driver.values, order, driver.step_key)
-    driver.store.save_last(7, checkpoints.host_copy(driver.state), to_dict(other))
-    driver.store.close()
+    stop = StoppedAt(7, other.run.out, to_dict(other))
+    epoch_steps = training.steps_per_epoch(task, other.optim)
+    state = training.initial_state(start, other.optim, epoch_steps)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(task, other.optim, state, data.values, seed=other.run.seed, hooks=[stop])
     resumed = dataclasses.replace(other, run=dataclasses.replace(other.run, resume=True))
     assert equal(trainer.train(resumed, data).params, whole.params)
 
@@ -224,14 +239,27 @@ def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path: Path) -> None:
         assert int(path.parent.name) < 5
 
 
-def test_the_step_compiles_once(tmp_path: Path) -> None:
+def test_the_step_compiles_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that retraces per epoch or per batch is slow."""
-    data, config = series_of(), train_config(tmp_path)
+    compiled = []
+
+    def make_step(*args: Any) -> Any:
+        compiled.append(training.make_step(*args))
+        return compiled[-1]
+
+    monkeypatch.setattr(trainer, "make_step", make_step)
+    trainer.train(train_config(tmp_path), series_of())
+    assert [step._cache_size() for step in compiled] == [1]
+
+
+def test_the_state_that_fit_begins_with_is_left_alone(tmp_path: Path) -> None:
+    """The step donates its state: a caller could not start twice from the same parameters."""
+    data, config = series_of(), train_config(tmp_path, epochs=1, steps_per_epoch=1)
     task = training.next_patch_task(config, data)
-    start = init_params(jax.random.key(0), MODEL)
-    driver = trainer.Trainer(task, config.optim, config.run, start, data.values, to_dict(config))
-    driver.fit()
-    assert driver.step_fn._cache_size() == 1
+    state = training.initial_state(init_params(jax.random.key(0), MODEL), config.optim, 1)
+    ends = [trainer.fit(task, config.optim, state, data.values, seed=3) for _ in range(2)]
+    assert equal(ends[0].params, ends[1].params)
+    assert not equal(ends[0].params, state.params)
 
 
 TARGET = Checkpoint(MODEL, init_params(jax.random.key(5), MODEL), 32)
@@ -318,11 +346,9 @@ def test_kl_objective_is_the_divergence_plus_the_error(tmp_path: Path) -> None:
     config = distill_config(
         tmp_path, objective="kl_mse", head="gaussian", on_policy=0.0, mse_weight=0.3
     )
-    loss, metrics = distillation.objective(
-        config, jax.random.key(0), (mean, logvar), teacher, truth
-    )
-    expected = losses.gaussian_kl(teacher, 0.5, mean, logvar) + 0.3 * losses.mse(mean, truth)
-    expected += 0.01 * losses.variance_regulariser(logvar)
+    loss, metrics = objectives.objective(config, jax.random.key(0), (mean, logvar), teacher, truth)
+    expected = losses.gaussian_kl(teacher, 0.5, mean, logvar).mean()
+    expected += 0.3 * scores.mse(mean, truth) + 0.01 * losses.variance_regulariser(logvar).mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
     np.testing.assert_allclose(metrics["gap"], np.sqrt(np.mean((mean - teacher) ** 2)), rtol=1e-5)
 

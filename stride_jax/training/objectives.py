@@ -1,0 +1,87 @@
+"""Objectives of distillation: how far the draft's output is from the target's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax import metrics
+from stride_jax.errors import InputError
+from stride_jax.training import losses
+from stride_jax.training.config import DistillConfig
+from stride_jax.training.step import Metrics
+from stride_jax.training.teacher import Output, mean_of
+
+
+def mean_matching(
+    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+) -> jax.Array:
+    """Mean squared distance of the means; a log variance is not trained."""
+    del config, key, truth
+    return metrics.mse(mean_of(out), labels)
+
+
+def nll(
+    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+) -> jax.Array:
+    """Negative log-likelihood of the target's mean with noise; consumes the key."""
+    del truth
+    mean, logvar = _gaussian(config, out)
+    noise = config.teacher_noise * jax.random.normal(key, labels.shape)
+    likelihood = jnp.mean(losses.gaussian_nll(mean, logvar, labels + noise))
+    return likelihood + _regulariser(config, logvar)
+
+
+def kl_mse(
+    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+) -> jax.Array:
+    """Divergence from the target's distribution at sigma, plus the error against the truth."""
+    del key
+    mean, logvar = _gaussian(config, out)
+    divergence = jnp.mean(losses.gaussian_kl(labels, config.sigma, mean, logvar))
+    error = config.mse_weight * metrics.mse(mean, truth)
+    return divergence + error + _regulariser(config, logvar)
+
+
+def _gaussian(config: DistillConfig, out: Output) -> tuple[jax.Array, jax.Array]:
+    """Mean and log variance, or InputError for a draft that has no variance."""
+    if not isinstance(out, tuple):
+        raise InputError(f"objective {config.objective!r} needs a draft with head 'gaussian'.")
+    return out
+
+
+def _regulariser(config: DistillConfig, logvar: jax.Array) -> jax.Array:
+    """The weighted penalty of a variance that collapses."""
+    return config.variance_reg * jnp.mean(losses.variance_regulariser(logvar))
+
+
+OBJECTIVES: dict[str, Callable[..., jax.Array]] = {
+    "mean": mean_matching,
+    "nll": nll,
+    "kl_mse": kl_mse,
+}
+"""Objectives by their names in `DistillConfig`."""
+
+
+def objective(
+    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+) -> tuple[jax.Array, Metrics]:
+    """The distillation loss of the draft's output at all positions.
+
+    Args:
+        config: Objective and weights.
+        key: For the teacher noise of nll; consumed.
+        out: The draft's mean `[B, T, C]`, or `(mean, logvar)`.
+        labels: The target's mean, the same shape.
+        truth: The series' next values, the same shape; used by kl_mse.
+
+    Returns:
+        `(loss, metrics)`; the metric `gap` is the RMS distance of the means.
+
+    Raises:
+        InputError: an objective of distributions and a draft without a variance.
+    """
+    gap = {"gap": jnp.sqrt(metrics.mse(mean_of(out), labels))}
+    return OBJECTIVES[config.objective](config, key, out, labels, truth), gap

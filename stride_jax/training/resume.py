@@ -1,0 +1,125 @@
+"""Where a run begins: in an empty directory, or at the last checkpoint of a run with its config."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from stride_jax.checkpoints.checkpoint import host_copy
+from stride_jax.checkpoints.run_store import RunStore
+from stride_jax.config import from_dict, to_dict
+from stride_jax.errors import InputError
+from stride_jax.training.config import OptimConfig, RunConfig
+from stride_jax.training.step import TrainState
+
+
+def resume(
+    store: RunStore,
+    state: TrainState,
+    *,
+    optim: OptimConfig,
+    run: RunConfig,
+    config: Mapping[str, Any],
+    epoch_steps: int,
+) -> TrainState:
+    """The state that a run begins with; nothing is written where the run is refused.
+
+    Args:
+        store: Checkpoints of the run.
+        state: The state of a new run, saved as `last/` where the directory is empty, so that it
+            says whose directory it is.
+        optim: Optimiser settings.
+        run: Directory, seed, and whether to resume.
+        config: Stored in the checkpoints, JSON-ready; a resumed run must have the same, but for
+            what `goes_on` allows.
+        epoch_steps: Steps per epoch.
+
+    Returns:
+        `state`, or the one of the last checkpoint, in host memory.
+
+    Raises:
+        InputError: the directory holds another run, or no run to resume.
+    """
+    stored = store.last_config()
+    if stored is None:
+        _check_empty(store, run)
+        store.save_last(0, host_copy(state), config)
+        return state
+    if not run.resume:
+        raise InputError(
+            f"{run.out!r} already holds a run; continue it with --resume or give another --run.out."
+        )
+    _check_same(stored, config, optim, run)
+    last: TrainState = store.restore_last(host_copy(state))
+    done = int(last.step)
+    if optim.epochs * epoch_steps < done:
+        raise InputError(
+            f"the run in {run.out!r} has done {done} steps, more than the "
+            f"{optim.epochs} epochs of {epoch_steps} asked for; set "
+            f"optim.epochs to {-(-done // epoch_steps)} or more."
+        )
+    return last
+
+
+def _check_empty(store: RunStore, run: RunConfig) -> None:
+    """Raises InputError unless a new run may begin in the directory."""
+    if store.holds("best"):
+        raise InputError(
+            f"{run.out!r} holds the best/ of another run without its last/, so it cannot "
+            "be resumed; move it away or give another --run.out."
+        )
+    if run.resume:
+        raise InputError(f"nothing to resume in {run.out!r}; leave out --resume.")
+
+
+def _check_same(
+    stored: dict[str, Any], config: Mapping[str, Any], optim: OptimConfig, run: RunConfig
+) -> None:
+    """Raises InputError unless a run of this config would have done the stored one's steps."""
+    before = stored.get("optim")
+    if before is not None:
+        stored = {**stored, "optim": goes_on(before, optim, run.out)}
+    changed = [k for k, v in config.items() if k != "run" and stored.get(k) != v]
+    if stored.get("run", {}).get("seed") != run.seed:
+        changed.append("run.seed")
+    if changed:
+        raise InputError(
+            f"the run in {run.out!r} was started with another {', '.join(changed)}: "
+            f"{ {k: stored.get(k) for k in changed} }; resume with the same."
+        )
+
+
+def goes_on(before: dict[str, Any], optim: OptimConfig, out: str) -> dict[str, Any]:
+    """The stored optimiser settings with what a resumed run may change taken from `optim`.
+
+    Epochs may change and patience may grow, as long as the learning rates of the steps already
+    done stay: always with constant and type1, and with cosine where t_max stands for the epochs
+    that the run was started with. So a resumed run is, to the bit, the run that had its settings
+    from the start.
+
+    Args:
+        before: Settings stored with the last checkpoint.
+        optim: Settings of the resumed run.
+        out: Directory of the run, for the message.
+
+    Raises:
+        InputError: other epochs would have changed the learning rates, or a lower patience.
+    """
+    old = from_dict(OptimConfig, before)
+    if optim.patience < old.patience:
+        raise InputError(
+            f"the run in {out!r} was started with optim.patience {old.patience}; it may grow, but "
+            f"{optim.patience} might have stopped the run before."
+        )
+    moved = dataclasses.replace(old, epochs=optim.epochs, patience=optim.patience)
+    if optim.period == old.period:
+        return to_dict(dataclasses.replace(moved, t_max=optim.t_max))
+    if (optim.schedule, optim.t_max) == (old.schedule, old.t_max):
+        raise InputError(
+            f"the run in {out!r} was started with {old.epochs} epochs, and its cosine reaches from "
+            f"the first to the last of them: with {optim.epochs} the steps already done would have "
+            f"had other learning rates. Go on with --optim.t_max {old.period}, past which the rate "
+            "rises again, or start another run from its best with --init_from."
+        )
+    return to_dict(moved)
