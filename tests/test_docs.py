@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     "docs/decoding.md",
     "docs/accelerators.md",
-    pytest.param("docs/index.md", marks=pytest.mark.slow),
+    pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
 ]
 """The README has its own test, in test_public."""
 

@@ -1,7 +1,7 @@
 """ETTh1, context 1536: every rule with caches, with the coverage of its sample paths.
 
 `python evaluate.py etth1_1536_rules` (about five minutes on 2 CPU cores), after the causal pair of
-docs/results/etth_1536_causal.md.
+docs/results/etth_1536.md.
 """
 
 from stride_jax.data.config import DataConfig

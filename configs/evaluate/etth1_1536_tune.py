@@ -1,7 +1,7 @@
 """ETTh1, context 1536, 720 steps ahead: K and tolerance of `mean`, one series at a time.
 
 `python evaluate.py etth1_1536_tune` (about five minutes on 2 CPU cores), after the pair of
-etth1_1536; for ETTh2 see there, for causal targets docs/results/etth_1536_causal.md.
+etth1_1536; for ETTh2 see there, for causal targets docs/results/etth_1536.md.
 """
 
 from stride_jax.data.config import DataConfig

@@ -1,4 +1,4 @@
-"""Proof that a process keeps its contract: what it verifies is what it would have predicted alone."""
+"""Proof that a process verifies what it would have predicted alone."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def check_process(
 ) -> None:
     """Checks a process of your own against the contract in `decoding.base.Process`.
 
-    The claims, each checked with random proposals: K proposals verified at once give the predictions
-    of single steps; a prediction does not look at later proposals; verifying keeps nothing;
+    The claims, each checked with random proposals: K proposals verified at once give the
+    predictions of single steps; a prediction does not look at later proposals; verifying keeps nothing;
     committing any number of them continues as if they had come one by one; the process as a draft
     predicts the same after any number of acceptances; jit and vmap change nothing; and, where the
     process supports padding, padding changes nothing.
