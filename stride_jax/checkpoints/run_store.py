@@ -66,7 +66,7 @@ class RunStore:
         try:
             store = self._writer(name)
             store.wait()  # one save at a time: the next one must not disturb what is being written
-            if any(found.step == step for found in store.checkpoints):
+            if any(saved.step == step for saved in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
             described = with_checksum(tree, config)
             store.save_async(step, tree, force=True, custom_metadata=described)
@@ -74,7 +74,7 @@ class RunStore:
             raise self._unwritten(error) from error
 
     def _unwritten(self, error: Exception) -> Exception:
-        """What to raise for a failed save; an error that is not of a file comes back as it is."""
+        """The error to raise for a failed save; one that is not of a file comes back as it is."""
         text = " ".join(str(error).split())
         if isinstance(error, ValueError) and "os_error_code" not in text:  # as tensorstore puts it
             return error
@@ -106,11 +106,11 @@ class RunStore:
         """
         path = max(_steps(self.directory / "last"), key=_number)
         try:
-            found = _orbax().load(path, like)
+            state = _orbax().load(path, like)
         except Exception as error:
             raise InputError(f"{self.directory / 'last'} cannot be resumed: {error}") from error
-        verify_checksum(self.directory / "last", found, _stored(path).custom_metadata or {})
-        return found
+        verify_checksum(self.directory / "last", state, _stored(path).custom_metadata or {})
+        return state
 
     def close(self) -> None:
         """Waits until everything is on disk.
