@@ -584,8 +584,8 @@ def test_help_names_every_command(capsys: Capture) -> None:
         app.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    for command in ("forecast", "info", "download", "convert"):
-        assert f"\n    {command} " in shown
+    for name in ("forecast", "info", "download", "convert"):
+        assert f"\n    {name} " in shown
     with pytest.raises(SystemExit) as caught:
         app.main(["forecast", "--help"])
     assert caught.value.code == 0

@@ -708,7 +708,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no pair": ({"pair": None}, "pair must .* None"),
     "a name for a pair": ({"pair": "beijing"}, "load_pair.* 'beijing'"),
     "a checkpoint for a pair": ({"pair": CAUSAL}, "load_pair.*Checkpoint"),
-    "a draft for a pair": ({"pair": seasonal_draft(P, 3)}, "pair must .*SeasonalDraft"),
+    "a draft for a pair": ({"pair": seasonal_draft(P, 3)}, "pair must .*ContinuationDraft"),
     "a rule's name": ({**DRAFTED, "rule": "block"}, r"rule .*Block\(\).* 'block'"),
     "a rule's name without a draft": ({"rule": "block"}, r"rule .*Block\(\).* 'block'"),
     "a rule's class": ({**DRAFTED, "rule": Block}, r"rule .*Block\(\).*class"),
