@@ -83,7 +83,6 @@ def arrays() -> Iterator[Case]:
     yield "a sampling rule for the mean path", call(num_samples=0, rule=Block())
     yield "an unknown draft", lambda: load_pair("beijing", "seasonal:x")
     yield "a missing checkpoint", lambda: load_pair("runs/nobody")
-    yield "a name for a pair", lambda: forecast("beijing", SERIES, 24)
     yield "variables='both'", call(variables="both")
     yield "batch_size 0", call(batch_size=0)
     yield "context_len 7, not whole patches", lambda: load_pair(context_len=7)
