@@ -26,17 +26,12 @@ from . import (
     training as training,
 )
 from .checkpoints.build import Pair as Pair
-from .checkpoints.build import make_pair as make_pair
-from .checkpoints.build import make_target as make_target
-from .checkpoints.pytorch import load_pytorch as load_pytorch
-from .checkpoints.store import (
-    find_model as find_model,
-)
+from .checkpoints.build import load_pair as load_pair
 from .checkpoints.store import (
     load_model as load_model,
 )
 from .checkpoints.store import (
-    save_pytorch as save_pytorch,
+    save_model as save_model,
 )
 from .decoding.base import DecodeConfig as DecodeConfig
 from .decoding.base import DecodeInfo as DecodeInfo
@@ -70,21 +65,7 @@ from .decoding.rules.exact import Maximal as Maximal
 from .decoding.rules.exact import Residual as Residual
 from .decoding.speculative import decode as decode
 from .errors import InputError as InputError
-from .forecasting.export import export_decoder as export_decoder
-from .forecasting.export import load_decoder as load_decoder
-from .forecasting.forecast import Forecast as Forecast
 from .forecasting.forecast import forecast as forecast
 from .forecasting.frames import backtest as backtest
 from .forecasting.frames import forecast_df as forecast_df
-from .models.config import TimerXLConfig as TimerXLConfig
-from .models.timer_xl import (
-    TimerXL as TimerXL,
-)
-from .models.timer_xl import (
-    init_params as init_params,
-)
-from .models.timer_xl import (
-    make_predict as make_predict,
-)
-from .types import PatchDistribution as PatchDistribution
-from .types import Series as Series
+from .forecasting.results import Forecast as Forecast

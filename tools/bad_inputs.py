@@ -9,6 +9,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,13 @@ from stride_jax import (
     DecodeConfig,
     backtest,
     decode,
-    find_model,
     forecast,
     forecast_df,
+    load_pair,
     window_process,
 )
-from stride_jax.checkpoints.build import make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.store import find_model
 from stride_jax.cli import flags as cli
 from stride_jax.data.config import DataConfig
 from stride_jax.data.loaders import load_file
@@ -42,7 +43,6 @@ from stride_jax.models.timer_xl import init_params
 from stride_jax.training.config import DistillConfig, OptimConfig, TrainConfig
 
 Case = tuple[str, Callable[[], Any]]
-TARGET, DRAFT = "beijing_target.safetensors", "beijing_draft.safetensors"
 SERIES = np.sin(np.arange(600) / 4)
 
 
@@ -50,8 +50,9 @@ def arrays() -> Iterator[Case]:
     """`forecast`."""
 
     def call(history: Any = SERIES, horizon: Any = 24, **fields: Any) -> Callable[[], Any]:
-        return lambda: forecast(TARGET, history, horizon, **{"draft": DRAFT, **fields})
+        return lambda: forecast(pair, history, horizon, **fields)
 
+    pair = load_pair("beijing")
     gap = np.where(np.arange(600) == 5, np.nan, SERIES)
     yield "horizon 0", call(horizon=0)
     yield "horizon -1", call(horizon=-1)
@@ -80,23 +81,24 @@ def arrays() -> Iterator[Case]:
     yield "a rule's name", call(rule="maximal")
     yield "a rule of means for sample paths", call(rule=Mean())
     yield "a sampling rule for the mean path", call(num_samples=0, rule=Block())
-    yield "an unknown draft", call(draft="seasonal:x")
-    yield "a missing checkpoint", lambda: forecast("runs/nobody", SERIES, 24)
+    yield "an unknown draft", lambda: load_pair("beijing", "seasonal:x")
+    yield "a missing checkpoint", lambda: load_pair("runs/nobody")
     yield "variables='both'", call(variables="both")
     yield "batch_size 0", call(batch_size=0)
-    yield "context_len 7, not whole patches", call(context_len=7)
+    yield "context_len 7, not whole patches", lambda: load_pair(context_len=7)
 
 
 def frames() -> Iterator[Case]:
     """`forecast_df` and `backtest`."""
+    pair = load_pair("beijing", None)
     times = pd.date_range("2026-01-01", periods=100, freq="h")
     good = pd.DataFrame({"unique_id": "a", "ds": times, "y": SERIES[:100]})
 
     def call(df: Any = good, h: Any = 24, **fields: Any) -> Callable[[], Any]:
-        return lambda: forecast_df(df, h, target=TARGET, **fields)
+        return lambda: forecast_df(df, h, pair=pair, **fields)
 
     def cut(**fields: Any) -> Callable[[], Any]:
-        return lambda: backtest(good, target=TARGET, **{"h": 24, **fields})
+        return lambda: backtest(good, pair=pair, **{"h": 24, **fields})
 
     odd = times.delete([3, 40, 41, 77]).append(pd.DatetimeIndex(["2031-05-05 03:07:01"]))
     yield "no frame", call([1, 2, 3])
@@ -227,8 +229,8 @@ def files(folder: Path) -> Iterator[Case]:
     np.savez(pickled, embedding=np.array([print], dtype=object))
     yield "code in a checkpoint", lambda: find_model(str(pickled))
     half = folder / "half.safetensors"
-    package = Path(find_model.__code__.co_filename).parent / "assets" / TARGET
-    half.write_bytes(package.read_bytes()[:100_000])
+    asset = resources.files("stride_jax") / "assets" / "beijing_target.safetensors"
+    half.write_bytes(asset.read_bytes()[:100_000])
     yield "half a checkpoint", lambda: find_model(str(half))
     (folder / "run").mkdir()
     yield "a directory without a run", lambda: find_model(str(folder / "run"))
@@ -236,7 +238,7 @@ def files(folder: Path) -> Iterator[Case]:
     stranger = Checkpoint(small, init_params(jax.random.key(0), small), 16)
     yield (
         "a draft of another model",
-        lambda: make_pair(find_model(TARGET), stranger, "cached", 504, 1),
+        lambda: load_pair("beijing", stranger),
     )
 
 
@@ -255,7 +257,7 @@ def answers(folder: Path) -> list[dict[str, Any]]:
     """A row a case."""
     # what a good call does before it decodes: small programs of no model
     jax.block_until_ready(jax.random.key(0))
-    make_pair(find_model(TARGET), find_model(DRAFT), "cached", 504, 1)
+    load_pair("beijing")
     heard, rows = Compilations(), []
     groups = arrays(), frames(), decoders(), configs(), files(folder)
     for name, call in (case for group in groups for case in group):

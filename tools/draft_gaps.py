@@ -14,9 +14,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax import find_model
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.store import find_model
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
 from stride_jax.data.windows import Windows, make_windows, padded_batches

@@ -25,7 +25,7 @@ import numpy as np
 from orbax.checkpoint.experimental import v1 as ocp
 
 from stride_jax.checkpoints.checkpoint import load
-from stride_jax.checkpoints.store import load_model, save_pytorch
+from stride_jax.checkpoints.store import load_model, save_model
 from stride_jax.data.download import fetch
 from stride_jax.errors import InputError
 from stride_jax.evaluation.results import write_rows
@@ -157,7 +157,7 @@ def damaged_file(whole: Path, work: Path, rng: random.Random) -> tuple[bool, str
     copy, checkpoint = work / "file", load(whole)
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir()
-    save_pytorch(copy / "model.safetensors", checkpoint)
+    save_model(copy / "model.safetensors", checkpoint)
     found = load_model(copy / "model.safetensors").params
     return damaged(copy, lambda: load_model(copy / "model.safetensors").params, found, rng)
 

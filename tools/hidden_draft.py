@@ -18,7 +18,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax import find_model, metrics
+from stride_jax import load_model, metrics
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
@@ -59,7 +59,7 @@ def both_means(
     mixed = jax.nn.relu(jnp.concatenate([drafted, late], axis=-1) @ params["in"]) @ params["out"]
 
     def mean(config: TimerXLConfig, weights: Params, read: jax.Array) -> jax.Array:
-        out = TimerXL(config).apply({"params": weights}, read, num_vars, method=TimerXL.law)
+        out = TimerXL(config).apply({"params": weights}, read, num_vars, method=TimerXL.predictions)
         return out.mean * scale + center + origin
 
     return mean(model, params["draft"], drafted + mixed), mean(target.model, target.params, seen)
@@ -71,8 +71,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--run", default="runs/hidden_draft")
     args = parser.parse_args()
-    data, target = load_data(DATA), find_model("runs/etth1_672_target")
-    start = find_model("runs/etth1_672_pretrain")
+    data, target = load_data(DATA), load_model("runs/etth1_672_target")
+    start = load_model("runs/etth1_672_pretrain")
     model = dataclasses.replace(start.model, dropout=0.0)
     width, wide = model.d_model, target.model.d_model
     mixing = jax.random.normal(jax.random.key(1), (width + wide, width)) * (width + wide) ** -0.5

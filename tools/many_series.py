@@ -22,14 +22,14 @@ COUNTS = (1, 100, 862)
 
 def measure(count: int) -> dict[str, float]:
     """A forecast of `count` variables, its time without compilation, and the process's memory."""
-    from stride_jax import forecast
-    from stride_jax.cli.main import DRAFT, TARGET
+    from stride_jax import forecast, load_pair
 
+    pair = load_pair("beijing")
     history = np.cumsum(np.random.default_rng(0).normal(size=(696, count)), axis=0)
     took = []
     for _ in range(2):  # the first one compiles
         start = time.perf_counter()
-        forecast(TARGET, history, 96, draft=DRAFT, num_samples=20)
+        forecast(pair, history, 96, num_samples=20)
         took.append(time.perf_counter() - start)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB -> GiB
     return {

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax import Block, DecodeConfig, decode, find_model, make_pair
+from stride_jax import Block, DecodeConfig, decode, load_pair
 from stride_jax.data import embedded_series
 from stride_jax.evaluation.bench import time_in_turns
 from stride_jax.evaluation.results import write_rows
@@ -55,8 +55,7 @@ def main() -> None:
     values = embedded_series(["TEMP"]).values
     normal = (values - np.mean(values)) / np.std(values)
     context = jnp.asarray(normal[None, -504:], jnp.float32)  # [1, L, 1]
-    target = find_model("beijing_target.safetensors")
-    pair = make_pair(target, "beijing_draft.safetensors", "cached", 504, 1)
+    pair = load_pair("beijing")
     rows = []
     for count in COUNTS:
         ways = ["paths of one series", "copies of the series"]

@@ -18,8 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 import qwix
 
-from stride_jax import find_model, save_pytorch
+from stride_jax import save_model
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.store import find_model
 from stride_jax.data.splits import load_data
 from stride_jax.evaluation.config import EvaluateConfig, Setup
 from stride_jax.evaluation.experiments import evaluate
@@ -57,10 +58,10 @@ def variant(model: Checkpoint, precision: str) -> tuple[Checkpoint, float]:
 
 def rows(precision: str, folder: Path) -> list[dict[str, Any]]:
     """An evaluation of the pair at one precision."""
-    target, megabytes = variant(find_model("beijing_target.safetensors"), precision)
-    draft, _ = variant(find_model("beijing_draft.safetensors"), precision)
+    target, megabytes = variant(find_model("beijing"), precision)
+    draft, _ = variant(find_model("beijing", "draft"), precision)
     path = folder / f"{precision}.safetensors"
-    save_pytorch(path, draft)
+    save_model(path, draft)
     setup = dataclasses.replace(CONFIG.setup, drafts=(str(path),))
     loaded = Loaded(load_data(setup.data), target)
     report = evaluate(dataclasses.replace(CONFIG, setup=setup), print, loaded)

@@ -1,7 +1,7 @@
 """The draft shipped with the package, distilled from `train.py beijing`.
 
 `python distill.py beijing` (about 10 minutes on 2 CPU cores), then
-`python -m stride_jax.checkpoints.pytorch runs/beijing_draft beijing_draft.safetensors`.
+`stride-jax convert runs/beijing_draft beijing_draft.safetensors`.
 """
 
 from stride_jax.data.config import DataConfig

@@ -1,7 +1,7 @@
 """The target shipped with the package: hourly weather in Beijing, one variable at a time.
 
 `python train.py beijing` (about 10 minutes on 2 CPU cores), then
-`python -m stride_jax.checkpoints.pytorch runs/beijing_target beijing_target.safetensors`.
+`stride-jax convert runs/beijing_target beijing_target.safetensors`.
 """
 
 from stride_jax.data.config import DataConfig

@@ -1,15 +1,19 @@
-"""Targets and drafts by name: trained models become processes, everything else drafts."""
+"""From checkpoints to processes and drafts: `Pair`, and the names under which models are loaded."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
 
 from stride_jax.checkpoints.checkpoint import Checkpoint, check_trained_context
-from stride_jax.checkpoints.store import find_model
-from stride_jax.config import check_context
-from stride_jax.decoding.base import Draft, Process
-from stride_jax.decoding.drafts import multi_patch_draft
+from stride_jax.checkpoints.store import PACKAGED, find_model
+from stride_jax.config import check_context, whole_number
+from stride_jax.decoding.base import Draft, Process, check_process
+from stride_jax.decoding.drafts import as_draft, multi_patch_draft
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.processes import Norm, cached_process, window_process
 from stride_jax.errors import InputError
@@ -20,20 +24,59 @@ from stride_jax.models.timer_xl import Params, make_predict
 ProcessKind = Literal["window", "cached"]
 
 
-class Pair(NamedTuple):
-    """A target and a draft, ready to decode.
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True)
+class Pair:
+    """A target and its draft, ready to decode; a pytree.
 
     Attributes:
-        target: the process.
-        draft: what proposes.
+        target: the process whose distribution a forecast follows.
+        draft: proposes patches; None for the target alone.
+
+    Raises:
+        InputError: a target that is no process, a draft that is none, or different patch lengths.
     """
 
     target: Process
-    draft: Draft | Process
+    draft: Draft | Process | None = None
+
+    def __post_init__(self) -> None:
+        check_process(self.target)
+        if self.draft is not None:
+            check_patch_lens(self.target.patch_len, self.proposer().patch_len)
+
+    def proposer(self) -> Draft:
+        """The draft with the methods of `Draft`, also where it is a process.
+
+        Raises:
+            InputError: this pair has no draft.
+        """
+        if self.draft is None:
+            raise InputError("this pair has no draft; load it with one, such as 'last-value'.")
+        return as_draft(self.draft)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
+        """Target and draft, for `jax.tree_util`."""
+        key = jax.tree_util.GetAttrKey
+        return ((key("target"), self.target), (key("draft"), self.draft)), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> Pair:
+        """Inverse of flattening; jax puts placeholders here, so nothing is checked again."""
+        pair = object.__new__(cls)
+        for name, child in zip(("target", "draft"), children, strict=True):
+            object.__setattr__(pair, name, child)
+        return pair
+
+
+def check_patch_lens(target: int, draft: int) -> None:
+    """Raises InputError unless target and draft have patches of one length."""
+    if target != draft:
+        raise InputError(f"target and draft must share a patch length, got {target} and {draft}.")
 
 
 def first_layers(config: TimerXLConfig, params: Params, count: int) -> tuple[TimerXLConfig, Params]:
-    """The target's own first `count` blocks under its last norm and head: a draft for free.
+    """The first `count` blocks of a target under its last norm and head: a draft for free.
 
     Raises:
         InputError: not fewer blocks than the model has.
@@ -43,8 +86,8 @@ def first_layers(config: TimerXLConfig, params: Params, count: int) -> tuple[Tim
             f"layer-skip:{count} needs a target of more layers, this one has {config.num_layers}."
         )
     dropped = {f"block_{i}" for i in range(count, config.num_layers)}
-    kept = {name: value for name, value in params.items() if name not in dropped}
-    return dataclasses.replace(config, num_layers=count), kept
+    remaining = {name: value for name, value in params.items() if name not in dropped}
+    return dataclasses.replace(config, num_layers=count), remaining
 
 
 def trained_kind(model: TimerXLConfig) -> ProcessKind:
@@ -53,7 +96,7 @@ def trained_kind(model: TimerXLConfig) -> ProcessKind:
 
 
 def norm_of(model: TimerXLConfig) -> Norm:
-    """How the cached process normalises a model: as it was trained, a window's by frozen stats."""
+    """Normalisation in the cached process: as it was trained, by frozen stats for a window's."""
     return "frozen" if model.instance_norm == "window" else model.instance_norm
 
 
@@ -68,8 +111,8 @@ def make_process(
     Args:
         checkpoint: the model.
         kind: window, or cached.
-        context_len: steps it sees (window), or that it starts from (cached). None, in a window
-            process of a model whose trained context is unknown, for all it is given.
+        context_len: steps it sees (window), or that it starts from (cached). None for all that it
+            is given, where the trained context is unknown.
         num_vars: C of the series it is to decode.
 
     Raises:
@@ -88,9 +131,13 @@ def make_process(
         )
     if kind != "cached":
         raise InputError(f"process must be 'window' or 'cached', got {kind!r}.")
-    if trained is None:
-        raise InputError("the context of a cached process must be known; give context_len.")
-    ready = cacheable(model, trained, num_vars)
+    if trained is None and num_vars > 1 and model.variable_stride is None:
+        raise InputError(
+            "the positions of several variables depend on the trained context, which is unknown "
+            "for this model; give context_len."
+        )
+    # without a trained context nothing depends on it: one variable, or an integer stride
+    ready = cacheable(model, trained or model.patch_len, num_vars)
     return cached_process(
         CachedTimerXL(ready),
         checkpoint.params,
@@ -110,8 +157,8 @@ def make_target(
     trained = checkpoint.context_len
     if checkpoint.model.output_patches > 1:
         raise InputError(
-            "a multi-patch model is no target: its law of a patch does not depend on the patch "
-            "before; use it as the draft."
+            "a multi-patch model is no target: its prediction of a patch does not depend on the "
+            "patch before; use it as the draft."
         )
     causal = checkpoint.model.instance_norm == "causal"
     if context_len is None:
@@ -128,39 +175,37 @@ def _model_draft(
     num_vars: int,
     patch_len: int,
 ) -> Draft | Process:
+    """The process, or the multi-patch draft, of a trained draft."""
     model, trained = checkpoint.model, checkpoint.context_len
-    if model.patch_len != patch_len:
-        raise InputError(
-            f"target and draft must share a patch length, got {patch_len} and {model.patch_len}."
-        )
+    check_patch_lens(patch_len, model.patch_len)  # before the context is checked against it
     longer = trained is not None and context_len is not None and trained > context_len
     if longer and model.instance_norm != "causal":
         raise InputError(
             f"the draft was trained on a context of {trained} steps, longer than "
             f"data.context_len {context_len}."
         )
-    seen = min((n for n in (trained, context_len) if n is not None), default=None)
+    visible = min((n for n in (trained, context_len) if n is not None), default=None)
     if model.output_patches > 1:
-        known = trained or seen
-        model = model if known is None else pinned(model, known, num_vars)
+        longest = trained or visible
+        model = model if longest is None else pinned(model, longest, num_vars)
         predict = make_predict(model, checkpoint.params)
-        return multi_patch_draft(predict, patch_len, context_len=seen)
-    return make_process(checkpoint, kind, seen, num_vars)
+        return multi_patch_draft(predict, patch_len, context_len=visible)
+    return make_process(checkpoint, kind, visible, num_vars)
 
 
 def make_pair(
     target: Checkpoint,
-    draft: str | Checkpoint,
+    draft: str | Checkpoint | None,
     kind: ProcessKind,
     context_len: int | None,
     num_vars: int,
 ) -> Pair:
-    """A target and a draft.
+    """A pair of loaded models; see `load_pair`, which reads them.
 
     Args:
         target: the trained target.
-        draft: a checkpoint, its path or asset name, or one of: `layer-skip:N` (the target's first
-            N layers), `seasonal:PERIOD`, `last-value`, `nearest`.
+        draft: a checkpoint, its path or packaged name, or one of: `layer-skip:N` (the target's
+            first N layers), `seasonal:PERIOD`, `last-value`, `nearest`. None for no draft.
         kind: the process of both.
         context_len: L; None as in `make_process`.
         num_vars: C of the series to decode (1 where variables are separate).
@@ -169,24 +214,86 @@ def make_pair(
         InputError: models that do not fit each other or the context; a malformed name.
     """
     process = make_target(target, kind, context_len, num_vars)
-    patch_len = target.model.patch_len
+    if draft is None:
+        return Pair(process)
     if isinstance(draft, str):
-        name, _, number = draft.partition(":")
-        if draft == "last-value":
-            return Pair(process, last_value_draft(patch_len))
-        if draft == "nearest":
-            return Pair(process, nearest_draft(patch_len))
-        if name == "seasonal":
-            return Pair(process, seasonal_draft(patch_len, _number(draft, number)))
-        if name == "layer-skip":
-            parts = first_layers(target.model, target.params, _number(draft, number))
-            draft = Checkpoint(*parts, target.context_len)
-        else:
-            draft = find_model(draft)
+        named = _named_draft(draft, target)
+        if not isinstance(named, Checkpoint):
+            return Pair(process, named)
+        draft = named
+    patch_len = target.model.patch_len
     return Pair(process, _model_draft(draft, kind, context_len, num_vars, patch_len))
+
+
+def _named_draft(text: str, target: Checkpoint) -> Draft | Checkpoint:
+    """The draft of a name: one without training, the target's first layers, or a trained model."""
+    name, _, number = text.partition(":")
+    patch_len = target.model.patch_len
+    if text == "last-value":
+        return last_value_draft(patch_len)
+    if text == "nearest":
+        return nearest_draft(patch_len)
+    if name == "seasonal":
+        return seasonal_draft(patch_len, _number(text, number))
+    if name == "layer-skip":
+        parts = first_layers(target.model, target.params, _number(text, number))
+        return Checkpoint(*parts, target.context_len)
+    return find_model(text, "draft")
 
 
 def _number(draft: str, text: str) -> int:
     if not text.isdecimal():
         raise InputError(f"draft {draft!r} needs a whole number, as in 'seasonal:24'.")
     return int(text)
+
+
+def load_pair(
+    model: str | Path | Checkpoint = "beijing",
+    draft: str | Path | Checkpoint | None = "auto",
+    *,
+    process: Literal["auto", "window", "cached"] = "auto",
+    context_len: int | None = None,
+    num_vars: int = 1,
+) -> Pair:
+    """Loads a target and a draft.
+
+    Args:
+        model: the target: the name of a pair in the package (`beijing`), the path of a checkpoint,
+            or a checkpoint. A directory called like a pair needs a separator: `./beijing`.
+        draft: the draft: a name, path or checkpoint as for `model`, or one that needs no training:
+            `layer-skip:N` (the target's first N layers), `seasonal:PERIOD`, `last-value`,
+            `nearest`. None or `none` for the target alone; `auto` takes the draft that the package
+            holds beside a packaged target, and none for any other.
+        process: window or cached for both; auto takes cached for a target with causal
+            normalisation.
+        context_len: L, steps that the target sees; None for as many as it was trained on, or for
+            all that it is given where these are unknown. Only a target with causal normalisation
+            takes fewer than it was trained on.
+        num_vars: C of the series that are decoded; 1 where each variable is a series of its own.
+
+    Raises:
+        InputError: no such model, a damaged one, models that do not fit each other or the context.
+    """
+    if process not in ("auto", "window", "cached"):
+        raise InputError(f"process must be 'auto', 'window' or 'cached', got {process!r}.")
+    if not isinstance(model, str | Path | Checkpoint):
+        raise InputError(f"model must be a name, a path or a checkpoint, got {model!r}.")
+    if not (draft is None or isinstance(draft, str | Path | Checkpoint)):
+        raise InputError(
+            f"draft must be a name, a path or a checkpoint, got {draft!r}; to decode with a draft "
+            "object use Pair(load_pair(model, None).target, draft)."
+        )
+    if context_len is not None:
+        context_len = whole_number("context_len", context_len, least=1)
+    num_vars = whole_number("num_vars", num_vars, least=1)
+    target = model if isinstance(model, Checkpoint) else find_model(str(model))
+    if isinstance(draft, str) and draft in ("auto", "none"):
+        packaged = draft == "auto" and isinstance(model, str) and model in PACKAGED
+        draft = str(model) if packaged else None
+    return make_pair(
+        target,
+        str(draft) if isinstance(draft, Path) else draft,
+        trained_kind(target.model) if process == "auto" else process,
+        context_len or target.context_len,
+        num_vars,
+    )

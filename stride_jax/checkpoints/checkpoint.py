@@ -18,11 +18,11 @@ from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, init_params
 
 CHECKSUM = "crc32"
-"""Under this name in the metadata."""
+"""Key of the checksum in the metadata."""
 
 
 def _orbax() -> Any:
-    """Imported when first used: who forecasts with a .safetensors file does not wait for it."""
+    """Orbax, imported when first used: forecasts with a .safetensors file do not wait for it."""
     from orbax.checkpoint.experimental import v1
 
     return v1
@@ -43,28 +43,28 @@ class Checkpoint(NamedTuple):
 
 
 def describe(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What is stored beside the parameters, JSON-ready."""
+    """Metadata stored beside the parameters, JSON-ready."""
     return {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
 
 
 def checksum(tree: Any, described: Mapping[str, Any]) -> int:
     """CRC-32 of the description and of names, dtypes, shapes and values."""
     about = {name: value for name, value in described.items() if name != CHECKSUM}
-    found = zlib.crc32(json.dumps(about, sort_keys=True).encode())
+    crc = zlib.crc32(json.dumps(about, sort_keys=True).encode())
     for keys, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
         array = np.asarray(leaf)
         head = f"{jax.tree_util.keystr(keys)} {array.dtype} {array.shape}"
-        found = zlib.crc32(array.tobytes(), zlib.crc32(head.encode(), found))
-    return found
+        crc = zlib.crc32(array.tobytes(), zlib.crc32(head.encode(), crc))
+    return crc
 
 
 def with_checksum(tree: Any, described: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stored beside `tree`: files may change on a disk without a word."""
+    """Metadata with the checksum of `tree`: files may change on a disk without a word."""
     return {**described, CHECKSUM: checksum(tree, described)}
 
 
 def verify_checksum(path: Path, tree: Any, stored: Mapping[str, Any]) -> None:
-    """Raises InputError when what was read is not what was written; older files do not say."""
+    """Raises InputError for content other than was written; older files hold no checksum."""
     if stored.get(CHECKSUM) not in (None, checksum(tree, stored)):
         raise InputError(
             f"{path} is damaged: its content is not what was written. Take another copy."
@@ -107,11 +107,11 @@ def load(path: str | Path) -> Checkpoint:
     # read as written, to be checked bit for bit: jax holds 64 bits only where it is told to
     like = jax.tree.map(lambda _, leaf: np.zeros(leaf.shape, leaf.dtype), shapes, leaves)
     try:
-        found = _orbax().load(path, {"params": like})
+        tree = _orbax().load(path, {"params": like})
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
-    verify_checksum(path, found, stored)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), found["params"])
+    verify_checksum(path, tree, stored)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree["params"])
     return Checkpoint(model, params, stored.get("context_len"))
 
 
@@ -136,7 +136,7 @@ def _number(path: Path) -> int:
 
 
 def _stored(path: Path) -> Any:
-    """What is known of a checkpoint without its arrays.
+    """Metadata of a checkpoint, without its arrays.
 
     Raises:
         InputError: it cannot be read.
@@ -147,7 +147,7 @@ def _stored(path: Path) -> Any:
         raise InputError(f"{path} is not a readable checkpoint: {error}") from error
 
 
-def _check_leaves(path: Path, expected: Any, found: Any) -> None:
+def _check_leaves(path: Path, expected: Any, actual: Any) -> None:
     """Raises InputError naming every leaf that differs in presence or shape."""
 
     def flat(tree: Any) -> dict[str, tuple[int, ...]]:
@@ -155,7 +155,7 @@ def _check_leaves(path: Path, expected: Any, found: Any) -> None:
         names = (("/".join(str(getattr(k, "key", k)) for k in keys), leaf) for keys, leaf in leaves)
         return {name: tuple(leaf.shape) for name, leaf in names}
 
-    want, have = flat(expected), flat(found)
+    want, have = flat(expected), flat(actual)
     problems = [f"missing {name}" for name in want if name not in have]
     problems += [f"unexpected {name}" for name in have if name not in want]
     problems += [

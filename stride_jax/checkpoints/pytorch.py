@@ -227,7 +227,7 @@ def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
     if fields := inexpressible(config):
         raise InputError(
             f"the original cannot express {', '.join(fields)}: it would load these weights and "
-            "forecast something else. save_pytorch writes a file for stride-jax that says so. "
+            "forecast something else. save_model writes a file for stride-jax that says so. "
             "(variable_stride makes no difference to a model of one variable; there, pass "
             "dataclasses.replace(config, variable_stride=None).)"
         )
@@ -235,7 +235,7 @@ def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
 
 
 def arrays_by_name(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:
-    """The same for any config."""
+    """Parameters by the original's names, also where the original cannot express the config."""
     arrays = {}
     for name, (path, shape) in _name_pairs(config).items():
         value: Any = params

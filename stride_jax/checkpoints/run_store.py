@@ -73,7 +73,7 @@ class RunStore:
         try:
             store = self._writer(name)
             store.wait()  # one save at a time: the next one must not disturb what is being written
-            if any(checkpoint.step == step for checkpoint in store.checkpoints):
+            if any(saved.step == step for saved in store.checkpoints):
                 return  # resumed from an older step; what stands there is the same to the bit
             described = with_checksum(tree, config)
             store.save_async(step, tree, force=True, custom_metadata=described)

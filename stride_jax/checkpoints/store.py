@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
-import sys
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.checkpoints.files import METADATA, SUFFIXES, read_arrays, stored_model
+from stride_jax.checkpoints.files import METADATA, read_arrays, stored_model
 from stride_jax.checkpoints.pytorch import (
     ONLY_OURS,
     arrays_by_name,
     from_arrays,
     inexpressible,
-    load_pytorch,
     only_weights,
 )
 from stride_jax.errors import InputError
@@ -28,24 +25,39 @@ from stride_jax.models.config import TimerXLConfig
 
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
+PACKAGED = ("beijing",)
+"""Names of the pairs in `stride_jax/assets`: files `NAME_target` and `NAME_draft.safetensors`."""
 
 
-def save_pytorch(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
-    """Writes `.safetensors` or `.npz` with the original's names; our config goes beside them.
+def save_model(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
+    """Writes a model to a `.safetensors` or `.npz` file, or to a new checkpoint directory.
 
-    `half` stores float16, half the size; it is read back as float32. For each field that the
-    original cannot express there is an empty array `only_stride_jax.FIELD=VALUE`, so that its
-    strict load fails and says why.
+    A file holds the arrays under the original's names, with our config beside them: as metadata in
+    `.safetensors`, in `.npz` as an extra uint8 array `stride_jax` (JSON), to be dropped before the
+    original loads the rest strictly. For each field of the config that the original cannot express
+    there is an empty array `only_stride_jax.FIELD=VALUE`, so that its strict load fails and says
+    why.
 
-    In `.safetensors` it is metadata; in `.npz` an extra uint8 array `stride_jax` (JSON), to be
-    dropped before the original loads the rest strictly.
+    Args:
+        path: to write; a path without a suffix becomes a directory.
+        checkpoint: the model.
+        half: store float16, half the size; it is read back as float32. Files only.
 
     Raises:
-        InputError: another suffix, or a file that already exists.
+        InputError: the path exists, another suffix, `half` for a directory, or a value that does
+            not fit in float16.
     """
     path = Path(path)
     if path.exists():
         raise InputError(f"{path} exists; move it away or give another name.")
+    if path.suffix not in ("", ".safetensors", ".npz") or (half and not path.suffix):
+        raise InputError(
+            f"cannot write {path}{' in float16' if half else ''}: give .safetensors or .npz, or no "
+            "suffix for a directory (which holds float32)."
+        )
+    if not path.suffix:
+        checkpoints.save(path, checkpoint)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = arrays_by_name(checkpoint.model, checkpoint.params)
     if half:
@@ -57,14 +69,12 @@ def save_pytorch(path: str | Path, checkpoint: Checkpoint, *, half: bool = False
         from safetensors.numpy import save_file
 
         save_file(arrays, path, metadata={METADATA: json.dumps(meta)})
-    elif path.suffix == ".npz":
-        content: dict[str, Any] = {
-            **arrays,
-            METADATA: np.frombuffer(json.dumps(meta).encode(), np.uint8),
-        }
-        np.savez(path, **content)
-    else:
-        raise InputError(f"cannot write {path}: give .safetensors or .npz.")
+        return
+    content: dict[str, Any] = {
+        **arrays,
+        METADATA: np.frombuffer(json.dumps(meta).encode(), np.uint8),
+    }
+    np.savez(path, **content)
 
 
 def _halved(path: Path, name: str, array: np.ndarray) -> np.ndarray:
@@ -76,7 +86,7 @@ def _halved(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 def load_model(path: str | Path) -> Checkpoint:
     """Any trained model: a run or checkpoint directory, or a `.safetensors`, `.npz`, `.pth` file.
 
-    A file written by `save_pytorch` knows its whole config; any other one is read with the
+    A file written by `save_model` knows its whole config; any other one is read with the
     defaults of `load_pytorch`.
 
     Raises:
@@ -99,57 +109,25 @@ def load_model(path: str | Path) -> Checkpoint:
     return Checkpoint(config, params, meta["context_len"])
 
 
-def find_model(name_or_path: str) -> Checkpoint:
-    """`load_model` of a path, or of a file shipped in `stride_jax/assets`.
+def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -> Checkpoint:
+    """Loads a model by the name of a packaged pair, by a path, or by a file name in the package.
+
+    Args:
+        name_or_path: `beijing`, a path, or a file in `stride_jax/assets`.
+        part: the model of a packaged pair to load.
 
     Raises:
         InputError: neither exists, or see `load_model`.
     """
-    if Path(name_or_path).exists():
+    packaged = name_or_path in PACKAGED
+    if not packaged and Path(name_or_path).exists():
         return load_model(name_or_path)
-    asset = files("stride_jax") / "assets" / name_or_path
+    file = f"{name_or_path}_{part}.safetensors" if packaged else name_or_path
+    asset = files("stride_jax") / "assets" / file
     if not asset.is_file():
         raise InputError(
-            f"no checkpoint {name_or_path!r}; train one with train.py or give another path."
+            f"no checkpoint {name_or_path!r}: neither a path nor a model in the package "
+            f"({', '.join(PACKAGED)}); train one with train.py or give another path."
         )
     with as_file(asset) as path:
         return load_model(path)
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command `python -m stride_jax.checkpoints.pytorch`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stride_jax.checkpoints.pytorch", description=__doc__
-    )
-    parser.add_argument("input", type=Path, help="file or checkpoint directory to read")
-    parser.add_argument("output", type=Path, help="directory, .safetensors or .npz to write")
-    said = "what a state dict of the original cannot say; our own files know it"
-    parser.add_argument("--activation", choices=("relu", "gelu"), help=said)
-    parser.add_argument("--no-instance-norm", action="store_true", help=said)
-    parser.add_argument("--covariate", action="store_true", help=said)
-    parser.add_argument("--half", action="store_true", help="store float16 in the output file")
-    args = parser.parse_args(argv)
-    try:
-        if args.activation or args.no_instance_norm or args.covariate:
-            config, params = load_pytorch(
-                args.input,
-                activation=args.activation or "relu",
-                instance_norm=None if args.no_instance_norm else "window",
-                covariate=args.covariate,
-            )
-            checkpoint = Checkpoint(config, params, None)
-        else:
-            checkpoint = load_model(args.input)
-        if args.output.suffix in SUFFIXES:
-            save_pytorch(args.output, checkpoint, half=args.half)
-        else:
-            checkpoints.save(args.output, checkpoint)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"{args.input} -> {args.output}: {checkpoint.model}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

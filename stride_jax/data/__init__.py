@@ -21,8 +21,7 @@ __all__ = ["CATALOG", "EMBEDDED", "embedded_series", "fetch", "load_file", "load
 
 
 def __getattr__(name: str) -> Any:
-    # Imported when first used: `python -m stride_jax.data.download` would otherwise load that
-    # module twice and warn about it.
+    # Imported when first used: only downloads need pooch and requests.
     if name in ("CATALOG", "fetch"):
         return getattr(importlib.import_module("stride_jax.data.download"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

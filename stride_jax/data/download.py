@@ -1,15 +1,12 @@
 """Fetches the public benchmark series, each checked by its sha256 before it is used.
 
-From a shell: `python -m stride_jax.data.download NAME [NAME ...] [--root DIR]`, or `--list`.
+From a shell: `stride-jax download NAME [NAME ...] [--root DIR]`, or `--list`.
 """
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -200,32 +197,3 @@ def _check_sum(path: Path, expected: str) -> None:
             f"{path}: is there already, but its sha256 is {digest} and must be {expected}; move it "
             "away to have it downloaded anew"
         )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Fetches the named series and prints their paths; returns the exit status, 0 or 2."""
-    parser = argparse.ArgumentParser(
-        prog="python -m stride_jax.data.download", description="Fetch public benchmark series."
-    )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="series to fetch; see --list")
-    parser.add_argument("--root", type=Path, help="data directory (default: STRIDE_JAX_DATA)")
-    parser.add_argument("--list", action="store_true", help="show the catalogue and stop")
-    options = parser.parse_args(argv)
-    if options.list:
-        for entry in CATALOG.values():
-            size = f"{entry.rows:,} x {entry.num_vars}"
-            print(f"{entry.name:14} {size:>11}  {entry.step:7} {entry.licence:27} {entry.url}")
-        return 0
-    try:
-        if not options.names:
-            raise InputError(f"name at least one series out of {list(CATALOG)}")
-        for name in options.names:
-            print(fetch(name, root=options.root))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -16,7 +16,6 @@ from stride_jax.checkpoints.build import Pair, ProcessKind, make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.base import DecodeConfig, Outcome, Round, Rule
 from stride_jax.decoding.batching import over_lanes
-from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.drafts import propose as propose_with
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.rules.common import target_draw
@@ -111,12 +110,12 @@ def model_calls(
     patch = (pair.target.patch_len, context.shape[-1])
     lanes = (len(context), 1)
     proposals = jnp.zeros((*lanes, num_draft, *patch))
-    sigma, pair = jnp.ones(patch), pair._replace(draft=as_draft(pair.draft))
+    sigma = jnp.ones(patch)
 
     @jax.jit
     def prepare(pair: Pair, context: jax.Array) -> Any:
         def one(_: None, context: jax.Array) -> Any:
-            return pair.target.prepare(context), pair.draft.prepare(context)
+            return pair.target.prepare(context), pair.proposer().prepare(context)
 
         memory = over_lanes(one, lanes)(None, context[:, None])
         return jax.tree.map(lambda x: x[:, 0], memory)  # [B, 1, ...] -> [B, ...]
@@ -135,7 +134,7 @@ def model_calls(
         def one(memory: Any, path: Any) -> Any:
             state, noise = path
             return propose_with(
-                as_draft(pair.draft), memory[1], state, noise, sigma, count, learned=False
+                pair.proposer(), memory[1], state, noise, sigma, count, learned=False
             )
 
         return over_lanes(one, lanes)(memory, (state, noise))
@@ -144,7 +143,7 @@ def model_calls(
     empty = jnp.zeros(lanes)
     states = [
         over_lanes(lambda m, _: pair.target.start(m[0], room), lanes)(memory, empty),
-        over_lanes(lambda m, _: pair.draft.start(m[1], room), lanes)(memory, empty),
+        over_lanes(lambda m, _: pair.proposer().start(m[1], room), lanes)(memory, empty),
     ]
 
     def run(patches: int, repeat: int) -> None:
@@ -190,7 +189,7 @@ def cell_rows(
 
     def decoder(num_draft: int, rule: Rule) -> Decoder:
         sizes = DecodeConfig(horizon, num_draft, num_paths=1)
-        return Decoder(*pair, sigma, rule, sizes, Label(cell.process))
+        return Decoder(pair.target, pair.draft, sigma, rule, sizes, Label(cell.process))
 
     one = DecodeConfig(horizon, num_paths=1)
     decoders = [Decoder(pair.target, None, sigma, None, one, Label(cell.process))]

@@ -18,7 +18,7 @@ from stride_jax.data.splits import ForecastData, load_data
 from stride_jax.data.windows import Windows, make_windows, padded_batches
 from stride_jax.decoding.base import DecodeConfig, Process, Rule
 from stride_jax.decoding.draft_length import DraftLength, Fixed
-from stride_jax.decoding.drafts import as_draft, propose
+from stride_jax.decoding.drafts import propose
 from stride_jax.decoding.rules import parse_rule, rule_name
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch, Decoder, Label
@@ -137,7 +137,7 @@ def check_draft(pair: Pair, context_len: int, num_vars: int, num_draft: int) -> 
     """Raises InputError when a draft cannot propose K patches after such a context."""
 
     def once(context: jax.Array) -> Any:
-        draft, patch = as_draft(pair.draft), (pair.target.patch_len, num_vars)
+        draft, patch = pair.proposer(), (pair.target.patch_len, num_vars)
         memory = draft.prepare(context)
         noise = jnp.zeros((num_draft, *patch))
         state = draft.start(memory, num_draft)
@@ -239,7 +239,8 @@ def speculative(
 ) -> Decoder:
     """Speculative decoding of one pair by one rule."""
     sigma, label = jnp.asarray(sigma, jnp.float32), Label(subject.process, name)
-    parts = (*subject.pairs[name], sigma, rule, config, label)
+    pair = subject.pairs[name]
+    parts = (pair.target, pair.draft, sigma, rule, config, label)
     return Decoder(*parts, Fixed() if draft_length is None else draft_length)
 
 

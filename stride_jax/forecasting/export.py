@@ -27,7 +27,7 @@ def export_decoder(
     rule: Rule | None = None,
     platforms: Sequence[Platform] = ("cpu",),
 ) -> None:
-    """Writes speculative decoding of a pair to a file.
+    """Writes the decoder of a pair to a file; without a draft, that of the target alone.
 
     The file is a serialised `jax.export.Exported`: StableHLO of the whole decode, the parameters in
     it, lowered for every platform named (none of them has to be there). It takes
@@ -65,12 +65,12 @@ def export_decoder(
         jax.ShapeDtypeStruct(context_shape, jnp.float32),
         jax.ShapeDtypeStruct((), jnp.float32),
     )
-    made = jax_export.export(jax.jit(run), platforms=tuple(platforms))(*shapes)
-    path.write_bytes(made.serialize())
+    exported = jax_export.export(jax.jit(run), platforms=tuple(platforms))(*shapes)
+    path.write_bytes(exported.serialize())
 
 
 def load_decoder(path: str | Path) -> Callable[[jax.Array, Any, float], jax.Array]:
-    """Reads such a file: a function `(key, context, sigma) -> forecast`.
+    """Loads a decoder from a file of `export_decoder`: `(key, context, sigma) -> forecast`.
 
     Without this package: `jax.export.deserialize(bytearray(open(path, "rb").read())).call(...)`.
 
@@ -78,7 +78,7 @@ def load_decoder(path: str | Path) -> Callable[[jax.Array, Any, float], jax.Arra
         InputError: no such file, or not an exported decoder.
     """
     try:
-        found = jax_export.deserialize(bytearray(Path(path).read_bytes()))
+        exported = jax_export.deserialize(bytearray(Path(path).read_bytes()))
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     except Exception as error:
@@ -86,6 +86,6 @@ def load_decoder(path: str | Path) -> Callable[[jax.Array, Any, float], jax.Arra
 
     def run(key: jax.Array, context: Any, sigma: float) -> jax.Array:
         data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-        return found.call(data, jnp.asarray(context, jnp.float32), jnp.float32(sigma))
+        return exported.call(data, jnp.asarray(context, jnp.float32), jnp.float32(sigma))
 
     return run

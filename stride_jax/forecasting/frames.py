@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stride_jax.checkpoints.build import Pair
 from stride_jax.config import whole_number
 from stride_jax.data.interchange import as_pandas, like
 from stride_jax.data.orders import Reading
 from stride_jax.data.panel import Grid, Panel, lay_out
 from stride_jax.data.stamps import read_stamps
+from stride_jax.decoding.base import Process
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast
 
@@ -123,8 +125,7 @@ def forecast_df(
     df: Any,
     h: int,
     *,
-    target: Any,
-    draft: Any = None,
+    pair: Pair | Process,
     id_col: str = "unique_id",
     time_col: str = "ds",
     target_col: str = "y",
@@ -142,17 +143,16 @@ def forecast_df(
     Args:
         df: see `read_panel`.
         h: steps to forecast.
-        target: see `forecasting.forecast`.
-        draft: see `forecasting.forecast`.
+        pair: target and draft, see `forecast`.
         id_col: names the series.
         time_col: their times.
         target_col: their values.
         freq: see `read_panel`.
         dayfirst: see `read_panel`.
         date_format: see `read_panel`.
-        quantiles: a column each: `stride-q-10` for .1.
-        **settings: of `forecasting.forecast`: key, num_samples, rule (an instance such as
-            `Block()`), num_draft, sigma, missing...
+        quantiles: one column for each: `stride-q-10` for .1.
+        **settings: of `forecast`: key, num_samples, rule (an instance such as `Block()`),
+            num_draft, sigma, missing...
 
     Returns:
         A frame of the kind of `df`, one row per series and future time: id, time, `stride` (the
@@ -160,30 +160,23 @@ def forecast_df(
 
     Raises:
         InputError: quantiles without sample paths, a horizon that ends in no year; see `read_panel`
-            and `forecasting.forecast`.
+            and `forecast`.
     """
     h = whole_number("the horizon h", h, least=1)
     panel = read_panel(
         df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
     )
-    found = forecast_panel(
-        panel,
-        h,
-        target=target,
-        draft=draft,
-        columns=(id_col, time_col),
-        quantiles=quantiles,
-        **settings,
+    forecasts = forecast_panel(
+        panel, h, pair=pair, columns=(id_col, time_col), quantiles=quantiles, **settings
     )
-    return like(found, df, (id_col, time_col))
+    return like(forecasts, df, (id_col, time_col))
 
 
 def forecast_panel(
     panel: Panel,
     h: int,
     *,
-    target: Any,
-    draft: Any = None,
+    pair: Pair | Process,
     columns: tuple[str, str] = ("unique_id", "ds"),
     quantiles: Sequence[float] = (),
     **settings: Any,
@@ -196,9 +189,10 @@ def forecast_panel(
     h = whole_number("the horizon h", h, least=1)
     ahead = [grid.ahead(h) for grid in panel.grids]
     ids = [str(grid.name) for grid in panel.grids]
-    made = _forecast(panel.grids, ids, h, target, draft, quantiles, settings)
+    forecasts = _forecast(panel.grids, ids, h, pair, quantiles, settings)
     parts = [
-        pd.DataFrame({columns[1]: times, **found}) for times, found in zip(ahead, made, strict=True)
+        pd.DataFrame({columns[1]: times, **values})
+        for times, values in zip(ahead, forecasts, strict=True)
     ]
     return _together(columns[0], panel.grids, parts, panel)
 
@@ -218,17 +212,16 @@ def _together(
 ) -> pd.DataFrame:
     """The rows of all series, with their ids, of the type of the frame's, in front."""
     rows = np.repeat([grid.row for grid in grids], [len(part) for part in parts])
-    found = pd.concat(parts, ignore_index=True)
-    found.insert(0, id_col, panel.ids.iloc[rows].reset_index(drop=True))
-    return found
+    table = pd.concat(parts, ignore_index=True)
+    table.insert(0, id_col, panel.ids.iloc[rows].reset_index(drop=True))
+    return table
 
 
 def _forecast(
     grids: list[Grid],
     ids: list[str],
     h: int,
-    target: Any,
-    draft: Any,
+    pair: Pair | Process,
     quantiles: Sequence[float],
     settings: dict[str, Any],
 ) -> list[dict[str, np.ndarray]]:
@@ -239,15 +232,13 @@ def _forecast(
             "(--num-samples 0), or ask for paths."
         )
     values = [grid.values for grid in grids]
-    found = forecast(target, values, h, draft=draft, quantiles=quantiles, ids=ids, **settings)
-    names = quantile_columns(found.levels)
-    made = []
+    forecasts = forecast(pair, values, h, quantiles=quantiles, ids=ids, **settings)
+    names, columns = quantile_columns(forecasts.levels), []
     for i in range(len(grids)):
-        columns = {MODEL: found.mean[i]}
-        if found.quantiles is not None:
-            columns.update(zip(names, found.quantiles[i], strict=True))
-        made.append(columns)
-    return made
+        columns.append({MODEL: forecasts.mean[i]})
+        if forecasts.quantiles is not None:
+            columns[i].update(zip(names, forecasts.quantiles[i], strict=True))
+    return columns
 
 
 def quantile_columns(levels: Sequence[float]) -> list[str]:
@@ -264,8 +255,7 @@ def backtest(
     *,
     n_windows: int = 1,
     step_size: int | None = None,
-    target: Any,
-    draft: Any = None,
+    pair: Pair | Process,
     id_col: str = "unique_id",
     time_col: str = "ds",
     target_col: str = "y",
@@ -282,16 +272,15 @@ def backtest(
         h: steps to forecast after each cutoff.
         n_windows: cutoffs per series.
         step_size: steps between two cutoffs; None for h.
-        target: see `forecasting.forecast`.
-        draft: see `forecasting.forecast`.
+        pair: target and draft, see `forecast`.
         id_col: names the series.
         time_col: their times.
         target_col: their values.
         freq: see `read_panel`.
         dayfirst: see `read_panel`.
         date_format: see `read_panel`.
-        quantiles: a column each.
-        **settings: of `forecasting.forecast`.
+        quantiles: one column for each.
+        **settings: of `forecast`.
 
     Returns:
         A frame of the kind of `df`, one row per series, cutoff and time: id, time, cutoff (the last
@@ -320,12 +309,12 @@ def backtest(
                     f"{h + (n_windows - 1) * step_size + 1}."
                 )
             cuts.append((grid, cut))
-    known = [grid.until(cut) for grid, cut in cuts]
+    histories = [grid.until(cut) for grid, cut in cuts]
     ids = [f"{grid.name}, cutoff {grid.until(cut).times[-1]}" for grid, cut in cuts]
-    made = _forecast(known, ids, h, target, draft, quantiles, settings)
+    forecasts = _forecast(histories, ids, h, pair, quantiles, settings)
     parts = []
-    for (grid, cut), found in zip(cuts, made, strict=True):
+    for (grid, cut), columns in zip(cuts, forecasts, strict=True):
         times = grid.until(cut + h).times
         truth = {"cutoff": times[cut - 1], target_col: grid.values[cut : cut + h]}
-        parts.append(pd.DataFrame({time_col: times[cut:], **truth, **found}))
-    return like(_together(id_col, known, parts, panel), df, (id_col, time_col))
+        parts.append(pd.DataFrame({time_col: times[cut:], **truth, **columns}))
+    return like(_together(id_col, histories, parts, panel), df, (id_col, time_col))

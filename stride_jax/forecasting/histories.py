@@ -12,20 +12,20 @@ from stride_jax.errors import InputError
 
 Missing = Literal["interpolate", "error"]
 LARGEST = 1e150
-"""Of the absolute values of a history."""
+"""Largest absolute value of a history."""
 STILL = 1e-6
-"""Scale of a constant history over its absolute value: what a model adds to zeros is nothing."""
+"""Scale of a constant history over its absolute value, so that a model adds next to nothing."""
 
 
 class Histories(NamedTuple):
-    """A batch of histories as they came.
+    """A batch of histories as the user gave them.
 
     Attributes:
         series: arrays `[T, C]` float64, finite; T may differ. B of them, or where variables are
             apart B C of one variable each, those of a series next to each other.
-        num_vars: C as they came.
-        batched: they came as a batch, so forecasts have a leading axis.
-        flat: they came without an axis for variables, so forecasts have none.
+        num_vars: C as given.
+        batched: given as a batch, so forecasts have a leading axis.
+        flat: given without an axis for variables, so forecasts have none.
         observed: arrays `[T, C]` bool, as the series; False where a value was interpolated.
         ahead: steps without values that were cut off the end of each series.
         names: how messages call each series.
@@ -41,12 +41,12 @@ class Histories(NamedTuple):
 
 
 class Contexts(NamedTuple):
-    """The same as a decoder takes them.
+    """Histories as a decoder takes them: their last steps, standardised, one row per series.
 
     Attributes:
         values: `[B, L, C]` float32, each history's last steps at its end; 0 before.
         lengths: `[B]` int32, steps of history in each.
-        similar: `[B]` int32, so many of them at the end are like those that are decoded from.
+        similar: `[B]` int32, steps at the end that are like those that are decoded from.
         mean: `[B, 1, C]` float64, and
         scale: `[B, 1, C]` float64: a history is `values * scale + mean`.
         spread: `[B, 1, C]`, the std of its observed values over the scale; 0 where they are one
@@ -74,7 +74,7 @@ def read_histories(
     apart: bool = False,
     ids: Sequence[str] | None = None,
 ) -> Histories:
-    """Takes what a user has: `[T]`, `[T, C]`, `[B, T, C]`, or a list of the first two.
+    """Reads histories: `[T]`, `[T, C]`, `[B, T, C]`, or a list of the first two.
 
     Args:
         history: numbers; a list of arrays may hold series of different lengths.
@@ -137,7 +137,7 @@ def read_histories(
 
 
 def _labels(ids: Sequence[str] | None, count: int) -> list[str]:
-    """How messages call each series."""
+    """Name of each series in messages."""
     if ids is None:
         return [f"series {i}" for i in range(count)]
     listed = isinstance(ids, Sequence | np.ndarray) and not isinstance(ids, str | bytes)
@@ -155,10 +155,10 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     try:
         if isinstance(values, np.ma.MaskedArray):
             values = np.ma.filled(values.astype(np.float64), np.nan)
-        found = np.asarray(values)
-        if found.dtype.kind not in "iuf":
-            raise InputError(f"{name} must be real numbers, got {found.dtype}.")
-        return found.astype(np.float64)
+        array = np.asarray(values)
+        if array.dtype.kind not in "iuf":
+            raise InputError(f"{name} must be real numbers, got {array.dtype}.")
+        return array.astype(np.float64)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} is not an array of numbers: {error}") from error
 
@@ -267,8 +267,8 @@ def make_contexts(
         if standardise:
             mean[i] = np.where(still, context[-1], context.mean(axis=0))
             scale[i] = np.where(still, STILL * large, wide)
-        own = _std(context, known[start:])
-        spread[i] = np.where(still | (own <= 1e-14 * large), 0.0, own / scale[i])
+        std = _std(context, known[start:])
+        spread[i] = np.where(still | (std <= 1e-14 * large), 0.0, std / scale[i])
         size[i] = large / scale[i]
         lengths[i] = min(context_len + more, whole)
         first = len(one) - int(lengths[i])
@@ -279,11 +279,11 @@ def make_contexts(
 
 
 def _std(values: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Of the known values of each variable, `[T, C]` -> `[C]`; 0 where there are none."""
+    """Std of the observed values of each variable, `[T, C]` -> `[C]`; 0 where there are none."""
     count = np.maximum(known.sum(axis=0), 1)
     off = np.where(known, values - np.where(known, values, 0).sum(axis=0) / count, 0)
-    found: np.ndarray = np.sqrt(np.square(off).sum(axis=0) / count)
-    return found
+    std: np.ndarray = np.sqrt(np.square(off).sum(axis=0) / count)
+    return std
 
 
 def alike(older: np.ndarray, context: np.ndarray, patch_len: int) -> int:

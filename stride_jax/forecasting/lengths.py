@@ -1,4 +1,4 @@
-"""How much of each history a model is shown, and which histories are decoded together."""
+"""The steps of each history that a model is shown, and the histories decoded together."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stride_jax.errors import InputError
 
 
 class View(NamedTuple):
-    """What a target and its draft are shown.
+    """The steps of the histories that a target and its draft are shown.
 
     Attributes:
         length: L, steps of a history that count, at most.
@@ -27,35 +27,27 @@ class View(NamedTuple):
     masked: bool
 
 
-def make_view(
-    target: Process, draft: Draft | Process, context_len: int | None, series: Sequence[np.ndarray]
-) -> View:
-    """The view of histories `[T, C]` that are cut to their `visible_steps`.
+def make_view(target: Process, draft: Draft | Process | None, series: Sequence[np.ndarray]) -> View:
+    """The view of histories that are cut to their `visible_steps`.
 
     Args:
         target: its traits decide.
         draft: may see more steps than the target.
-        context_len: L; None for what the target sees of the longest history.
-        series: the histories.
+        series: `[T, C]` each.
 
     Raises:
-        InputError: an L below a patch, or below the steps that a target without a mask sees.
+        InputError: a target with a mask that sees less than a patch.
     """
     traits, patch_len = traits_of(target), target.patch_len
     fixed = traits.context_len
-    length = context_len or fixed or longest(series, patch_len)
+    length = fixed or longest(series, patch_len)
     drafted = traits_of(draft).context_len or 0
     if traits.supports_padding:
         if length < patch_len:
             raise InputError(f"context_len {length} is less than one patch of {patch_len} steps.")
+        room = _whole(length, patch_len)
         length = length // patch_len * patch_len
-        room = max(length, _whole(fixed or 0, patch_len))
         return View(length, room, max(room, _whole(drafted, patch_len)), masked=True)
-    if fixed is not None and length < fixed:
-        raise InputError(
-            f"context_len {length} is less than the {fixed} steps that the target sees; give at "
-            "least as many."
-        )
     return View(length, length, length if fixed is None else max(length, drafted), masked=False)
 
 
@@ -65,39 +57,30 @@ def longest(series: Sequence[np.ndarray], patch_len: int) -> int:
 
 
 def _whole(steps: int, patch_len: int) -> int:
-    """So many steps, filled up to whole patches."""
+    """Steps, filled up to whole patches."""
     return -(-steps // patch_len) * patch_len
 
 
-def visible_steps(
-    target: Process, context_len: int | None, series: Sequence[np.ndarray]
-) -> list[int]:
+def visible_steps(target: Process, series: Sequence[np.ndarray]) -> list[int]:
     """The last steps of each history that count: few lengths, where each would be compiled anew.
 
-    That is a target without a mask that sees all it is given. Of a history shorter than
-    `context_len` (or of any, if that is None) it is shown the last `few_patches`. What a history
-    is cut to depends on nothing but its own length.
+    A target without a mask that sees all it is given is shown the last `few_patches` of a history.
+    The cut depends on nothing but the length of that history.
 
     Args:
         target: its traits decide.
-        context_len: L; a history that has as many steps is not cut.
         series: `[T, C]` each.
     """
     traits, size = traits_of(target), target.patch_len
     if traits.supports_padding or traits.context_len is not None:
         return [len(one) for one in series]
-    return [
-        len(one)
-        if len(one) < size or (context_len is not None and len(one) >= context_len)
-        else few_patches(len(one) // size) * size
-        for one in series
-    ]
+    return [len(one) if len(one) < size else few_patches(len(one) // size) * size for one in series]
 
 
 def few_patches(count: int) -> int:
     """The largest of 1, 2, ..., 8, 10, 12, 14, 16, 20, ... that is at most `count`.
 
-    The first three binary digits are kept: four sizes between a power of two and the next, and
+    Its first three binary digits count: four sizes between a power of two and the next, and
     less than a fifth is cut off.
     """
     step = 1 << max(0, count.bit_length() - 3)
@@ -105,7 +88,7 @@ def few_patches(count: int) -> int:
 
 
 def groups(masked: bool, lengths: np.ndarray, patches: np.ndarray) -> list[np.ndarray]:
-    """Numbers of the series that are decoded together: of one number of patches, and length.
+    """Indices of the series that are decoded together: equal numbers of patches, and lengths.
 
     Args:
         masked: padding is masked, so that the lengths may differ.

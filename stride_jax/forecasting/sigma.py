@@ -1,23 +1,43 @@
-"""The std of a target's predictions, measured on a split."""
+"""The std of a target's predictions: one for a split, or one for each history.
+
+Both compare one-patch forecasts with what came: of a split in the windows of a validation set, of a
+history in its last patches, as far as there are any; else the spread of its values stands for it.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+import numpy as np
+from scipy import stats
 
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.windows import Windows, padded_batches
-from stride_jax.decoding.base import Process
+from stride_jax.decoding.base import Process, traits_of
+from stride_jax.decoding.batching import in_chunks
 from stride_jax.decoding.compiled import compiled
 from stride_jax.errors import InputError
+from stride_jax.forecasting.histories import Contexts
+from stride_jax.forecasting.lengths import groups
+
+PRIOR_SIGMA = 0.5
+"""Share of the std of the context in the prior beside eight measured patches."""
+RESIDUALS = 8
+"""The last patches of a history whose one-patch errors give its sigma."""
+AFIELD = 4.0
+"""Largest weight of a forecast's squared distance from the mean, over the squared spread."""
+FLOOR = 1e-6
+"""sigma at least, over the std of a history (over its absolute value where that is constant)."""
+SERIES_AT_ONCE = 256
+"""Series whose sigma is measured at once, at most."""
 
 
 def calibrate_sigma(
     target: Process, values: jax.Array | Gaps, windows: Windows, batch_size: int
 ) -> float:
-    """The residual spread of the target: the root of its one-patch validation MSE.
-
-    One sigma for all steps and variables, in the units of `values`.
+    """One sigma for a split: the root of the target's one-patch MSE, in the units of `values`.
 
     Args:
         target: the process.
@@ -35,12 +55,12 @@ def calibrate_sigma(
 def calibrate_scale(
     target: Process, values: jax.Array | Gaps, windows: Windows, batch_size: int
 ) -> jax.Array:
-    """The same for each step and variable of a patch: a diagonal scale, `[P, C]`.
+    """`calibrate_sigma` for each step and variable of a patch: a diagonal, `[P, C]`.
 
-    Separate windows hold one variable, and share one scale: `[P, 1]`.
+    Separate windows hold one variable, and share one diagonal: `[P, 1]`.
     """
-    error, seen = _one_patch_mse(target, values, windows=windows, batch_size=batch_size)
-    if not bool(jnp.all(seen > 0)):
+    error, count = _one_patch_mse(target, values, windows=windows, batch_size=batch_size)
+    if not bool(jnp.all(count > 0)):
         raise InputError(
             "sigma cannot be calibrated: some steps were observed in none of the "
             f"{windows.count} validation windows; give --sigma."
@@ -52,16 +72,15 @@ def calibrate_scale(
 def _one_patch_mse(
     target: Process, values: jax.Array | Gaps, *, windows: Windows, batch_size: int
 ) -> tuple[jax.Array, jax.Array | int]:
-    """The mean squared error `[P, C]`, and over how many windows."""
+    """The mean squared error `[P, C]`, and the number of windows with a value there."""
     index, weight = padded_batches(windows.count, batch_size)
 
     def error(series: jax.Array) -> jax.Array:
         context = series[: windows.length - target.patch_len]
         memory = target.prepare(context)
         nothing = jnp.zeros((0, target.patch_len, series.shape[1]), jnp.float32)
-        laws, _ = target.verify(memory, target.start(memory, 1), nothing)
-        mean = laws.mean[0]
-        return jnp.square(mean - series[windows.length - target.patch_len :])
+        predictions, _ = target.verify(memory, target.start(memory, 1), nothing)
+        return jnp.square(predictions.mean[0] - series[windows.length - target.patch_len :])
 
     def body(total: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         errors = jax.vmap(error)(windows.gather(values, batch[0]))  # [B, P, C]
@@ -69,10 +88,10 @@ def _one_patch_mse(
 
     def with_missing(sums: jax.Array, batch: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, None]:
         series = windows.gather(values, batch[0])
-        seen = ~jnp.isnan(series[:, windows.length - target.patch_len :])
-        errors = jnp.where(seen, jax.vmap(error)(series), 0.0)
-        found = jnp.stack([errors, seen.astype(jnp.float32)])  # [2, B, P, C]
-        return sums + jnp.tensordot(found, batch[1], axes=((1,), (0,))), None
+        observed = ~jnp.isnan(series[:, windows.length - target.patch_len :])
+        errors = jnp.where(observed, jax.vmap(error)(series), 0.0)
+        both = jnp.stack([errors, observed.astype(jnp.float32)])  # [2, B, P, C]
+        return sums + jnp.tensordot(both, batch[1], axes=((1,), (0,))), None
 
     shape = target.patch_len, 1 if windows.separate else windows.num_vars
     if isinstance(values, Gaps):
@@ -80,3 +99,126 @@ def _one_patch_mse(
         return sums[0] / sums[1], sums[1]
     total, _ = jax.lax.scan(body, jnp.zeros(shape, jnp.float32), (index, weight))
     return total / windows.count, windows.count
+
+
+def history_sigmas(
+    target: Process, contexts: Contexts, context_len: int, batch_size: int | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Sigma of each history over its scale, `[B, 1, C]` float64, see `forecast`.
+
+    Args:
+        target: the process.
+        contexts: with up to eight patches more than is decoded from.
+        context_len: L, steps that are decoded from.
+        batch_size: series at once; None for 256.
+
+    Returns:
+        `(sigma, unsure)`: unsure, `[B]` bool, where a history shows no variation at all.
+    """
+    squares, known, ahead = _errors(target, contexts, batch_size)
+    total = squares + _prior(contexts, context_len, known, ahead)
+    least = FLOOR * np.where(contexts.spread > 0, contexts.spread, contexts.size)
+    unsure = (contexts.spread == 0) & (known == 0)
+    return np.maximum(np.sqrt(total / (known + 1)), least), unsure.any(axis=(1, 2))
+
+
+def _prior(
+    contexts: Contexts, context_len: int, known: np.ndarray, ahead: np.ndarray
+) -> np.ndarray:
+    """Prior variance, which counts as one patch beside the measured ones, `[B, 1, C]`.
+
+    With fewer than eight measured patches, part of it is the variance of the values, corrected for
+    their small number, and the squared distance of the forecast from their mean, up to a limit.
+    See `forecast`.
+
+    Args:
+        contexts: as in `sigmas`.
+        context_len: L.
+        known: `[B, 1, C]`, patches that were measured.
+        ahead: `[B, P, C]`, the forecast of the next patch.
+    """
+    real = contexts.observed[:, -context_len:]
+    values = real.sum(axis=1, keepdims=True)
+    sums = np.where(real, contexts.values[:, -context_len:], 0).sum(axis=1, keepdims=True)
+    off = np.square(ahead - sums / np.maximum(values, 1)).mean(axis=1, keepdims=True)
+    count = np.maximum(values, 2)
+    student = stats.t.ppf(0.9, count - 1) / stats.norm.ppf(0.9)
+    # n / (n - 1) for an unbiased variance, 1 + 1 / n for the mean and the next value
+    few = np.square(contexts.spread * student) * (count + 1) / (count - 1)
+    share = np.minimum(known / RESIDUALS, 1)
+    early = (1 - share) * (few + np.minimum(off, AFIELD * few))
+    prior = early + share * np.square(PRIOR_SIGMA * contexts.spread)
+    alone = np.where(known == 0, np.square(contexts.size / np.maximum(values, 1)), 0)
+    return np.where(contexts.spread > 0, prior, alone)
+
+
+def _errors(
+    target: Process, contexts: Contexts, batch_size: int | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Sums of mean squared errors and of observed shares of the last patches, `[B, 1, C]` each.
+
+    The third is the forecast of the next patch, `[B, P, C]`.
+    """
+    together, masked = batch_size or SERIES_AT_ONCE, traits_of(target).supports_padding
+    counts = _counts(target, contexts.lengths)
+    squares, known = np.zeros((2, *contexts.scale.shape))
+    ahead = np.zeros((len(counts), target.patch_len, squares.shape[-1]))
+    for rows in groups(masked, contexts.lengths, counts):
+        lengths, first = contexts.lengths[rows], 0
+        if not masked:
+            first = contexts.values.shape[1] - int(lengths[0])
+        parts = _residuals(
+            target,
+            jnp.asarray(contexts.values[rows, first:]),
+            jnp.asarray(contexts.observed[rows, first:]),
+            jnp.asarray(lengths) if masked else None,
+            count=int(counts[rows[0]]),
+            together=together,
+        )
+        errors, there, ahead[rows] = (np.asarray(part, np.float64) for part in parts)
+        squares[rows], known[rows] = (x.sum(axis=1, keepdims=True) for x in (errors, there))
+    return squares, known, ahead
+
+
+def _counts(target: Process, lengths: np.ndarray) -> np.ndarray:
+    """Patches of each history that are forecast from what was before them, `[B]`."""
+    traits, size = traits_of(target), target.patch_len
+    if traits.supports_padding:
+        none = (not traits.starts_empty) & (lengths <= RESIDUALS * size)
+        return np.where(none, 0, RESIDUALS)
+    return np.clip((lengths - (traits.context_len or size)) // size, 0, RESIDUALS)
+
+
+@compiled
+def _residuals(
+    target: Process,
+    contexts: jax.Array,
+    observed: jax.Array,
+    lengths: jax.Array | None,
+    *,
+    count: int,
+    together: int,
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Squared one-patch errors of the last M patches, and their observed shares, `[B, M, C]` each.
+
+    The target verifies the true patches as if they were proposals. Squares are summed over the
+    observed steps of a patch, and like the number of these divided by P. Errors of a patch that has
+    no history before it are 0 and not known. The third is the forecast of the next, `[B, P, C]`.
+    """
+    size, total = target.patch_len, contexts.shape[1]
+    start = total - count * size
+
+    def one(context: jax.Array, there: jax.Array, length: jax.Array | None) -> Any:
+        before = context[:start]
+        patches = context[start:].reshape(count, size, context.shape[1])  # [M * P, C] -> [M, P, C]
+        real = there[start:].reshape(patches.shape)
+        memory = target.prepare(before, None if length is None else length - count * size)
+        predictions, _ = target.verify(memory, target.start(memory, max(1, count)), patches)
+        if length is not None:
+            first = (total - length) // size  # number of the first real patch
+            real &= (start // size + jnp.arange(count) > first)[:, None, None]
+        squares = jnp.where(real, jnp.square(predictions.mean[:-1] - patches), 0)
+        return jnp.mean(squares, axis=1), jnp.mean(real, axis=1), predictions.mean[-1]
+
+    # a length of None has no leaves, and stays None
+    return in_chunks(lambda part: jax.vmap(one)(*part), (contexts, observed, lengths), together)

@@ -70,7 +70,7 @@ def trained_cases(config: FidelityConfig, loaded: Loaded) -> Iterator[Case]:
             name = f"{setup.data.source}, {steps} steps"
             name += f", {draft}" if len(subject.pairs) > 1 else ""
             pair = subject.pairs[draft]
-            yield Case(name, contexts, *pair, rms(subject.sigma), False, steps)
+            yield Case(name, contexts, pair.target, pair.draft, rms(subject.sigma), False, steps)
 
 
 def paths(config: FidelityConfig, case: Case, rule: Rule | None, seed: int) -> tuple[Any, Any]:

@@ -12,7 +12,7 @@ from helpers.toys import draft_steps
 from stride_jax.checkpoints import build as pairs
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints import store
-from stride_jax.checkpoints.build import make_pair, make_target
+from stride_jax.checkpoints.build import Pair, load_pair, make_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.drafts import as_draft, propose
@@ -116,7 +116,7 @@ def test_layer_skip_needs_fewer_layers_than_the_target(count: int) -> None:
 
 def test_a_draft_is_found_by_its_path(tmp_path: Path) -> None:
     """A trained draft could not be named on the command line."""
-    store.save_pytorch(tmp_path / "small.npz", SMALL)
+    store.save_model(tmp_path / "small.npz", SMALL)
     checkpoints.save(tmp_path / "multi", MULTI)
     expected = make_pair(TARGET, SMALL, "window", 16, 2)
     found = make_pair(TARGET, str(tmp_path / "small.npz"), "window", 16, 2)
@@ -264,3 +264,87 @@ def test_every_draft_decodes(name: str, kind: str) -> None:
         assert int(info.target_passes[row]) == int(info.rounds[row]) <= 5
         assert int(info.drafted[row]) == draft_steps(info.origin[row].tolist(), 3)
     assert not np.asarray(info.overflow).any()
+
+
+# --- pairs ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("target", "draft", "message"),
+    [
+        (last_value_draft(4), None, "must be a process"),
+        ("beijing", None, "must be a process"),
+        (make_target(TARGET, "window", 16, 1), object(), "got object"),
+        (make_target(TARGET, "window", 16, 1), last_value_draft(3), "patch length, got 4 and 3"),
+    ],
+)
+def test_a_pair_of_other_things_is_refused(target: object, draft: object, message: str) -> None:
+    """A decode would end in a traceback, or after minutes of compilation."""
+    with pytest.raises(InputError, match=message):
+        Pair(target, draft)
+
+
+def test_a_pair_is_a_pytree() -> None:
+    """Its parameters would be compiled into every program, or jax could not hold it."""
+    pair = make_pair(TARGET, SMALL, "cached", 16, 1)
+    moved = jax.tree.map(lambda x: x, pair)
+    assert jax.tree.structure(moved) == jax.tree.structure(pair)
+    assert len(jax.tree.leaves(pair)) == len(jax.tree.leaves((pair.target, pair.draft)))
+    assert jax.tree.map(lambda _: object(), pair).draft is not None  # placeholders of jax
+    assert Pair(pair.target).draft is None
+    with pytest.raises(InputError, match="no draft"):
+        Pair(pair.target).proposer()
+
+
+def test_the_pair_in_the_package_is_the_default() -> None:
+    """The first line of every example would load something else."""
+    pair = load_pair()
+    assert (pair.target.patch_len, pair.target.context_len) == (24, 504)
+    assert pair.draft is not None
+    for none in (None, "none"):
+        assert load_pair("beijing", none).draft is None
+    store_file = "beijing_target.safetensors"
+    assert load_pair(store_file).draft is None  # only a pair by its name has a draft of its own
+
+
+def test_a_model_of_ones_own_has_no_draft_unless_it_is_named(tmp_path: Path) -> None:
+    """The draft of the package would propose for a model that it was not trained for."""
+    store.save_model(tmp_path / "mine.npz", TARGET)
+    store.save_model(tmp_path / "draft.npz", SMALL)
+    for model in (TARGET, tmp_path / "mine.npz", str(tmp_path / "mine.npz")):
+        assert load_pair(model).draft is None
+        for draft in (SMALL, tmp_path / "draft.npz", str(tmp_path / "draft.npz")):
+            assert load_pair(model, draft).draft.context_len == 8
+    assert load_pair(TARGET).target.context_len == 16
+
+
+def test_a_directory_does_not_hide_the_pair_of_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`load_pair("beijing")` would depend on where it is called."""
+    monkeypatch.chdir(tmp_path)
+    store.save_model("beijing", TARGET)
+    assert load_pair("beijing", None).target.patch_len == 24
+    assert load_pair("./beijing", None).target.patch_len == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"model": "no/such.npz"}, "'no/such.npz'"),
+        ({"model": 5}, "model must be .* 5"),
+        ({"model": None}, "model must be .* None"),
+        ({"draft": object()}, r"Pair\(load_pair"),
+        ({"draft": "lastvalue"}, "'lastvalue'"),
+        ({"process": "windw"}, "'windw'"),
+        ({"context_len": 6}, "context_len 6"),
+        ({"context_len": 20}, "16 steps.* 20"),
+        ({"context_len": 0}, "context_len.* 0"),
+        ({"context_len": 4.5}, r"context_len.* 4\.5"),
+        ({"num_vars": 0}, "num_vars.* 0"),
+    ],
+)
+def test_what_cannot_be_loaded_is_refused(settings: dict, message: str) -> None:
+    """A typing mistake would be taken for another model, or be a traceback."""
+    with pytest.raises(InputError, match=message):
+        load_pair(**{"model": CAUSAL_TARGET, **settings})

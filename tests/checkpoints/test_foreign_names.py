@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.pytorch import load_pytorch, to_pytorch
-from stride_jax.checkpoints.store import load_model, save_pytorch
+from stride_jax.checkpoints.store import load_model, save_model
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
 from stride_jax.models.config import TimerXLConfig
@@ -114,7 +114,7 @@ def test_what_the_original_cannot_express_is_said(tmp_path: Path, field: str) ->
         to_pytorch(*checkpoint[:2])
     for suffix in (".safetensors", ".npz"):
         path = tmp_path / f"model{suffix}"
-        save_pytorch(path, checkpoint)
+        save_model(path, checkpoint)
         found = load_model(path)
         assert found.model == checkpoint.model
         assert same(found.params, checkpoint.params)
@@ -136,7 +136,7 @@ def test_every_such_field_is_named() -> None:
 def test_what_the_original_can_express_is_written(tmp_path: Path, field: str) -> None:
     """A model of the original could not be taken back to it."""
     checkpoint = model_of(EXPRESSED[field])
-    save_pytorch(tmp_path / "model.safetensors", checkpoint)
+    save_model(tmp_path / "model.safetensors", checkpoint)
     arrays = load_file(tmp_path / "model.safetensors")
     assert strict_load(arrays, checkpoint.model) == []
     assert same(arrays, to_pytorch(*checkpoint[:2]))

@@ -21,7 +21,8 @@ from safetensors.numpy import save_file
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.pytorch import arrays_by_name, inexpressible, load_pytorch, to_pytorch
-from stride_jax.checkpoints.store import find_model, load_model, main, save_pytorch
+from stride_jax.checkpoints.store import find_model, load_model, save_model
+from stride_jax.cli.main import main
 from stride_jax.config import to_dict
 from stride_jax.errors import InputError
 from stride_jax.models import init_params
@@ -207,7 +208,7 @@ def test_save_and_load_keep_everything(suffix, tmp_path):
     """A shared file would be decoded with another activation, mask, norm or context."""
     checkpoint = unusual()
     path = tmp_path / f"model{suffix}"
-    save_pytorch(path, checkpoint)
+    save_model(path, checkpoint)
     found = load_model(path)
     assert found.model == UNUSUAL
     assert found.context_len == 72
@@ -229,7 +230,7 @@ def test_save_and_load_keep_everything(suffix, tmp_path):
 def test_a_bit_turned_over_is_seen(suffix, tmp_path):
     """A damaged file would forecast, with another weight."""
     path = tmp_path / f"model{suffix}"
-    save_pytorch(path, unusual())
+    save_model(path, unusual())
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 64
     path.write_bytes(content)
@@ -252,15 +253,26 @@ def test_nothing_is_overwritten(suffix, tmp_path):
     path = tmp_path / f"model{suffix}"
     path.write_bytes(b"precious")
     with pytest.raises(InputError, match="exists"):
-        save_pytorch(path, unusual())
+        save_model(path, unusual())
     assert path.read_bytes() == b"precious"
 
 
-@pytest.mark.parametrize("name", ["model.pth", "model.pt", "model"])
+def test_a_path_without_a_suffix_is_a_directory(tmp_path):
+    """A model could be kept as a file only, or half precision be silently forgotten."""
+    checkpoint = Checkpoint(*unusual()[:2], 72)
+    with pytest.raises(InputError, match="float16"):
+        save_model(tmp_path / "run", checkpoint, half=True)
+    save_model(tmp_path / "run", checkpoint)
+    found = load_model(tmp_path / "run")
+    assert found.model == checkpoint.model
+    assert same_trees(found.params, checkpoint.params)
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.pt"])
 def test_other_suffixes_are_not_written(name, tmp_path):
     """A file would be written that nothing reads."""
     with pytest.raises(InputError, match=r"\.safetensors or \.npz"):
-        save_pytorch(tmp_path / name, unusual())
+        save_model(tmp_path / name, unusual())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -287,7 +299,7 @@ def test_missing_files_are_named(tmp_path):
 def test_truncated_files_are_input_errors(suffix, keep, tmp_path):
     """A half-copied file would end in a traceback, or be taken for whole."""
     whole = tmp_path / f"whole{suffix}"
-    save_pytorch(whole, unusual())
+    save_model(whole, unusual())
     raw = whole.read_bytes()
     cut = tmp_path / f"cut{suffix}"
     cut.write_bytes(raw[: int(keep * len(raw))])
@@ -414,14 +426,14 @@ def test_the_command_to_a_checkpoint_and_back(tmp_path, capsys):
     arrays = arrays_of("target_gelu_nonorm")
     source = write(tmp_path / "source.npz", arrays)
     flags = ["--activation", "gelu", "--no-instance-norm"]
-    assert main([str(source), str(tmp_path / "checkpoint"), *flags]) == 0
+    assert main(["convert", str(source), str(tmp_path / "checkpoint"), *flags]) == 0
     stored = checkpoints.load(tmp_path / "checkpoint")
     expected, expected_params = load_pytorch(arrays, activation="gelu", instance_norm=None)
     assert stored.model == expected
     assert same_trees(stored.params, expected_params)
     for suffix in (".npz", ".safetensors"):
         target = tmp_path / f"back{suffix}"
-        assert main([str(tmp_path / "checkpoint"), str(target)]) == 0
+        assert main(["convert", str(tmp_path / "checkpoint"), str(target)]) == 0
         found = load_model(target)
         assert found.model == expected
         assert same_trees(to_pytorch(*found[:2]), arrays)
@@ -430,8 +442,8 @@ def test_the_command_to_a_checkpoint_and_back(tmp_path, capsys):
 
 def test_the_command_keeps_the_config_of_our_own_files(tmp_path):
     """A gelu or causal-stride model would silently come back as a relu one with other positions."""
-    save_pytorch(tmp_path / "ours.safetensors", unusual())
-    assert main([str(tmp_path / "ours.safetensors"), str(tmp_path / "ours.npz")]) == 0
+    save_model(tmp_path / "ours.safetensors", unusual())
+    assert main(["convert", str(tmp_path / "ours.safetensors"), str(tmp_path / "ours.npz")]) == 0
     found = load_model(tmp_path / "ours.npz")
     assert found.model == UNUSUAL
     assert found.context_len == 72
@@ -453,7 +465,7 @@ def test_the_command_fails_in_one_line(problem, tmp_path, capsys):
     else:
         source = tmp_path / "empty"
         source.mkdir()
-    assert main([str(source), str(output)]) == 2
+    assert main(["convert", str(source), str(output)]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")

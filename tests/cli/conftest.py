@@ -17,7 +17,7 @@ from stride_jax.checkpoints.checkpoint import Checkpoint
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The path of a small target."""
     path = tmp_path_factory.mktemp("model") / "target.npz"
-    store.save_pytorch(path, Checkpoint(MODEL, params_of(MODEL), 16))
+    store.save_model(path, Checkpoint(MODEL, params_of(MODEL), 16))
     return str(path)
 
 

@@ -19,7 +19,10 @@ from helpers.cli import MODEL, Capture, arguments, table
 from jax.experimental.compilation_cache import compilation_cache
 
 from stride_jax.checkpoints import store
+from stride_jax.checkpoints.build import load_pair
+from stride_jax.cli import forecast as command
 from stride_jax.cli import main as app
+from stride_jax.cli.parser import make_parser
 from stride_jax.data.download import CATALOG, Dataset
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
@@ -37,7 +40,7 @@ def wide_frame() -> pd.DataFrame:
 
 
 def long_frame() -> pd.DataFrame:
-    """The same, a row a variable and time."""
+    """The wide frame with one row per variable and time."""
     frame = wide_frame().melt("date", var_name="unique_id", value_name="y")
     return frame.rename(columns={"date": "ds"})[["unique_id", "ds", "y"]]
 
@@ -58,8 +61,9 @@ def long(tmp_path: Path) -> str:
 
 def expected(model: str, **settings: object) -> pd.DataFrame:
     """The same by the library."""
+    pair = load_pair(model, settings.pop("draft", None))
     values = {"num_samples": 10, "sigma": 0.5, "quantiles": (0.1, 0.5, 0.9), **settings}
-    return forecast_df(long_frame(), 6, target=model, **values)
+    return forecast_df(long_frame(), 6, pair=pair, **values)
 
 
 def assert_same(found: pd.DataFrame, wanted: pd.DataFrame) -> None:
@@ -111,7 +115,7 @@ def test_a_file_without_a_clock_counts_its_rows(
     assert found["unique_id"].tolist() == ["var0"] * 6 + ["var1"] * 6
     assert found["ds"].tolist() == [*range(30, 36)] * 2
     frame = long_frame().replace({"unique_id": {"load": "var0", "wind": "var1"}})
-    same = forecast_df(frame, 6, target=model, num_samples=10, sigma=0.5)
+    same = forecast_df(frame, 6, pair=load_pair(model), num_samples=10, sigma=0.5)
     np.testing.assert_allclose(found["stride"], same["stride"], rtol=1e-12)
 
 
@@ -272,7 +276,7 @@ BAD = {
     "a wild stamp": (["stray.csv"], [], "1970-01-01"),
     "two columns y": (["twice.csv"], [], "'y'"),
     "percents": ([], ["--quantiles", "10", "90"], "10"),
-    "no such target": ([], ["--target", "nothing.npz"], "nothing.npz"),
+    "no such model": ([], ["--model", "nothing.npz"], "nothing.npz"),
     "no such draft": ([], ["--draft", "lastvalue"], "lastvalue"),
     "no such rule": ([], ["--draft", "last-value", "--rule", "blok"], "'blok'"),
     "no such setting": ([], ["--draft", "last-value", "--rule", "block:bias=2"], "'bias'"),
@@ -336,7 +340,7 @@ def test_a_place_to_write_is_checked_before_the_work(
     def reached(*_: object) -> None:
         raise AssertionError("the file was read first")
 
-    monkeypatch.setattr(app, "read_table", reached)
+    monkeypatch.setattr(command, "read_table", reached)
     assert app.main(arguments(wide, model, flag, "no/such/place.csv")) == 2
     shown = capsys.readouterr()
     assert shown.err.count("\n") == 1
@@ -351,7 +355,7 @@ def test_an_interrupted_command_says_so(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(app, "read_table", interrupted)
+    monkeypatch.setattr(command, "read_table", interrupted)
     assert app.main(arguments(wide, model)) == 130
     assert capsys.readouterr().out == ""
 
@@ -362,7 +366,7 @@ def test_a_bug_keeps_its_traceback(model: str, wide: str, monkeypatch: pytest.Mo
     def broken(*_: object) -> None:
         raise ValueError("ours")
 
-    monkeypatch.setattr(app, "read_table", broken)
+    monkeypatch.setattr(command, "read_table", broken)
     with pytest.raises(ValueError, match="ours") as caught:
         app.main(arguments(wide, model))
     assert not isinstance(caught.value, InputError)
@@ -378,12 +382,13 @@ def test_a_bug_keeps_its_traceback(model: str, wide: str, monkeypatch: pytest.Mo
         ["forecast", "x.csv", "--horizon", "six"],
         ["forecast", "x.csv", "--horizon", "6", "--missing", "drop"],
         ["forecast", "x.csv", "--horizon", "6", "--unknown"],
+        ["forecast", "x.csv", "--horizon", "6", "--target", "runs/mine"],
         ["info"],
-        ["download"],
+        ["convert", "x.npz"],
     ],
 )
 def test_a_mistyped_command_is_status_2(argv: list[str], capsys: Capture) -> None:
-    """A mistyped flag would be ignored."""
+    """A mistyped flag would be ignored, or `--target MODEL` be taken for `--target-col`."""
     with pytest.raises(SystemExit) as caught:
         app.main(argv)
     assert caught.value.code == 2
@@ -433,10 +438,10 @@ def test_only_brief_work_is_compiled_quickly(
         calls.append(True)
         yield
 
-    monkeypatch.setattr(app, "quick_compilation", noted)
+    monkeypatch.setattr(command, "quick_compilation", noted)
     assert app.main(arguments(wide, model)) == 0
     assert calls == [True]
-    monkeypatch.setattr(app, "BRIEF", 1)
+    monkeypatch.setattr(command, "BRIEF", 1)
     assert app.main(arguments(wide, model)) == 0
     assert calls == [True]
 
@@ -472,7 +477,7 @@ def test_info_describes_a_checkpoint(model: str, capsys: Capture) -> None:
     with np.load(model) as file:
         sizes = [file[name].size for name in file.files if name != "stride_jax"]
     assert described["parameters"] == sum(sizes)
-    assert app.main(["info", app.TARGET]) == 0  # a name in the package
+    assert app.main(["info", "beijing"]) == 0  # a name in the package
     assert json.loads(capsys.readouterr().out)["parameters"] > 0
 
 
@@ -513,6 +518,43 @@ def test_download_prints_the_path_of_each_series(
     assert shown.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(("draft", "expected"), [("auto", None), ("beijing", "beijing")])
+def test_a_draft_that_is_left_out_is_told(
+    draft: str, expected: str | None, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    """Short work would be decoded without the draft, and nobody be told."""
+    asked: list[tuple[str, str | None]] = []
+    monkeypatch.setattr(
+        "stride_jax.checkpoints.build.load_pair", lambda *names: asked.append(names)
+    )
+    flags = ["forecast", "x.csv", "--horizon", "6", "--draft", draft]
+    command.choose_pair(make_parser().parse_args(flags), brief=True)
+    assert asked == [("beijing", expected)]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == (draft == "auto")
+    assert all("target alone" in line and "--draft beijing" in line for line in lines)
+    command.choose_pair(make_parser().parse_args(flags), brief=False)
+    assert asked[1:] == [("beijing", draft)]
+    assert capsys.readouterr().err == ""
+
+
+def test_download_without_a_name_is_status_2(capsys: Capture) -> None:
+    """A script would take nothing for success."""
+    assert app.main(["download"]) == 2
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err[:7], shown.err.count("\n")) == ("", "error: ", 1)
+
+
+def test_download_lists_the_catalogue(capsys: Capture) -> None:
+    """A user could not see which series there are, or how large."""
+    assert app.main(["download", "--list"]) == 0
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    for entry in CATALOG.values():
+        assert f"{entry.rows:,} x {entry.num_vars}" in shown.out
+        assert entry.url in shown.out
+
+
 @pytest.mark.parametrize("place", ["behind", "in front"])
 def test_convert_takes_its_own_flags(
     place: str, model: str, tmp_path: Path, capsys: Capture
@@ -542,8 +584,8 @@ def test_help_names_every_command(capsys: Capture) -> None:
         app.main(["--help"])
     assert caught.value.code == 0
     shown = capsys.readouterr().out
-    for command in ("forecast", "info", "download", "convert"):
-        assert f"\n    {command} " in shown
+    for name in ("forecast", "info", "download", "convert"):
+        assert f"\n    {name} " in shown
     with pytest.raises(SystemExit) as caught:
         app.main(["forecast", "--help"])
     assert caught.value.code == 0

@@ -50,7 +50,7 @@ def test_warnings_are_lines(
     file = tmp_path / "short.csv"
     file.write_text("unique_id,ds,y\na,2026-01-01,5\n")
     flags = ["--freq", "D", "--quantiles", ".001", ".5", "--num-samples", "10", "--no-cache"]
-    given = ["forecast", str(file), "--horizon", "4", "--target", model, *flags]
+    given = ["forecast", str(file), "--horizon", "4", "--model", model, *flags]
     assert app.main(given) == 0
     shown = capsys.readouterr()
     lines = [line for line in shown.err.splitlines() if line.startswith("warning: ")]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import http.server
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -219,30 +217,3 @@ def test_catalog() -> None:
         assert len(bytes.fromhex(entry.sha256)) == 32
         assert (entry.rows, entry.num_vars) > (900, 6)
     assert len({entry.sha256 for entry in CATALOG.values()}) == len(CATALOG)
-
-
-class TestCommand:
-    def test_fetches(
-        self, server: Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        """The command would not fetch, or not say where the file is."""
-        assert download.main(["tiny", "--root", str(tmp_path)]) == 0
-        assert capsys.readouterr().out.strip() == str(tmp_path / "sub" / "tiny.csv")
-
-    @pytest.mark.parametrize("arguments", [["ETTh9"], []])
-    def test_errors(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        """A script would take a failure for success, or show a traceback."""
-        assert download.main(arguments) == 2
-        printed = capsys.readouterr()
-        assert printed.out == ""
-        assert printed.err.startswith("error: ")
-        assert printed.err.count("\n") == 1
-
-    def test_list_as_module(self) -> None:
-        """The documented command would not run, or would start with a warning."""
-        command = [sys.executable, "-m", "stride_jax.data.download", "--list"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        for entry in CATALOG.values():
-            assert f"{entry.rows:,} x {entry.num_vars}" in done.stdout
-            assert entry.url in done.stdout

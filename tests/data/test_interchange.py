@@ -257,4 +257,4 @@ def test_polars_text_goes_on_as_pandas_text() -> None:
 def test_what_is_no_frame_is_refused(frame: Any) -> None:
     """A traceback of narwhals would be shown."""
     with pytest.raises(InputError, match="df must be a DataFrame"):
-        forecast_df(frame, 2, target=REPEAT)
+        forecast_df(frame, 2, pair=REPEAT)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
+from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding import speculative
 from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.checks import as_key
@@ -193,7 +194,7 @@ def test_a_draft_of_nan_is_no_error() -> None:
     """A broken draft harms nothing: its proposals are rejected."""
     draft = weighted(np.float32(np.nan))
     found = forecast(
-        TARGET, BATCH, 6, draft=draft, sigma=1.0, num_samples=2, quantiles=(), variables="joint"
+        Pair(TARGET, draft), BATCH, 6, sigma=1.0, num_samples=2, quantiles=(), variables="joint"
     )
     assert np.isfinite(found.paths).all()
 
@@ -204,7 +205,7 @@ def test_a_draft_of_nan_is_no_error() -> None:
 def test_a_backtest_takes_numpy_integers() -> None:
     """Steps counted with numpy would be refused, though `forecast` takes them."""
     frame = pd.DataFrame({"unique_id": "a", "ds": np.arange(30), "y": np.arange(30) % 5.0})
-    options = {"target": weighted(np.float32(1)), "sigma": 1.0, "num_samples": 0}
+    options = {"pair": weighted(np.float32(1)), "sigma": 1.0, "num_samples": 0}
     sizes = {"h": 3, "n_windows": 2, "step_size": 3}
     found = backtest(frame, **{n: np.int64(v) for n, v in sizes.items()}, **options)
     pd.testing.assert_frame_equal(found, backtest(frame, **sizes, **options))
@@ -216,4 +217,4 @@ def test_a_backtest_of_other_sizes_is_refused(name: str, value: Any) -> None:
     """True would be one step, and text a TypeError."""
     frame = pd.DataFrame({"unique_id": "a", "ds": np.arange(30), "y": np.arange(30) % 5.0})
     with pytest.raises(InputError, match=f"{name} must be a whole number from 1 on"):
-        backtest(frame, **{"h": 3, name: value}, target=seasonal_draft(3, 3))
+        backtest(frame, **{"h": 3, name: value}, pair=seasonal_draft(3, 3))

@@ -5,8 +5,9 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers.frames import REPEAT, hours, long
+from helpers.frames import SHORT_REPEAT, hours, long
 
+from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
 from stride_jax.errors import InputError
@@ -56,9 +57,9 @@ def test_leading_blanks_are_no_history() -> None:
 def test_blanks_at_the_end_are_cut_off_and_forecast_over(blanks: int, draft: Any) -> None:
     """Each path is the longer one of the known values, without what came too early."""
     history = np.random.default_rng(0).normal(size=20)
-    short = {"num_samples": 10, "context_len": 8, "draft": draft, "num_draft": 2}
-    found = forecast(REPEAT, np.append(history, [NAN] * blanks), 5, **short)
-    expected = forecast(REPEAT, history, 5 + blanks, **short)
+    short, pair = {"num_samples": 10, "num_draft": 2}, Pair(SHORT_REPEAT, draft)
+    found = forecast(pair, np.append(history, [NAN] * blanks), 5, **short)
+    expected = forecast(pair, history, 5 + blanks, **short)
     np.testing.assert_array_equal(found.paths, expected.paths[:, blanks:])
     np.testing.assert_array_equal(found.sigma, expected.sigma)
     assert (found.info.origin == expected.info.origin).all()
@@ -68,16 +69,16 @@ def test_blanks_at_the_end_are_cut_off_and_forecast_over(blanks: int, draft: Any
 def test_each_series_of_a_batch_has_its_own_end(draft: Any) -> None:
     """One series with blanks at its end would shift the others, or change their paths."""
     rng = np.random.default_rng(0)
-    short = {"num_samples": 10, "context_len": 8, "draft": draft, "batch_size": 2}
+    short, pair = {"num_samples": 10, "batch_size": 2}, Pair(SHORT_REPEAT, draft)
     known, gappy = rng.normal(size=20), np.append(rng.normal(size=20), [NAN] * 9)
-    found = forecast(REPEAT, [known, gappy], 5, **short)
+    found = forecast(pair, [known, gappy], 5, **short)
     assert (found.paths.shape, found.info.origin.shape) == ((2, 10, 5), (2, 10, 4))
     assert (found.info.origin[0, :, 2:] == -1).all()  # two patches are enough for five steps
     assert (found.info.origin[0, :, :2] != -1).all()
     assert (found.info.origin[1] != -1).all()
     assert np.isnan(found.info.proposal[0, :, 2:]).all()
     for i, one in enumerate((known, gappy)):
-        other = forecast(REPEAT, [known, one][-1 - i :], 5, **short)
+        other = forecast(pair, [known, one][-1 - i :], 5, **short)
         np.testing.assert_array_equal(found.paths[i], other.paths[i])
 
 
@@ -99,7 +100,7 @@ def test_a_frame_with_blanks_at_its_end_goes_on_after_them() -> None:
     df = long(a=hours(16), b=hours(16))
     df["y"] = np.random.default_rng(0).normal(size=32)
     df.loc[[13, 14, 15], "y"] = NAN
-    point = {"target": REPEAT, "num_samples": 0, "context_len": 8, "sigma": 1.0}
+    point = {"pair": SHORT_REPEAT, "num_samples": 0, "sigma": 1.0}
     found = forecast_df(df, 6, **point)
     assert found["ds"][0] == hours(17)[-1]
     early = forecast_df(df.drop(index=[13, 14, 15]), 9, **point)

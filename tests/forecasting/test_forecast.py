@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.forecasts import CAUSAL, MODEL, WINDOW, L, walk
-from helpers.frames import REPEAT
+from helpers.forecasts import CAUSAL, CAUSAL_PAIR, MODEL, WINDOW, L, pair_of, walk
+from helpers.frames import REPEAT, SHORT_REPEAT
 from helpers.levels import P
 from helpers.models import params_of
 from scipy import stats
 from scipy.linalg import solve_triangular
 
 from stride_jax.checkpoints import store
-from stride_jax.checkpoints.build import make_target
+from stride_jax.checkpoints.build import Pair, load_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.base import AUTOREGRESSIVE, DecodeConfig, Rule
 from stride_jax.decoding.naive_drafts import seasonal_draft
@@ -28,7 +28,8 @@ from stride_jax.decoding.processes import CachedProcess, WindowProcess, window_p
 from stride_jax.decoding.rules import Block, Maximal, Mean, Residual, SharedNoise
 from stride_jax.decoding.speculative import decode
 from stride_jax.errors import InputError, InputWarning
-from stride_jax.forecasting.forecast import Forecast, forecast
+from stride_jax.forecasting.forecast import forecast
+from stride_jax.forecasting.results import Forecast
 from stride_jax.testing import analytic
 
 
@@ -51,7 +52,7 @@ def mean_of_variables(window: jax.Array) -> jax.Array:
 WINDOW_REPEAT = window_process(last_patch, P)
 LEAN = dataclasses.replace(MODEL, d_ff=4)
 SMALL = Checkpoint(LEAN, params_of(LEAN), 8)
-SHORT: dict[str, Any] = {"num_samples": 3, "context_len": 8, "quantiles": ()}
+SHORT: dict[str, Any] = {"num_samples": 3, "quantiles": ()}
 """What most forecasts of `REPEAT` share, with a horizon of 6, so that few programs are compiled."""
 
 
@@ -69,7 +70,8 @@ def tiled(history: np.ndarray, horizon: int) -> np.ndarray:
 
 def path(target: Any, history: Any, horizon: int = 6, **settings: Any) -> np.ndarray:
     """The mean path; a sigma that is given need not be measured."""
-    return forecast(target, history, horizon, num_samples=0, **{"sigma": 1.0, **settings}).mean
+    settings = {"num_samples": 0, "sigma": 1.0, **settings}
+    return forecast(pair_of(target), history, horizon, **settings).mean
 
 
 # --- shapes --------------------------------------------------------------------------------------
@@ -93,7 +95,7 @@ def test_a_forecast_has_the_form_of_its_history(form: str, variables: str) -> No
     """Axes would be missing or in another order, or variables and series change places."""
     history, lead, tail = FORMS[form]
     settings = {"quantiles": (0.9, 0.25), "sigma": 1e-3, "variables": variables, "num_samples": 10}
-    found = forecast(REPEAT, history, 6, **{**SHORT, **settings})
+    found = forecast(SHORT_REPEAT, history, 6, **{**SHORT, **settings})
     assert found.levels == (0.25, 0.9)
     assert found.mean.shape == (*lead, 6, *tail)
     assert found.quantiles.shape == (*lead, 2, 6, *tail)
@@ -116,8 +118,8 @@ def test_a_forecast_has_the_form_of_its_history(form: str, variables: str) -> No
 def test_separate_variables_are_series_of_their_own() -> None:
     """A variable's forecast would depend on its neighbours, or have its neighbour's numbers."""
     series = walk(20, 2)
-    table = forecast(REPEAT, series, 6, **SHORT)
-    apart = forecast(REPEAT, list(series.T), 6, **SHORT)
+    table = forecast(SHORT_REPEAT, series, 6, **SHORT)
+    apart = forecast(SHORT_REPEAT, list(series.T), 6, **SHORT)
     np.testing.assert_array_equal(table.paths, np.moveaxis(apart.paths, 0, -1))
     np.testing.assert_array_equal(table.mean, apart.mean.T)
     np.testing.assert_array_equal(table.sigma, apart.sigma)
@@ -178,11 +180,11 @@ def test_a_ragged_batch_without_a_mask_is_each_series_alone() -> None:
 def test_a_path_depends_on_its_number_only() -> None:
     """Sample paths would change with what else is forecast in the same call."""
     first, second, other = walk(12), walk(9, seed=1), walk(5, seed=2)
-    found = forecast(REPEAT, [first, second], 6, **SHORT)
+    found = forecast(SHORT_REPEAT, [first, second], 6, **SHORT)
     for i, batch in ((1, [other, second]), (0, [first, other])):
-        again = forecast(REPEAT, batch, 6, **SHORT)
+        again = forecast(SHORT_REPEAT, batch, 6, **SHORT)
         np.testing.assert_array_equal(again.paths[i], found.paths[i])
-    swapped = forecast(REPEAT, [second, first], 6, **SHORT)
+    swapped = forecast(SHORT_REPEAT, [second, first], 6, **SHORT)
     assert np.abs(swapped.paths[0] - found.paths[1]).max() > 1e-3  # the noise of series 0
 
 
@@ -190,7 +192,7 @@ def test_a_path_keeps_its_number_among_series_of_other_lengths() -> None:
     """Series of one length are decoded together, and would all take the noise of the first ones."""
     batch = [walk(8), walk(5, seed=1)]
     found = forecast(WINDOW_REPEAT, batch, 6, sigma=0.5, **SHORT)
-    expected = forecast(REPEAT, batch, 6, sigma=0.5, **SHORT)  # the same mean, and one group
+    expected = forecast(SHORT_REPEAT, batch, 6, sigma=0.5, **SHORT)  # the same mean, and one group
     np.testing.assert_allclose(found.paths, expected.paths, atol=1e-5)
 
 
@@ -199,7 +201,7 @@ def test_less_than_a_patch_goes_on_like_its_first_value(length: int) -> None:
     """A series that has just begun could not be forecast."""
     short = walk(length) + 5
     whole = np.concatenate([np.repeat(short[:1], P - length), short])
-    np.testing.assert_allclose(path(REPEAT, short, context_len=8), tiled(whole, 6), rtol=1e-6)
+    np.testing.assert_allclose(path(REPEAT, short), tiled(whole, 6), rtol=1e-6)
     np.testing.assert_array_equal(path(CAUSAL, short), path(CAUSAL, whole))
 
 
@@ -208,7 +210,7 @@ def test_only_the_context_counts() -> None:
     series, other = walk(24), walk(24)
     other[:8] += 1000
     np.testing.assert_array_equal(path(CAUSAL, series), path(CAUSAL, other))
-    short = path(CAUSAL, series, context_len=8)
+    short = path(load_pair(CAUSAL, None, context_len=8).target, series)
     assert np.abs(short - path(CAUSAL, series)).max() > 1e-3
     padded = path(CAUSAL, series[-8:])  # what is before it is masked
     np.testing.assert_allclose(short, padded, atol=1e-4)
@@ -222,7 +224,7 @@ def test_quantiles_are_those_of_the_paths() -> None:
     levels = (0.75, 0.05, 0.5, 0.25, 0.6, 0.95)
     settings = {**SHORT, "quantiles": levels, "sigma": 2.0}
     with pytest.warns(InputWarning, match="3 sample paths"):
-        found = forecast(REPEAT, BATCH[..., 0].tolist(), 6, **settings)
+        found = forecast(SHORT_REPEAT, BATCH[..., 0].tolist(), 6, **settings)
     assert found.levels == tuple(sorted(levels))
     assert (np.diff(found.quantiles, axis=1) >= 0).all()
     low, middle, high = np.moveaxis(np.sort(found.paths, axis=1), 1, 0)
@@ -241,10 +243,10 @@ def test_quantiles_are_those_of_the_paths() -> None:
 
 def test_no_quantiles_are_no_quantiles() -> None:
     """An empty axis, or quantiles of a mean path, would be plotted as an interval."""
-    found = forecast(REPEAT, walk(8), 6, **SHORT)
+    found = forecast(SHORT_REPEAT, walk(8), 6, **SHORT)
     assert (found.quantiles, found.levels) == (None, ())
     assert found.paths.shape == (3, 6)
-    found = forecast(REPEAT, walk(8), 6, **{**SHORT, "num_samples": 0, "quantiles": (0.1,)})
+    found = forecast(SHORT_REPEAT, walk(8), 6, **{**SHORT, "num_samples": 0, "quantiles": (0.1,)})
     assert (found.quantiles, found.paths) == (None, None)
 
 
@@ -311,8 +313,8 @@ def test_sigma_does_not_move_the_mean_path(ratio: float) -> None:
 @pytest.mark.parametrize("horizon", [1, P])
 def test_a_shorter_horizon_is_the_beginning_of_a_longer_one(horizon: int) -> None:
     """A horizon that is no multiple of the patch would be shifted, cut wrong, or filled up."""
-    whole = forecast(REPEAT, walk(9), 6, sigma=1.0, **SHORT)
-    found = forecast(REPEAT, walk(9), horizon, sigma=1.0, **SHORT)
+    whole = forecast(SHORT_REPEAT, walk(9), 6, sigma=1.0, **SHORT)
+    found = forecast(SHORT_REPEAT, walk(9), horizon, sigma=1.0, **SHORT)
     np.testing.assert_allclose(found.paths, whole.paths[:, :horizon], rtol=1e-6)
     assert found.mean.shape == (horizon,)
 
@@ -324,11 +326,13 @@ def test_gaps_are_filled_before_the_forecast() -> None:
     gaps[[0, 1, 5, 6, 13]] = np.nan
     known = ~np.isnan(gaps)
     filled = np.interp(np.arange(14), np.flatnonzero(known), history[known])[2:]
-    found = forecast(REPEAT, gaps, 6, sigma=1.0, **SHORT)
-    expected = forecast(REPEAT, filled[:-1], 7, sigma=1.0, **SHORT)  # the last step is not known
+    found = forecast(SHORT_REPEAT, gaps, 6, sigma=1.0, **SHORT)
+    expected = forecast(
+        SHORT_REPEAT, filled[:-1], 7, sigma=1.0, **SHORT
+    )  # the last step is not known
     np.testing.assert_array_equal(found.paths, expected.paths[:, 1:])
     with pytest.raises(InputError, match="5 missing values, the first at step 0"):
-        forecast(REPEAT, gaps, 6, missing="error")
+        forecast(SHORT_REPEAT, gaps, 6, missing="error")
 
 
 UNITS = [(1e-3, 0.0), (1e-3, 10.0), (37.5, -4.0), (1e6, 1e6), (1.0, 1e6), (2.0, -1e6)]
@@ -338,9 +342,9 @@ def test_a_forecast_moves_with_its_history() -> None:
     """The same series in other units, or at another level, would be forecast differently."""
     history = walk(21)
     settings = {"num_samples": 10, "non_negative": False}
-    plain = forecast(CAUSAL, history, 6, **settings)
+    plain = forecast(CAUSAL_PAIR, history, 6, **settings)
     for factor, offset in UNITS:
-        moved = forecast(CAUSAL, factor * history + offset, 6, **settings)
+        moved = forecast(CAUSAL_PAIR, factor * history + offset, 6, **settings)
         # float32 of a standardised history has seven digits; a few patches lose two of them
         close = 1e-5 * factor * np.abs(plain.paths - history.mean()).max() + 1e-10 * abs(offset)
         for name in ("paths", "mean", "quantiles"):
@@ -353,18 +357,18 @@ def test_a_forecast_moves_with_its_history() -> None:
 
 def test_a_given_sigma_is_in_the_units_of_the_history() -> None:
     """A sigma of 3 degrees would be taken for 3 standard deviations."""
-    plain = forecast(REPEAT, walk(12), 6, sigma=0.7, non_negative=False, **SHORT)
-    moved = forecast(REPEAT, 100 * walk(12) + 5, 6, sigma=70.0, non_negative=False, **SHORT)
+    plain = forecast(SHORT_REPEAT, walk(12), 6, sigma=0.7, non_negative=False, **SHORT)
+    moved = forecast(SHORT_REPEAT, 100 * walk(12) + 5, 6, sigma=70.0, non_negative=False, **SHORT)
     np.testing.assert_allclose(moved.paths, 100 * plain.paths + 5, rtol=1e-5, atol=1e-3)
 
 
 def test_keys_and_seeds() -> None:
     """A run could not be repeated, or another seed would give the same paths."""
     same = [0, jax.random.key(0), jax.random.key_data(jax.random.key(0))]
-    found = [forecast(REPEAT, walk(8), 6, key=key, **SHORT).paths for key in same]
+    found = [forecast(SHORT_REPEAT, walk(8), 6, key=key, **SHORT).paths for key in same]
     for paths in found[1:]:
         np.testing.assert_array_equal(paths, found[0])
-    other = forecast(REPEAT, walk(8), 6, key=1, **SHORT).paths
+    other = forecast(SHORT_REPEAT, walk(8), 6, key=1, **SHORT).paths
     assert np.abs(other - found[0]).max() > 1e-3
 
 
@@ -376,8 +380,8 @@ def test_keys_and_seeds() -> None:
 def test_numbers_may_be_numpy_integers(numbers: dict[str, Any]) -> None:
     """A horizon that was counted with numpy, or a seed drawn by it, would be refused."""
     settings = {"horizon": 6, **SHORT}
-    found = forecast(REPEAT, walk(8), **{**settings, **numbers})
-    np.testing.assert_array_equal(found.paths, forecast(REPEAT, walk(8), **settings).paths)
+    found = forecast(SHORT_REPEAT, walk(8), **{**settings, **numbers})
+    np.testing.assert_array_equal(found.paths, forecast(SHORT_REPEAT, walk(8), **settings).paths)
 
 
 # --- drafts --------------------------------------------------------------------------------------
@@ -395,8 +399,8 @@ def test_a_draft_without_tolerance_does_not_move_the_mean_path(
 ) -> None:
     """A poor draft would move a point forecast that claims no tolerance."""
     batch = [walk(n, seed=n) + n for n in lengths]
-    settings = {"draft": draft, "rule": Mean(tolerance=0.0), "num_draft": 2, "sigma": 1.0}
-    found = forecast(target, batch, 6, num_samples=0, **settings)
+    settings = {"rule": Mean(tolerance=0.0), "num_draft": 2, "sigma": 1.0}
+    found = forecast(load_pair(target, draft), batch, 6, num_samples=0, **settings)
     np.testing.assert_allclose(found.mean, path(target, batch), atol=1e-4)
     assert (found.info.drafted > 0).all()
     assert (found.info.origin != AUTOREGRESSIVE).all()
@@ -419,9 +423,9 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Ask:
 
     monkeypatch.setattr(module, "decode", stop)
 
-    def run(target: Any, history: Any, **settings: Any) -> dict[str, Any]:
+    def run(pair: Any, history: Any, **settings: Any) -> dict[str, Any]:
         with pytest.raises(Asked) as caught:
-            forecast(target, history, 6, **{"sigma": 1.0, **settings})
+            forecast(pair, history, 6, **{"sigma": 1.0, **settings})
         return caught.value.args[0]
 
     return run
@@ -429,7 +433,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Ask:
 
 def test_the_rule_follows_what_is_asked_for(asked: Ask) -> None:
     """Sample paths would not be exact by default, or a mean path be made of noise."""
-    pair = {"target": REPEAT, "history": walk(12), "draft": seasonal_draft(P, 3)}
+    pair, history = Pair(REPEAT, seasonal_draft(P, 3)), walk(12)
     for given, expected in (
         ({"num_samples": 10}, Block()),
         ({"num_samples": 0}, Mean()),
@@ -437,19 +441,20 @@ def test_the_rule_follows_what_is_asked_for(asked: Ask) -> None:
         ({"num_samples": 10, "rule": Residual()}, Residual()),
         ({"num_samples": 10, "rule": SharedNoise(0.3)}, SharedNoise(0.3)),
     ):
-        found = asked(**pair, **given, num_draft=7)
-        assert found["draft"] is pair["draft"]
+        found = asked(pair, history, **given, num_draft=7)
+        assert found["draft"] is pair.draft
         assert (found["rule"], found["config"].num_draft) == (expected, 7)
-    found = asked(**pair, batch_size=5, path_chunk=6)
+    found = asked(pair, history, batch_size=5, path_chunk=6)
     assert (found["config"].batch_size, found["config"].path_chunk) == (5, 6)
     assert found["config"].num_paths == 100
-    assert asked(**{**pair, "draft": None})["config"].num_draft == 0
-    assert asked(**pair, num_draft=0)["config"].num_draft == 0
+    for alone in (REPEAT, Pair(REPEAT)):
+        found = asked(alone, history)
+        assert (found["target"], found["draft"]) == (REPEAT, None)
+        assert found["config"].num_draft == 0
+    assert asked(pair, history, num_draft=0)["config"].num_draft == 0
 
 
-def test_the_process_is_the_one_a_model_was_trained_for(
-    asked: Ask,
-) -> None:
+def test_the_process_is_the_one_a_model_was_trained_for() -> None:
     """A causal model would be decoded window by window, or a window model from caches."""
     for checkpoint, given, kind, norm in (
         (CAUSAL, {}, CachedProcess, "causal"),
@@ -458,7 +463,7 @@ def test_the_process_is_the_one_a_model_was_trained_for(
         (WINDOW, {"process": "cached"}, CachedProcess, "frozen"),
     ):
         for draft in (None, "last-value"):
-            found = asked(checkpoint, walk(L), draft=draft, **given)["target"]
+            found = load_pair(checkpoint, draft, **given).target
             assert isinstance(found, kind)
             assert getattr(found, "norm", None) == norm
             assert found.context_len == L
@@ -506,7 +511,7 @@ def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rul
     problem = analytic.make_problem()
     target, draft = analytic.processes(problem, kind)
     history = 5 * level(8, 2, length=4 if kind == "window" else 8)
-    found = forecast(target, history, 12, draft=draft, rule=rule, num_draft=3, **SAMPLED)
+    found = forecast(Pair(target, draft), history, 12, rule=rule, num_draft=3, **SAMPLED)
     assert 0.2 < found.info.accepted.sum() / found.info.proposed.sum() < 0.95
     assert p_value(problem, found, history) > 1e-4
     alone = forecast(target, history, 12, key=1, **SAMPLED)
@@ -520,8 +525,8 @@ def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rul
 def test_chunks_do_not_change_a_forecast() -> None:
     """A forecast that must be cut to fit the memory would be another one."""
     batch = [walk(8), walk(6, seed=1)]
-    whole = forecast(REPEAT, batch, 6, **SHORT)
-    cut = forecast(REPEAT, batch, 6, batch_size=1, path_chunk=2, **SHORT)
+    whole = forecast(SHORT_REPEAT, batch, 6, **SHORT)
+    cut = forecast(SHORT_REPEAT, batch, 6, batch_size=1, path_chunk=2, **SHORT)
     np.testing.assert_allclose(cut.paths, whole.paths, rtol=1e-6)
 
 
@@ -547,9 +552,9 @@ def test_memory_does_not_grow_with_the_series(
 
 def test_sigma_is_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be another one, or be measured on all series at once."""
-    module = importlib.import_module("stride_jax.forecasting.history_sigma")
+    module = importlib.import_module("stride_jax.forecasting.sigma")
     batch = np.stack([walk(12, seed=seed) for seed in range(5)])
-    whole = forecast(CAUSAL, batch, 6, num_samples=0).sigma
+    whole = forecast(CAUSAL_PAIR, batch, 6, num_samples=0).sigma
     sizes: list[int] = []
     chunked = module.in_chunks
 
@@ -559,7 +564,7 @@ def test_sigma_is_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "in_chunks", noted)
     monkeypatch.setattr(module, "SERIES_AT_ONCE", 2)
-    found = forecast(CAUSAL, batch, 6, num_samples=0).sigma
+    found = forecast(CAUSAL_PAIR, batch, 6, num_samples=0).sigma
     assert sizes == [2]
     np.testing.assert_allclose(found, whole, rtol=1e-5)
 
@@ -635,7 +640,7 @@ def test_sigma_of_a_ragged_batch_is_that_of_each_series_alone() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.01, 5.0, 1e6])
 def test_a_constant_series_is_certain(value: float) -> None:
     """A machine that stands still at 0 would be forecast to run, with numbers out of nowhere."""
-    found = forecast(REPEAT, np.full(L, value), 6, **SHORT)
+    found = forecast(SHORT_REPEAT, np.full(L, value), 6, **SHORT)
     assert found.sigma < 1e-3 * max(value, 0.01)  # no error, and half of a std of 0
     np.testing.assert_allclose(found.paths, value, rtol=1e-2, atol=1e-4)
 
@@ -644,7 +649,7 @@ def test_paths_spread_by_sigma() -> None:
     """Intervals would be wider or narrower than the sigma that is reported."""
     history = steady(2, 0.8)
     settings = {**SHORT, "num_samples": 500}
-    found = forecast(REPEAT, [history, 10 * history], P, **settings)
+    found = forecast(SHORT_REPEAT, [history, 10 * history], P, **settings)
     for i, scale in enumerate((1, 10)):
         eps = (found.paths[i] - scale * history[-P:]) / found.sigma[i]
         assert spread_p_value(eps) > 1e-4
@@ -657,29 +662,22 @@ def test_paths_spread_by_sigma() -> None:
 def test_a_target_is_found_in_every_form(tmp_path: Path) -> None:
     """A model could not be named, or would be another one than the one that was given."""
     file = tmp_path / "target.npz"
-    store.save_pytorch(file, CAUSAL)
+    store.save_model(file, CAUSAL)
     process = make_target(CAUSAL, "cached", L, 1)
     expected = path(CAUSAL, walk(L))
-    for target in (str(file), process):
+    for target in (str(file), file, process):
         np.testing.assert_array_equal(path(target, walk(L)), expected)
-
-
-def test_a_target_s_path_may_be_a_path(tmp_path: Path) -> None:
-    """`forecast(Path('runs/target'), ...)` would end in an AttributeError."""
-    file = tmp_path / "target.npz"
-    store.save_pytorch(file, CAUSAL)
-    np.testing.assert_array_equal(path(file, walk(L)), path(CAUSAL, walk(L)))
 
 
 def test_a_history_too_short_for_a_window_model_is_refused() -> None:
     """A model would be asked about a window it was never trained on."""
     with pytest.raises(InputError, match=r"has 8 steps.* needs 16"):
-        forecast(WINDOW, [walk(16), walk(9)], 4)
+        forecast(pair_of(WINDOW), [walk(16), walk(9)], 4)
 
 
 # --- what is refused -----------------------------------------------------------------------------
 
-DRAFTED = {"draft": seasonal_draft(P, 3)}
+DRAFTED = {"pair": Pair(REPEAT, seasonal_draft(P, 3))}
 BAD: dict[str, tuple[dict[str, Any], str]] = {
     "horizon 0": ({"horizon": 0}, "horizon .* 0"),
     "horizon below 0": ({"horizon": -1}, "horizon .* -1"),
@@ -707,23 +705,10 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "empty batch": ({"history": np.zeros((0, 8, 1))}, r"\(0, 8, 1\)"),
     "infinite": ({"history": [[1.0], [np.inf]]}, "series 1 is infinite at step 0"),
     "all missing": ({"history": [np.nan] * 8}, "no value at all"),
-    "no target": ({"target": None}, "target.* None"),
-    "no such target": ({"target": "no/such.npz"}, "'no/such.npz'"),
-    "a target of something else": ({"target": 5}, "target.* (5|int)"),
-    "a draft of something else": ({"draft": object()}, "got object"),
-    "a named draft of a process": ({"draft": "last-value"}, "needs a target by name"),
-    "no such draft": ({"target": CAUSAL, "draft": "lastvalue"}, "'lastvalue'"),
-    "another patch": ({"draft": seasonal_draft(3, 3)}, "patch length, got 4 and 3"),
-    "another trained patch": (
-        {"target": CAUSAL, "draft": CAUSAL._replace(model=dataclasses.replace(MODEL, patch_len=8))},
-        "patch length, got 4 and 8",
-    ),
-    "unknown process": ({"target": CAUSAL, "process": "windw"}, "'windw'"),
-    "context of half a patch": ({"target": CAUSAL, "context_len": 6}, "context_len 6"),
-    "longer context": ({"target": CAUSAL, "context_len": 20}, "16 steps.* 20"),
-    "no context": ({"target": CAUSAL, "context_len": 0}, "context_len.* 0"),
-    "no context of a process": ({"context_len": 0}, "context_len.* 0"),
-    "context below 0": ({"context_len": -4}, "context_len.* -4"),
+    "no pair": ({"pair": None}, "pair must .* None"),
+    "a name for a pair": ({"pair": "beijing"}, "load_pair.* 'beijing'"),
+    "a checkpoint for a pair": ({"pair": CAUSAL}, "load_pair.*Checkpoint"),
+    "a draft for a pair": ({"pair": seasonal_draft(P, 3)}, "pair must .*ContinuationDraft"),
     "a rule's name": ({**DRAFTED, "rule": "block"}, r"rule .*Block\(\).* 'block'"),
     "a rule's name without a draft": ({"rule": "block"}, r"rule .*Block\(\).* 'block'"),
     "a rule's class": ({**DRAFTED, "rule": Block}, r"rule .*Block\(\).*class"),
@@ -748,7 +733,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("the input was not checked before this is compiled")
 
     module = importlib.import_module("stride_jax.forecasting.forecast")
-    for name in ("decode", "sigmas"):
+    for name in ("decode", "history_sigmas"):
         monkeypatch.setattr(module, name, reached)
 
 
@@ -757,12 +742,12 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_cannot_be_forecast_is_refused_before_the_work(name: str) -> None:
     """A typing mistake would be ignored, or show as a traceback after minutes of compilation."""
     changes, said = BAD[name]
-    given = {"target": REPEAT, "history": walk(12), "horizon": 4, **changes}
+    given = {"pair": SHORT_REPEAT, "history": walk(12), "horizon": 4, **changes}
     with pytest.raises(InputError, match=re.compile(said, re.DOTALL)):
-        forecast(given.pop("target"), given.pop("history"), given.pop("horizon"), **given)
+        forecast(**given)
 
 
 def test_the_guard_of_the_test_above_sees_a_forecast(nothing_runs: None) -> None:
     """Good input must reach the decoders, or the test above says nothing about when it stops."""
     with pytest.raises(AssertionError, match="not checked before"):
-        forecast(REPEAT, walk(12), 4)
+        forecast(SHORT_REPEAT, walk(12), 4)

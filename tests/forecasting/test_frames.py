@@ -10,7 +10,7 @@ import matplotlib.dates
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.frames import POINT, REPEAT, P, hours, long
+from helpers.frames import POINT, SHORT_REPEAT, P, hours, long
 from matplotlib.figure import Figure
 from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
@@ -52,9 +52,9 @@ def test_values_are_those_of_forecast() -> None:
     """Series would get each other's forecasts, or settings be lost on the way."""
     df = long(b=hours(9), a=hours(6))
     settings = {"num_samples": 4, "key": 3, "sigma": 2.0, "quantiles": (0.25, 0.5)}
-    found = forecast_df(df, 6, target=REPEAT, context_len=8, **settings)
+    found = forecast_df(df, 6, pair=SHORT_REPEAT, **settings)
     series = [own(df, name)["y"].to_numpy() for name in ("a", "b")]  # in the order of their ids
-    expected = forecast(REPEAT, series, 6, context_len=8, ids=["a", "b"], **settings)
+    expected = forecast(SHORT_REPEAT, series, 6, ids=["a", "b"], **settings)
     np.testing.assert_array_equal(found["stride"], expected.mean.ravel())
     np.testing.assert_array_equal(found["stride-q-25"], expected.quantiles[:, 0].ravel())
     np.testing.assert_array_equal(found["stride-q-50"], expected.quantiles[:, 1].ravel())
@@ -367,7 +367,7 @@ BAD: dict[str, tuple[pd.DataFrame, dict[str, Any], str]] = {
     "no horizon": (BASE, {"h": 0}, "0"),
     "half a horizon": (BASE, {"h": 2.5}, r"2\.5"),
     "percents": (BASE, {"quantiles": (10, 90), "num_samples": 3}, "quantiles .* 10"),
-    "no target": (BASE, {"target": None}, "target.* None"),
+    "no pair": (BASE, {"pair": None}, "pair.* None"),
 }
 
 

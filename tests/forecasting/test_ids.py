@@ -6,15 +6,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from helpers.frames import REPEAT, hours, long
+from helpers.frames import SHORT_REPEAT, hours, long
 
+from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import _stream, forecast
 from stride_jax.forecasting.frames import backtest, forecast_df
 
-SHORT: dict[str, Any] = {"num_samples": 10, "context_len": 8, "sigma": 1.0, "non_negative": False}
-DRAFTED = {**SHORT, "draft": seasonal_draft(4, 3), "num_draft": 2}
+SHORT: dict[str, Any] = {"num_samples": 10, "sigma": 1.0, "non_negative": False}
+PAIRS = {"alone": Pair(SHORT_REPEAT), "drafted": Pair(SHORT_REPEAT, seasonal_draft(4, 3))}
 
 
 def walk(seed: int, *shape: int) -> np.ndarray:
@@ -22,13 +23,14 @@ def walk(seed: int, *shape: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(size=shape or (12,)).cumsum(axis=0)
 
 
-@pytest.mark.parametrize("settings", [SHORT, DRAFTED], ids=["alone", "drafted"])
-def test_paths_do_not_depend_on_company_or_order(settings: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", PAIRS)
+def test_paths_do_not_depend_on_company_or_order(name: str) -> None:
     """A shop would get another forecast because another shop opened."""
+    pair, settings = PAIRS[name], {**SHORT, "num_draft": 2}
     series = {"north": walk(0), "süd": walk(1), "": walk(2), "a" * 200: walk(3)}
 
     def paths(*names: str) -> dict[str, np.ndarray]:
-        found = forecast(REPEAT, [series[n] for n in names], 6, ids=names, **settings)
+        found = forecast(pair, [series[n] for n in names], 6, ids=names, **settings)
         return dict(zip(names, found.paths, strict=True))
 
     first, *rest = series
@@ -42,10 +44,12 @@ def test_paths_do_not_depend_on_company_or_order(settings: dict[str, Any]) -> No
 def test_series_of_different_ids_have_different_noise() -> None:
     """All series would go up and down together."""
     history, ids = walk(0), ["a", "b", "1", "01", "a ", "A"]
-    paths = forecast(REPEAT, [history] * 6, 6, ids=ids, **SHORT).paths
+    paths = forecast(SHORT_REPEAT, [history] * 6, 6, ids=ids, **SHORT).paths
     assert len(np.unique(paths[:, :, 0])) == 60
-    table = forecast(REPEAT, np.stack([history] * 2, axis=1), 6, **SHORT).paths
-    named = forecast(REPEAT, [np.stack([history] * 2, axis=1)], 6, ids=["a"], **SHORT).paths[0]
+    table = forecast(SHORT_REPEAT, np.stack([history] * 2, axis=1), 6, **SHORT).paths
+    named = forecast(SHORT_REPEAT, [np.stack([history] * 2, axis=1)], 6, ids=["a"], **SHORT).paths[
+        0
+    ]
     for found in (table, named):  # and so would the variables of one
         assert len(np.unique(found[:, 0])) == 20
 
@@ -59,10 +63,10 @@ def test_the_hash_is_the_same_on_every_machine() -> None:
 
 def test_arrays_stay_by_index() -> None:
     """Seeds that are written down would no longer give the paths they gave."""
-    plain = forecast(REPEAT, [walk(0), walk(1)], 6, **SHORT)
-    again = forecast(REPEAT, [walk(2), walk(1)], 6, **SHORT)
+    plain = forecast(SHORT_REPEAT, [walk(0), walk(1)], 6, **SHORT)
+    again = forecast(SHORT_REPEAT, [walk(2), walk(1)], 6, **SHORT)
     np.testing.assert_array_equal(plain.paths[1], again.paths[1])
-    other = forecast(REPEAT, [walk(1), walk(0)], 6, **SHORT)
+    other = forecast(SHORT_REPEAT, [walk(1), walk(0)], 6, **SHORT)
     assert np.abs(plain.paths[1] - other.paths[0]).max() > 1e-3
 
 
@@ -81,7 +85,7 @@ def test_arrays_stay_by_index() -> None:
 def test_what_is_no_id_is_refused(ids: Any, said: str) -> None:
     """Two series would have the same noise, or a traceback come out."""
     with pytest.raises(InputError, match=said):
-        forecast(REPEAT, [walk(0), walk(1)], 6, ids=ids, **SHORT)
+        forecast(SHORT_REPEAT, [walk(0), walk(1)], 6, ids=ids, **SHORT)
 
 
 # --- frames --------------------------------------------------------------------------------------
@@ -97,7 +101,7 @@ def test_a_frame_s_series_do_not_depend_on_their_company(names: tuple[Any, ...])
     """Results would change in the first place when a series is added to a file."""
     df = long(a=hours(12), b=hours(12), c=hours(12))
     df["unique_id"] = df["unique_id"].map(dict(zip("abc", names, strict=True)))
-    settings = {**SHORT, "target": REPEAT, "quantiles": (0.1, 0.9)}
+    settings = {**SHORT, "pair": SHORT_REPEAT, "quantiles": (0.1, 0.9)}
     whole = forecast_df(df, 6, **settings)
     for kept in (names[1:], names[:1], names[::2]):
         part = forecast_df(df[df["unique_id"].isin(kept)], 6, **settings)
@@ -107,7 +111,7 @@ def test_a_frame_s_series_do_not_depend_on_their_company(names: tuple[Any, ...])
 
 def test_a_backtest_s_windows_do_not_depend_on_each_other() -> None:
     """A longer backtest would change the windows that were there, or repeat one window's noise."""
-    df, settings = long(a=hours(30), b=hours(30)), {**SHORT, "target": REPEAT}
+    df, settings = long(a=hours(30), b=hours(30)), {**SHORT, "pair": SHORT_REPEAT}
     df["y"] = np.tile(np.arange(30) % 4, 2)  # so that all means are the same
     whole = backtest(df, 4, n_windows=3, **settings)
     part = backtest(df[df["unique_id"] == "b"], 4, n_windows=1, **settings)

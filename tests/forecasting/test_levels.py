@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.frames import REPEAT, hours, long
+from helpers.frames import SHORT_REPEAT, hours, long
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,7 +13,7 @@ from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.frames import forecast_df, quantile_columns
 
-SHORT: dict[str, Any] = {"context_len": 8, "sigma": 1.0}
+SHORT: dict[str, Any] = {"sigma": 1.0}
 HISTORY = np.random.default_rng(0).normal(size=12)
 
 
@@ -32,7 +32,7 @@ def test_too_few_paths_for_a_level_are_said(
 ) -> None:
     """The level .001 of twenty paths is the least of them, which is the level .05."""
     with pytest.warns(InputWarning, match=f"^{paths} sample paths .* num_samples {least} is"):
-        forecast(REPEAT, HISTORY, 4, num_samples=paths, quantiles=levels, **SHORT)
+        forecast(SHORT_REPEAT, HISTORY, 4, num_samples=paths, quantiles=levels, **SHORT)
 
 
 @pytest.mark.parametrize(
@@ -43,14 +43,14 @@ def test_enough_paths_need_no_word(paths: int, levels: tuple[float, ...]) -> Non
     """A warning at every forecast is one that nobody reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        forecast(REPEAT, HISTORY, 4, num_samples=paths, quantiles=levels, **SHORT)
+        forecast(SHORT_REPEAT, HISTORY, 4, num_samples=paths, quantiles=levels, **SHORT)
 
 
 @pytest.mark.parametrize("levels", [(0.1, 0.5, 0.1), [0.25, 0.25], np.array([0.9, 0.9])])
 def test_a_level_twice_is_refused(levels: Any) -> None:
     """Two columns of one name: a frame would lose one of them."""
     with pytest.raises(InputError, match="quantiles must differ, got"):
-        forecast(REPEAT, HISTORY, 4, quantiles=levels, **SHORT)
+        forecast(SHORT_REPEAT, HISTORY, 4, quantiles=levels, **SHORT)
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_levels_that_print_alike_have_names_of_their_own(
     """The columns of .9999999 and .99999991 would be one; .9999999 would be 100 per cent."""
     levels, names = zip(*sorted(zip(levels, names, strict=True)), strict=True)
     assert quantile_columns(levels) == [f"stride-q-{name}" for name in names]
-    df, paths = long(a=hours(12)), {"num_samples": 10, "target": REPEAT}
+    df, paths = long(a=hours(12)), {"num_samples": 10, "pair": SHORT_REPEAT}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", InputWarning)
         found = forecast_df(df, 4, quantiles=levels, **paths, **SHORT)

@@ -4,8 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers.frames import REPEAT, hours, long
+from helpers.frames import SHORT_REPEAT, hours, long
 
+from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
 from stride_jax.errors import InputError
@@ -13,7 +14,7 @@ from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.frames import forecast_df
 
 COUNTS = [0.0, 0, 1, 0, 0, 0, 2, 0]
-SHORT: dict[str, Any] = {"num_samples": 200, "context_len": 8}
+SHORT: dict[str, Any] = {"num_samples": 200}
 NEVER_BELOW = {
     "counts": COUNTS,
     "zeros and a blank": [0.0, np.nan, 1, 0, 0, 0, 0, 1],
@@ -27,9 +28,9 @@ NEVER_BELOW = {
 )
 def test_counts_are_cut_off_at_zero(name: str, draft: Any) -> None:
     """The tenth percentile of sales would be -.24; or the mean be that of the uncut paths."""
-    settings = {**SHORT, "draft": draft, "num_draft": 2}
-    found = forecast(REPEAT, NEVER_BELOW[name], 6, **settings)
-    whole = forecast(REPEAT, NEVER_BELOW[name], 6, non_negative=False, **settings)
+    settings, pair = {**SHORT, "num_draft": 2}, Pair(SHORT_REPEAT, draft)
+    found = forecast(pair, NEVER_BELOW[name], 6, **settings)
+    whole = forecast(pair, NEVER_BELOW[name], 6, non_negative=False, **settings)
     assert (whole.paths < 0).any()
     np.testing.assert_array_equal(found.paths, np.maximum(whole.paths, 0))
     np.testing.assert_allclose(found.mean, found.paths.mean(axis=0))
@@ -44,11 +45,11 @@ def test_one_value_below_zero_is_enough() -> None:
     """Temperatures would be cut off at the freezing point."""
     below = [*COUNTS, -1e-9, *COUNTS]  # and outside of the context
     settings = {**SHORT, "sigma": 1.0}
-    found = forecast(REPEAT, [COUNTS, below], 6, **settings)
+    found = forecast(SHORT_REPEAT, [COUNTS, below], 6, **settings)
     assert found.non_negative.tolist() == [True, False]
     assert (found.paths[0] >= 0).all()
     assert (found.paths[1] < 0).any()
-    forced = forecast(REPEAT, [COUNTS, below], 6, non_negative=True, **settings)
+    forced = forecast(SHORT_REPEAT, [COUNTS, below], 6, non_negative=True, **settings)
     np.testing.assert_array_equal(forced.paths, np.maximum(found.paths, 0))
     assert forced.non_negative.all()
 
@@ -57,7 +58,7 @@ def test_one_value_below_zero_is_enough() -> None:
 def test_each_variable_is_looked_at_by_itself(variables: str) -> None:
     """Wind and temperature in one table would share their floor."""
     table = np.stack([COUNTS, np.array(COUNTS) - 1], axis=1)
-    found = forecast(REPEAT, [table, -table], 6, variables=variables, **SHORT)
+    found = forecast(SHORT_REPEAT, [table, -table], 6, variables=variables, **SHORT)
     assert found.non_negative.tolist() == [[True, False], [False, False]]
     least = found.paths.min(axis=(1, 2))
     assert least[0, 0] == 0
@@ -81,7 +82,7 @@ def test_a_frame_takes_the_option() -> None:
     """Users of frames could not switch it off."""
     df = long(a=hours(8))
     df["y"] = COUNTS
-    settings = {**SHORT, "target": REPEAT, "quantiles": (0.1,)}
+    settings = {**SHORT, "pair": SHORT_REPEAT, "quantiles": (0.1,)}
     assert forecast_df(df, 6, **settings)["stride-q-10"].min() == 0
     assert forecast_df(df, 6, non_negative=False, **settings)["stride-q-10"].min() < 0
 
@@ -90,4 +91,4 @@ def test_a_frame_takes_the_option() -> None:
 def test_what_is_no_choice_is_refused(value: Any) -> None:
     """A floor of 1 would be taken for yes."""
     with pytest.raises(InputError, match="non_negative must be True, False or None"):
-        forecast(REPEAT, COUNTS, 6, non_negative=value)
+        forecast(SHORT_REPEAT, COUNTS, 6, non_negative=value)

@@ -9,17 +9,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.forecasts import CAUSAL, WINDOW, walk
+from helpers.forecasts import CAUSAL, WINDOW, pair_of, walk
 from helpers.frames import REPEAT
 from helpers.levels import P
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stride_jax.checkpoints.build import make_target
+from stride_jax.checkpoints.build import Pair, make_target
 from stride_jax.decoding.base import DecodeInfo, Traits, traits_of
 from stride_jax.decoding.drafts import multi_patch_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import cached_process, window_process
+from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.lengths import few_patches
@@ -34,9 +35,12 @@ def halfway(window: jax.Array) -> jax.Array:
     return (window[-P:] + window.mean(axis=0, keepdims=True)) / 2
 
 
-def path(target: Any, history: Any, horizon: int = 6, **settings: Any) -> np.ndarray:
+def path(
+    target: Any, history: Any, horizon: int = 6, *, draft: Any = None, **settings: Any
+) -> np.ndarray:
     """The mean path; a sigma that is given need not be measured."""
-    return forecast(target, history, horizon, num_samples=0, **{"sigma": 1.0, **settings}).mean
+    settings = {"num_samples": 0, "sigma": 1.0, **settings}
+    return forecast(pair_of(target, draft), history, horizon, **settings).mean
 
 
 def by_hand(one: np.ndarray, horizon: int = 6) -> np.ndarray:
@@ -182,10 +186,10 @@ def test_one_program_serves_a_ragged_batch_of_ones_own(draft: str | None) -> Non
         "process": window_process(lambda window: window[-P:], P),
         "continuation": seasonal_draft(P, 3),
     }
-    target, settings = Counted(jnp.float32(1)), {"draft": drafts[draft], "num_draft": 2}
-    settings |= {"num_samples": 3, "quantiles": ()}
+    pair = Pair(Counted(jnp.float32(1)), drafts[draft])
+    settings = {"num_draft": 2, "num_samples": 3, "quantiles": ()}
     with pytest.warns(InputWarning, match="series 1: one value"):
-        found = forecast(target, RAGGED, 6, **settings)
+        found = forecast(pair, RAGGED, 6, **settings)
     # the decode, and sigma of long histories and of those too short to measure
     assert len(TRACES) == 3
     assert np.isfinite(found.paths).all()
@@ -248,7 +252,7 @@ def test_a_window_longer_than_the_history_is_refused() -> None:
 def test_a_window_draft_of_ones_own(target: Any, size: int | None, history: Any) -> None:
     """A draft without a mask could not be used with a target that has one."""
     draft = window_process(lambda window: 0.9 * window[-P:], P, context_len=size)
-    settings = {"num_draft": 2, "tolerance": 0.0}
+    settings = {"num_draft": 2, "rule": Mean(tolerance=0.0)}
     found = path(target, history, draft=draft, **settings)
     np.testing.assert_allclose(found, path(target, history), atol=1e-4)
 
@@ -257,7 +261,7 @@ def test_a_window_draft_of_ones_own(target: Any, size: int | None, history: Any)
 def test_a_history_under_two_patches_with_a_cached_draft(length: int) -> None:
     """A young series could be forecast without a draft only."""
     for target in (REPEAT, OWN) if length == 1 else (REPEAT,):
-        found = path(target, walk(length), draft=REPEAT, num_draft=2, tolerance=0.0)
+        found = path(target, walk(length), draft=REPEAT, num_draft=2, rule=Mean(tolerance=0.0))
         np.testing.assert_allclose(found, path(target, walk(length)), atol=1e-5)
 
 
@@ -283,7 +287,8 @@ def asked_of(
     calls: list[tuple[Any, ...]] = []
 
     def decode(key: Any, context: Any, *, target: Any, draft: Any, config: Any, **rest: Any) -> Any:
-        calls.append((context.shape, target.context_len, draft.context_len))
+        drafted = None if draft is None else draft.context_len
+        calls.append((context.shape, target.context_len, drafted))
         lanes, patches = (len(context), 1), -(-config.horizon // P)
         per_patch = jnp.zeros((*lanes, patches)), jnp.zeros((*lanes, patches, P, 1))
         return jnp.zeros((*lanes, config.horizon, 1)), DecodeInfo(
@@ -318,12 +323,32 @@ def test_a_model_of_unknown_context_sees_each_history_alone() -> None:
     np.testing.assert_allclose(found[1], path(unknown, RAGGED[0]), atol=1e-5)
 
 
-def test_an_own_context_that_is_shorter_than_the_process_sees() -> None:
-    """A mask would be forgotten, or a black box be shown fewer steps than it was made for."""
-    fixed = cached_process(REPEAT.model, {}, P, norm=None, context_len=16)
-    np.testing.assert_array_equal(path(fixed, walk(20), context_len=8), path(REPEAT, walk(20)))
-    with pytest.raises(InputError, match="context_len 8 is less than the 16 steps"):
-        path(window_process(halfway, P, context_len=16), walk(20), context_len=8)
+@pytest.mark.parametrize("draft", [None, "last-value", "model"])
+def test_a_cached_model_of_unknown_context_takes_a_ragged_list(
+    monkeypatch: pytest.MonkeyPatch, draft: str | None
+) -> None:
+    """A model whose file does not tell its context would be refused, or need the longest history.
+
+    Its positions do not depend on the context where each variable is a series of its own.
+    """
+    unknown = CAUSAL._replace(context_len=None)
+    draft = unknown if draft == "model" else draft
+    assert asked_of(monkeypatch, unknown, RAGGED, draft=draft) == [((6, 40, 1), None, None)]
+
+
+def test_a_cached_model_of_unknown_context_says_what_its_longest_history_says() -> None:
+    """All that a history holds would not be seen, or be padded otherwise."""
+    expected = path(CAUSAL._replace(context_len=40), RAGGED)
+    np.testing.assert_array_equal(path(CAUSAL._replace(context_len=None), RAGGED), expected)
+
+
+def test_several_variables_of_unknown_context_need_one() -> None:
+    """A model would be decoded with positions that it never learned."""
+    model = dataclasses.replace(CAUSAL.model, variable_stride=None)
+    unknown = CAUSAL._replace(context_len=None, model=model)
+    with pytest.raises(InputError, match=r"unknown.*give context_len"):
+        pair_of(unknown, num_vars=2)
+    assert pair_of(unknown, num_vars=2, context_len=16).target.context_len == 16
 
 
 def test_a_draft_that_sees_more_than_its_target() -> None:
@@ -332,7 +357,7 @@ def test_a_draft_that_sees_more_than_its_target() -> None:
         jax.tree_util.Partial(lambda w: PatchDistribution(w[-2 * P :])), P, context_len=16
     )
     for target in (window_process(halfway, P, context_len=8), REPEAT):
-        found = path(target, walk(24), draft=draft, num_draft=2, tolerance=0.0)
+        found = path(target, walk(24), draft=draft, num_draft=2, rule=Mean(tolerance=0.0))
         np.testing.assert_allclose(found, path(target, walk(24)), atol=1e-5)
 
 
@@ -366,14 +391,12 @@ def test_a_black_box_is_compiled_for_few_lengths() -> None:
         np.testing.assert_allclose(own, by_hand(one[-P * few_patches(n) :], P), atol=1e-5)
 
 
-def test_the_context_that_is_asked_for_is_seen_whole() -> None:
+def test_the_context_of_a_process_is_seen_whole() -> None:
     """A history would be cut though the model is to see so many steps of it."""
-    target, history = window_process(halfway, P), walk(P * 30)
+    history = walk(P * 30)
     for size in (P * 9, P * 23 + 1, P * 30):
-        found = path(target, history, context_len=size)
+        found = path(window_process(halfway, P, context_len=size), [history, walk(P * 31)])[0]
         np.testing.assert_allclose(found, by_hand(history[-size:]), atol=1e-5)
-        fixed = window_process(halfway, P, context_len=size)
-        np.testing.assert_allclose(path(fixed, [history, walk(P * 31)])[0], found, atol=1e-5)
 
 
 def test_a_cut_history_does_not_depend_on_its_company() -> None:

@@ -31,8 +31,8 @@ def last_patch(window: jax.Array) -> jax.Array:
 
 
 PROCESSES = {
-    "cached mean": cached(Level()),
-    "cached repeat": cached(Repeat()),
+    "cached mean": cached(Level(), context_len=L),
+    "cached repeat": cached(Repeat(), context_len=L),
     "window mean": window_process(mean_of_window, P, context_len=L),
     "window repeat": window_process(last_patch, P, context_len=L),
 }
@@ -41,7 +41,7 @@ each_process = pytest.mark.parametrize("name", PROCESSES)
 
 def sigma_of(name: str, history: Any, **settings: Any) -> np.ndarray:
     """What a forecast of one patch reports."""
-    given = {"num_samples": 0, "context_len": L, **settings}
+    given = {"num_samples": 0, **settings}
     return forecast(PROCESSES[name], history, P, **given).sigma
 
 
@@ -146,7 +146,7 @@ def test_the_band_of_a_short_history_is_wide_enough(model: Any, steps: int) -> N
     """
     histories, truth = noise(2000, steps), noise(2000, DAY, seed=1)
     process = cached(model, DAY)
-    found = forecast(process, list(histories), DAY, num_samples=0, context_len=2 * DAY)
+    found = forecast(process, list(histories), DAY, num_samples=0)
     off = np.abs(truth - found.mean) <= BAND * found.sigma[:, None]
     inside = off.mean(axis=1)
     simple = 1 - 2 * stats.t.sf(BAND / math.sqrt(1 + 1 / steps), steps - 1)
@@ -157,7 +157,7 @@ def test_without_errors_sigma_is_the_corrected_spread() -> None:
     """The formula of the documentation: Student's t for the next value of as many."""
     for steps in (2, 5, 24):
         history = np.sort(noise(steps))[::-1]
-        found = forecast(cached(Level(), DAY), history, DAY, num_samples=0, context_len=DAY).sigma
+        found = forecast(cached(Level(), DAY, DAY), history, DAY, num_samples=0).sigma
         wide = np.std(history, ddof=1) * math.sqrt(1 + 1 / steps)
         padded = np.concatenate([np.repeat(history[:1], DAY - steps), history])
         off = (padded.mean() - history.mean()) ** 2
@@ -169,7 +169,7 @@ def test_without_errors_sigma_is_the_corrected_spread() -> None:
 @pytest.mark.parametrize("name", ["cached mean", "cached repeat"])
 def test_one_value_has_a_band_around_it_and_a_warning(name: str, value: float) -> None:
     """[5.0] would be forecast as something beside 5, certain to one in ten thousand."""
-    settings = {"num_samples": 400, "context_len": L, "non_negative": False}
+    settings = {"num_samples": 400, "non_negative": False}
     with pytest.warns(InputWarning, match="series 0: one value, or all the same") as caught:
         found = forecast(PROCESSES[name], [value], P, **settings)
     assert len(caught) == 1

@@ -27,8 +27,8 @@ def halfway(window: jax.Array) -> jax.Array:
 
 
 PROCESSES: dict[str, tuple[Process, float]] = {
-    "causal": (cached(Level()), 1.0),
-    "repeat": (cached(Repeat()), 1.0),
+    "causal": (cached(Level(), context_len=8), 1.0),
+    "repeat": (cached(Repeat(), context_len=8), 1.0),
     # its values come as they are, in float32, whose digits an offset takes
     "window": (window_process(halfway, P, context_len=8), 1e-2),
 }
@@ -51,7 +51,7 @@ def test_units_do_not_change_a_forecast(
     process, share = PROCESSES[name]
     steps = max(steps, 8) if name == "window" else steps
     history, offset = walk(steps, seed), share * offset
-    given_: dict[str, Any] = {"num_samples": 10, "context_len": 8, "non_negative": False}
+    given_: dict[str, Any] = {"num_samples": 10, "non_negative": False}
     plain = forecast(process, history, 6, **given_)
     moved = forecast(process, factor * (history + offset), 6, **given_)
     # float32 has seven digits, of which a level and a wide band take some
@@ -68,18 +68,18 @@ def test_units_do_not_change_a_forecast(
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_constant_history_is_forecast_to_its_last_digits(name: str, value: float) -> None:
     """600 steps of 1e-5 would be forecast as -2.3e-4 to 4e-4."""
-    found = forecast(PROCESSES[name][0], np.full(600, value), 6, num_samples=10, context_len=8)
+    found = forecast(PROCESSES[name][0], np.full(600, value), 6, num_samples=10)
     np.testing.assert_allclose(found.paths, value, rtol=1e-4)
     assert 0 < found.sigma < 1e-5 * abs(value)
 
 
 @pytest.mark.parametrize("factor", [1e-12, 1e-6, 1.0, 1e12])
 def test_a_trained_model_does_not_see_units(factor: float) -> None:
-    """The same for a Timer-XL, whose normalisation adds 1e-5 to a variance."""
-    from helpers.forecasts import CAUSAL
+    """Small units would change a Timer-XL's forecast: its norm adds 1e-5 to a variance."""
+    from helpers.forecasts import CAUSAL_PAIR
 
     for history in (walk(21, 0), np.full(21, 3.0), 1e5 + walk(9, 1)):
-        plain = forecast(CAUSAL, history, 6, num_samples=10, non_negative=False)
-        moved = forecast(CAUSAL, factor * history, 6, num_samples=10, non_negative=False)
+        plain = forecast(CAUSAL_PAIR, history, 6, num_samples=10, non_negative=False)
+        moved = forecast(CAUSAL_PAIR, factor * history, 6, num_samples=10, non_negative=False)
         close = 1e-5 * np.ptp(plain.paths)
         np.testing.assert_allclose(moved.paths / factor, plain.paths, rtol=1e-9, atol=close)

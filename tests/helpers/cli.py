@@ -22,7 +22,7 @@ Capture = pytest.CaptureFixture[str]
 def arguments(file: str, model: str, *flags: str, horizon: str = "6") -> list[str]:
     """A forecast of a moment: one program serves all of them."""
     few = ["--draft", "none", "--num-samples", "10", "--sigma", "0.5", "--no-cache"]
-    return ["forecast", file, "--horizon", horizon, "--target", model, *few, *flags]
+    return ["forecast", file, "--horizon", horizon, "--model", model, *few, *flags]
 
 
 def table(text: str) -> pd.DataFrame:

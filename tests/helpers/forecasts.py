@@ -1,11 +1,14 @@
 """Small trained-like checkpoints and histories."""
 
 import dataclasses
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from helpers.levels import P
 from helpers.models import params_of
+from stride_jax.checkpoints.build import Pair, load_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.models.config import TimerXLConfig
 
@@ -27,6 +30,16 @@ CAUSAL = Checkpoint(MODEL, params_of(MODEL), L)
 
 
 WINDOW = CAUSAL._replace(model=dataclasses.replace(MODEL, instance_norm="window"))
+
+
+CAUSAL_PAIR = load_pair(CAUSAL, None)
+
+
+def pair_of(model: Any, draft: Any = None, **settings: Any) -> Pair:
+    """The pair of a checkpoint or its path, or of a process."""
+    if isinstance(model, str | Path | Checkpoint):
+        return load_pair(model, draft, **settings)
+    return Pair(model, draft)
 
 
 def walk(*shape: int, seed: int = 0) -> np.ndarray:

@@ -34,14 +34,15 @@ class Repeat:
 
 
 REPEAT = cached_process(Repeat(), {}, P, norm=None)
+SHORT_REPEAT = cached_process(Repeat(), {}, P, norm=None, context_len=8)
 
 
-POINT: dict[str, Any] = {"target": REPEAT, "num_samples": 0, "context_len": 8, "sigma": 1.0}
+POINT: dict[str, Any] = {"pair": SHORT_REPEAT, "num_samples": 0, "sigma": 1.0}
 """The last four values go on. Everything is forecast from eight steps for six: few programs."""
 
 
 def long(**series: Any) -> pd.DataFrame:
-    """A row an id and time; a series is its times, and its values are different everywhere."""
+    """One row per id and time; a series is its times, and its values are different everywhere."""
     parts = [
         pd.DataFrame(
             {"unique_id": name, "ds": times, "y": 100.0 * i + np.arange(len(times)) ** 1.5}

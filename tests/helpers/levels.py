@@ -25,6 +25,6 @@ class Level(Repeat):
         return PatchDistribution(jnp.zeros_like(patches)), cache
 
 
-def cached(model: Any, patch_len: int = P) -> Process:
+def cached(model: Any, patch_len: int = P, context_len: int | None = None) -> Process:
     """A process of one of the models above."""
-    return cached_process(model, {}, patch_len, norm="causal")
+    return cached_process(model, {}, patch_len, norm="causal", context_len=context_len)

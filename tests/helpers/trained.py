@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.checkpoints.store import save_pytorch
+from stride_jax.checkpoints.store import save_model
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import ForecastData, prepare
 from stride_jax.evaluation.config import Setup
@@ -46,5 +46,5 @@ def save_draft(folder: Path, **changes: object) -> str:
     """A draft with parameters of its own, as a file; its path."""
     model = MODEL if not changes else MODEL.__class__(**{**vars(MODEL), **changes})
     path = folder / "small.npz"
-    save_pytorch(path, Checkpoint(model, init_params(jax.random.key(1), model), CONTEXT))
+    save_model(path, Checkpoint(model, init_params(jax.random.key(1), model), CONTEXT))
     return str(path)

@@ -1,0 +1,200 @@
+"""The command `stride-jax forecast`: a file in, a table and a picture out.
+
+The forecasts go to stdout or `--out`, messages for a person to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+import warnings
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any
+
+from stride_jax.cli.compilation_cache import cache_directory, keep_programs, quick_compilation
+from stride_jax.cli.parser import Arguments
+from stride_jax.errors import InputError, InputWarning
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from stride_jax.checkpoints.build import Pair
+    from stride_jax.data.long import LongFile
+    from stride_jax.data.panel import Panel
+
+QUANTILES = (0.1, 0.5, 0.9)
+BRIEF = 250_000
+"""Steps of all sample paths together that are decoded sooner than a better program compiles."""
+
+
+def say(text: str) -> None:
+    """Prints a line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def read_table(args: Arguments) -> LongFile:
+    """The file as a long frame: as it is, or a wide one with one row per variable and time.
+
+    Raises:
+        InputError: see `data.long.read_long`.
+    """
+    from stride_jax.data.long import read_long
+    from stride_jax.data.orders import Reading
+
+    return read_long(
+        args.file,
+        (args.id_col, args.time_col, args.target_col),
+        columns=args.columns,
+        how=Reading(args.dayfirst, args.date_format, _freq(args)),
+        decimal=args.decimal,
+    )
+
+
+def read_clock(args: Arguments, frame: Any) -> Panel:
+    """The series of a long frame on their clock.
+
+    Raises:
+        InputError: see `frames.read_panel`.
+    """
+    from stride_jax.forecasting.frames import read_panel
+
+    return read_panel(
+        frame,
+        args.id_col,
+        args.time_col,
+        args.target_col,
+        _freq(args),
+        dayfirst=args.dayfirst,
+        date_format=args.date_format,
+    )
+
+
+def _freq(args: Arguments) -> Any:
+    """The frequency, a number for a clock of numbers."""
+    whole = args.freq is not None and args.freq.strip().removeprefix("-").isdecimal()
+    return int(args.freq) if whole else args.freq
+
+
+def choose_pair(args: Arguments, *, brief: bool) -> Pair:
+    """The pair of the flags; for brief work the target alone unless a draft is named.
+
+    A draft's program takes longer to compile than it saves there. The distribution is the same.
+
+    Raises:
+        InputError: see `load_pair`.
+    """
+    from stride_jax.checkpoints.build import load_pair
+    from stride_jax.checkpoints.store import PACKAGED
+
+    skipped = brief and args.draft == "auto"
+    if skipped and args.model in PACKAGED:
+        say(
+            "short work: decoded by the target alone, which starts sooner and has the same "
+            f"distribution (--draft {args.model} decodes with its draft)"
+        )
+    return load_pair(args.model, None if skipped else args.draft)
+
+
+def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFrame:
+    """The forecasts of a panel, as the flags say.
+
+    Raises:
+        InputError: see `choose_pair`, `rules.parse_rule` and `frames.forecast_panel`.
+    """
+    from stride_jax.decoding.rules import parse_rule
+    from stride_jax.forecasting.frames import forecast_panel
+
+    usual = QUANTILES if args.num_samples else ()
+    return forecast_panel(
+        panel,
+        args.horizon,
+        pair=choose_pair(args, brief=brief),
+        columns=(args.id_col, args.time_col),
+        quantiles=usual if args.quantiles is None else args.quantiles,
+        key=args.seed,
+        num_samples=args.num_samples,
+        num_draft=args.num_draft,
+        rule=parse_rule(args.rule) if args.rule else None,
+        sigma=args.sigma,
+        missing=args.missing,
+        non_negative=args.non_negative,
+    )
+
+
+def _say_non_negative(args: Arguments, panel: Panel) -> None:
+    """Prints how many forecasts were cut off at 0 without being asked."""
+    import numpy as np
+
+    count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
+    if args.non_negative is None and count:
+        say(
+            f"{count} of {len(panel.grids)} series are never below 0, and their forecasts are cut "
+            "off there (--no-non-negative lets them be)"
+        )
+
+
+def _show_warning(message: Any, category: type[Warning], *place: Any, **rest: Any) -> None:
+    """Prints our own warnings as one line, others as Python shows them."""
+    ours = issubclass(category, InputWarning)
+    text = f"warning: {message}" if ours else warnings.formatwarning(message, category, *place[:2])
+    say(text.rstrip())
+
+
+def check_forecast(args: Arguments) -> None:
+    """Refuses what can be seen to be wrong before the file is read."""
+    if args.out and args.out.suffix.lower() not in (".csv", ".json"):
+        raise InputError(f"--out must end in .csv or .json, got {args.out}.")
+    if args.plot and args.plot.suffix.lower() != ".png":
+        raise InputError(f"--plot must end in .png, got {args.plot}.")
+    for path in (args.out, args.plot):
+        if path and not path.parent.is_dir():
+            raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
+    if not 0 <= args.seed < 2**32:  # jax would silently take the last 32 bits of another one
+        raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
+    if args.horizon < 1:
+        raise InputError(f"--horizon must be a whole number from 1 on, got {args.horizon}.")
+
+
+def run_forecast(args: Arguments) -> None:
+    """`stride-jax forecast`."""
+    from stride_jax.data.panel import describe
+
+    check_forecast(args)
+    if not args.no_cache:
+        keep_programs(cache_directory())
+    say(f"reading {args.file}")
+    table = read_table(args)
+    panel = read_clock(args, table.frame)
+    count = len(panel.grids)
+    say(describe(panel, args.horizon, table.note))
+    say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
+    start = time.perf_counter()
+    brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
+    with quick_compilation() if brief else nullcontext(), warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = _show_warning
+        forecasts = forecast_table(args, panel, brief=brief)
+    _say_non_negative(args, panel)
+    say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
+    write_table(args, forecasts)
+    if args.plot:
+        from stride_jax.evaluation.figures import save_intervals
+        from stride_jax.forecasting.frames import history_frame
+
+        columns = args.id_col, args.time_col, args.target_col
+        save_intervals(args.plot, history_frame(panel, columns), forecasts, columns)
+        say(f"picture in {args.plot}")
+
+
+def write_table(args: Arguments, forecasts: pd.DataFrame) -> None:
+    """The forecasts to `--out` or stdout; in JSON stamps keep their offset."""
+    if args.out is None:
+        forecasts.to_csv(sys.stdout, index=False)
+    elif args.out.suffix.lower() == ".csv":
+        forecasts.to_csv(args.out, index=False)
+    else:
+        stamps = forecasts[args.time_col]
+        if getattr(stamps.dtype, "tz", None) is not None or stamps.dtype == object:
+            texts = [stamp.isoformat() for stamp in stamps]
+            forecasts = forecasts.assign(**{args.time_col: texts})
+        forecasts.to_json(args.out, orient="records", date_format="iso", indent=1)

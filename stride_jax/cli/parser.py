@@ -1,0 +1,80 @@
+"""Flags of the command `stride-jax`, and of its commands forecast, info, download, convert."""
+
+from __future__ import annotations
+
+import argparse
+from importlib import metadata
+from pathlib import Path
+
+Arguments = argparse.Namespace
+"""Parsed flags; `command` is the name of the command."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands; a flag must be written out, so that none is taken for another."""
+    parser = argparse.ArgumentParser(
+        prog="stride-jax",
+        description="Forecast files with speculative decoding, and manage models and series.",
+        allow_abbrev=False,
+    )
+    version = metadata.version("stride-jax")
+    parser.add_argument("--version", action="version", version=f"stride-jax {version}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+
+    def add(name: str, text: str) -> argparse.ArgumentParser:
+        return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
+
+    _forecast_flags(add("forecast", "forecast every series of a file"))
+    info = add("info", "describe a model as JSON")
+    info.add_argument("model", help="directory, file, or a pair in the package (its target)")
+    download = add("download", "fetch public benchmark series, checked by sha256")
+    download.add_argument("names", nargs="*", metavar="NAME")
+    download.add_argument("--root", type=Path, help="data directory (default: STRIDE_JAX_DATA)")
+    download.add_argument("--list", action="store_true", help="show the catalogue and stop")
+    _convert_flags(add("convert", "convert models from and to the original's format"))
+    return parser
+
+
+def _convert_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", type=Path, help="file or checkpoint directory to read")
+    add("output", type=Path, help=".safetensors, .npz, or a directory to write")
+    text = "not held by a state dict of the original; our own files hold it"
+    add("--activation", choices=("relu", "gelu"), help=text)
+    add("--no-instance-norm", action="store_true", help=text)
+    add("--covariate", action="store_true", help=text)
+    add("--half", action="store_true", help="store float16 in the output file")
+
+
+def _forecast_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("file", type=Path, help=".csv, .tsv, .txt, .npy or .npz, also .gz or .xz; wide or long")
+    add("--horizon", type=int, required=True, help="steps to forecast")
+    levels = "probabilities; default .1 .5 .9, none for the mean path alone"
+    add("--quantiles", type=float, nargs="*", default=None, metavar="Q", help=levels)
+    add("--columns", nargs="*", default=None, help="variables of a wide file; default all")
+    add("--id-col", default="unique_id", help="of a long file")
+    add("--time-col", default="ds", help="of a long file")
+    add("--target-col", default="y", help="of a long file")
+    add("--freq", default=None, help="pandas offset of the clock, such as h, or a number")
+    add("--dayfirst", action=argparse.BooleanOptionalAction, help="01/02 is 1 February; or not")
+    add("--date-format", default=None, help="of strptime, such as %%d/%%m/%%Y, for all stamps")
+    add("--decimal", choices=(".", ","), default=None, help="decimal mark; default sniffed")
+    add("--model", default="beijing", help="the target: a pair in the package, or a path")
+    text = "a pair in the package, a path, seasonal:PERIOD, last-value, nearest, layer-skip:N, or "
+    text += "none; default: the model's own, none for short work (the distribution is the same) "
+    text += "and for a model of your own"
+    add("--draft", default="auto", help=text)
+    add("--num-samples", type=int, default=100, help="sample paths; 0 for the mean path alone")
+    add("--num-draft", type=int, default=5, help="K, patches proposed per round")
+    text = "acceptance rule with its settings, such as block or shared_noise:tolerance=0.2; "
+    text += "default: block for sample paths, mean for the mean path"
+    add("--rule", default=None, metavar="NAME[:SETTING=VALUE,...]", help=text)
+    add("--sigma", type=float, default=None, help="std of a step's prediction; default measured")
+    add("--missing", choices=("interpolate", "error"), default="interpolate")
+    text = "cut forecasts off at 0; default where a history is never below 0"
+    add("--non-negative", action=argparse.BooleanOptionalAction, default=None, help=text)
+    add("--seed", type=int, default=0)
+    add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
+    add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
+    add("--no-cache", action="store_true", help="do not keep compiled programs on disk")

@@ -1,0 +1,163 @@
+"""Arguments of `forecast`, checked before anything is read or compiled."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from stride_jax.checkpoints.build import Pair
+from stride_jax.config import whole_number
+from stride_jax.decoding.base import DecodeConfig, Process, Rule
+from stride_jax.decoding.checks import array_shape, as_key
+from stride_jax.decoding.rules import Block, Mean, rule_name
+from stride_jax.errors import InputError
+
+PATHS_AT_ONCE = 2000
+"""Sample paths decoded at once unless told otherwise: caches must not grow with the series."""
+
+
+class Settings(NamedTuple):
+    """Checked settings of a forecast; see `forecast`.
+
+    Attributes:
+        horizon: H.
+        num_samples: S, sample paths per series; 0 for the mean path.
+        levels: probabilities of the quantiles, ascending.
+        sigma: in the units of the history, or None to measure it.
+        num_draft: K.
+        rule: acceptance rule.
+        key: PRNG key.
+        batch_size: series decoded at once, or None.
+        path_chunk: paths of a series decoded at once, or None.
+        non_negative: cut off at 0; None decides by the history.
+    """
+
+    horizon: int
+    num_samples: int
+    levels: tuple[float, ...]
+    sigma: float | None
+    num_draft: int
+    rule: Rule
+    key: jax.Array
+    batch_size: int | None
+    path_chunk: int | None
+    non_negative: bool | None
+
+    def decode_config(self, count: int, *, drafted: bool) -> DecodeConfig:
+        """Sizes of the decode of `count` series."""
+        return DecodeConfig(
+            self.horizon,
+            self.num_draft if drafted else 0,
+            num_paths=max(1, self.num_samples),
+            batch_size=self.batch_size or _batch_size(count, self.num_samples),
+            path_chunk=self.path_chunk
+            or (PATHS_AT_ONCE if self.num_samples > PATHS_AT_ONCE else None),
+        )
+
+
+def check_settings(
+    *,
+    horizon: Any,
+    num_samples: Any,
+    quantiles: Any,
+    sigma: Any,
+    num_draft: Any,
+    rule: Any,
+    key: Any,
+    batch_size: Any,
+    path_chunk: Any,
+    non_negative: Any,
+) -> Settings:
+    """The settings of a forecast.
+
+    Raises:
+        InputError: one of them is out of range, or rule and sample paths do not fit.
+    """
+    levels = _levels(quantiles)
+    horizon = whole_number("horizon", horizon, least=1)
+    num_samples = whole_number("num_samples", num_samples, least=0)
+    num_draft = whole_number("num_draft", num_draft, least=0)
+    batch_size, path_chunk = (
+        None if count is None else whole_number(name, count, least=1)
+        for name, count in (("batch_size", batch_size), ("path_chunk", path_chunk))
+    )
+    _check_sigma(sigma)
+    if not (non_negative is None or isinstance(non_negative, bool)):
+        raise InputError(f"non_negative must be True, False or None, got {non_negative!r}.")
+    rule = _rule(rule, num_samples)
+    return Settings(
+        horizon=horizon,
+        num_samples=num_samples,
+        levels=levels,
+        sigma=sigma,
+        num_draft=num_draft,
+        rule=rule,
+        key=as_key(key),
+        batch_size=batch_size,
+        path_chunk=path_chunk,
+        non_negative=non_negative,
+    )
+
+
+def as_pair(pair: Pair | Process) -> Pair:
+    """A pair as it is; a process as a target without a draft.
+
+    Raises:
+        InputError: neither of the two.
+    """
+    if isinstance(pair, Pair):
+        return pair
+    if not hasattr(pair, "verify"):
+        raise InputError(
+            "pair must be a Pair or a process, such as load_pair('beijing') or "
+            f"Pair(target, draft), got {pair!r}."
+        )
+    return Pair(pair)
+
+
+def _levels(quantiles: Sequence[float]) -> tuple[float, ...]:
+    """Probabilities of the quantiles, ascending."""
+    listed = len(array_shape("quantiles", quantiles)) == 1
+    if not listed or np.asarray(quantiles).dtype.kind not in "iuf":
+        raise InputError(
+            f"quantiles must be a list of numbers such as (0.1, 0.9), got {quantiles!r}."
+        )
+    bad = [q for q in quantiles if not 0 < q < 1]
+    if bad:
+        raise InputError(f"quantiles must be inside (0, 1), got {bad[0]}.")
+    levels = tuple(sorted(float(q) for q in quantiles))
+    twice = [q for q, after in itertools.pairwise(levels) if q == after]
+    if twice:
+        raise InputError(f"quantiles must differ, got {twice[0]} twice.")
+    return levels
+
+
+def _check_sigma(sigma: Any) -> None:
+    number = array_shape("sigma", sigma) == () and np.asarray(sigma).dtype.kind in "iuf"
+    if sigma is not None and not (number and 0 < sigma < np.inf):
+        raise InputError(f"sigma must be a finite number > 0 or None, got {sigma!r}.")
+
+
+def _rule(rule: Rule | None, num_samples: int) -> Rule:
+    """The rule, or the default for sample paths or the mean path."""
+    if rule is None:
+        return Block() if num_samples else Mean()
+    if not isinstance(rule, Rule):
+        raise InputError(f"rule must be an acceptance rule such as Block(), got {rule!r}.")
+    rule.check()
+    if (rule.proposes == "mean") == (num_samples > 0):
+        output, other = ("a mean path", "Block()") if num_samples else ("sample paths", "Mean()")
+        raise InputError(
+            f"rule {rule_name(rule)!r} makes {output}; with num_samples {num_samples} use {other}."
+        )
+    return rule
+
+
+def _batch_size(series: int, num_samples: int) -> int:
+    """Series decoded at once, in even chunks. 862 series with 100 paths: 44 of 20."""
+    chunks = -(-series * max(1, num_samples) // PATHS_AT_ONCE)
+    return -(-series // chunks)
