@@ -78,7 +78,7 @@ class CachedTimerXL:
         caches = [Cached(p, s, start) for p, s in zip(prompt.cache, slots, strict=True)]
         model = TimerXL(self.config).bind({"params": params})
         features, kept = model.features(patches[None], layout, caches=caches)
-        law = jax.tree.map(lambda x: x[0], model.law(features, num_vars))
+        law = jax.tree.map(lambda x: x[0], model.law(features, num_vars, patches[None]))
         # [1, C * k, D] -> [C, k, D] -> [k, C, D]
         shown = features[0].reshape(num_vars, patches.shape[0], -1).transpose(1, 0, 2)
         return law._replace(features=shown), kept

@@ -37,6 +37,8 @@ class TimerXLConfig:
             multi-patch draft.
         remat: compute a block's activations again in the backward pass instead of keeping them;
             saves memory in training, changes no value.
+        anchor: what the head's mean is counted from: the mean of the normalisation, or the last
+            value of the patch it follows, so that a forecast of 0 is that of a random walk.
     """
 
     patch_len: int = 96
@@ -55,6 +57,7 @@ class TimerXLConfig:
     max_patches: int | None = None
     output_patches: int = 1
     remat: bool = False
+    anchor: Literal["mean", "last"] = "mean"
 
     def __post_init__(self) -> None:
         sizes = ("patch_len", "d_model", "num_heads", "d_ff", "num_layers", "output_patches")

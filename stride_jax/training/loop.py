@@ -277,7 +277,9 @@ class Trainer:
         counted = everywhere((lowest, np.asarray(bad, np.int32)), self.mesh)
         self.state = self.state._replace(best=counted[0], bad_epochs=counted[1])
         step = int(self.state.step)
-        self._log({"step": step, "epoch": epoch, "val_mse": float(error), "best": better})
+        self._log(
+            {"step": step, "epoch": epoch, self.task.validation_name: float(error), "best": better}
+        )
         host = host_copy(self.state)
         if better:
             best = Checkpoint(self.task.model, host.params, self.task.context_len)
