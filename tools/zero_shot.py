@@ -1,0 +1,108 @@
+"""Scores models on series that they have never seen, beside naive forecasts.
+
+    python tools/zero_shot.py runs/foreign.npz docs/results/foreign.json --model runs/zero_target
+
+The suite is made by tools/foreign_series.py. A model forecasts sample paths of its own scale at
+every step (`learned_scale`) from up to its trained context; the median is its point forecast.
+`--fracast` takes the file that tools/fracast_forecasts.py writes in an environment of its own.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from foreign_series import Foreign, load
+from zero_shot_scores import Quantiles, cutoffs, naive, of_paths, scores, summary
+
+from stride_jax.autoregressive import decode_autoregressive
+from stride_jax.config import DecodeConfig
+from stride_jax.convert import find_model
+from stride_jax.history import make_contexts
+from stride_jax.pairs import make_target
+from stride_jax.processes import Process
+from stride_jax.report import write_rows
+
+PATHS = 100
+BATCH = 12
+"""Series decoded at once, so that every suite compiles a program for each length of horizon."""
+
+
+def histories(one: Foreign) -> tuple[list[np.ndarray], np.ndarray]:
+    """The histories of a series' cut-offs and what follows them, `[W, H]`."""
+    ends = cutoffs(len(one.values), one.season, one.horizon)
+    truth = np.stack([one.values[end : end + one.horizon] for end in ends])
+    return [one.values[:end] for end in ends], truth
+
+
+def model_paths(
+    process: Process, context_len: int, past: list[np.ndarray], horizon: int, seed: int
+) -> np.ndarray:
+    """`[W, S, H]` sample paths in the units of the histories."""
+    seen = make_contexts([x[:, None] for x in past], context_len, process.patch_len)
+    patches = math.ceil(horizon / process.patch_len) * process.patch_len
+    config = DecodeConfig(patches, num_paths=PATHS, batch_size=BATCH, learned_scale=True)
+    key = jax.random.key(seed)
+    paths, _ = decode_autoregressive(
+        key, seen.values, target=process, sigma=1.0, config=config, lengths=seen.lengths
+    )
+    values = np.asarray(paths, np.float64) * seen.scale[:, None] + seen.mean[:, None]
+    return values[:, :, :horizon, 0]
+
+
+def naive_quantiles(past: list[np.ndarray], season: int, horizon: int) -> Quantiles:
+    """Of every window."""
+    return Quantiles(np.stack([naive(x, season, horizon) for x in past]))
+
+
+def rows_of(
+    suite: dict[str, Foreign], models: dict[str, str], fracast: Path | None, seed: int
+) -> list[dict[str, Any]]:
+    """A row for each series and method."""
+    found = {name: find_model(path) for name, path in models.items()}
+    targets = {
+        name: (make_target(model, "cached", model.context_len or 512, 1), model.context_len or 512)
+        for name, model in found.items()
+    }
+    other = np.load(fracast) if fracast else {}
+    rows = []
+    for number, (name, one) in enumerate(suite.items()):
+        past, truth = histories(one)
+        forecasts = {
+            "seasonal-naive": naive_quantiles(past, one.season, one.horizon),
+            "last value": naive_quantiles(past, 1, one.horizon),
+        }
+        for method, (process, context_len) in targets.items():
+            paths = model_paths(process, context_len, past, one.horizon, seed + number)
+            forecasts[method] = of_paths(paths)
+        if name in other:
+            forecasts["Fracast-0"] = Quantiles(other[name])
+        for method, forecast in forecasts.items():
+            about = {"series": name, "kind": one.kind, "method": method, "windows": len(past)}
+            rows.append(about | scores(forecast, truth))
+    return rows
+
+
+def main() -> None:
+    """Scores and writes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("suite", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--model", nargs="*", default=[], help="NAME=PATH, or a path")
+    parser.add_argument("--fracast", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    models = dict(x.split("=", 1) if "=" in x else (Path(x).name, x) for x in args.model)
+    rows = rows_of(load(args.suite), models, args.fracast, args.seed)
+    methods = dict.fromkeys(row["method"] for row in rows)
+    means = [summary(rows, method) for method in methods]
+    write_rows(args.out, rows, summary=means, models=models, seed=args.seed)
+    for mean in means:
+        print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in mean.items()}))
+
+
+if __name__ == "__main__":
+    main()
