@@ -26,9 +26,10 @@ from stride_jax.pairs import make_target
 from stride_jax.processes import Process
 from stride_jax.report import write_rows
 
-PATHS = 100
 BATCH = 12
-"""Series decoded at once, so that every suite compiles a program for each length of horizon."""
+"""Windows decoded at once."""
+LENGTHS = (4, 6, 21)
+"""Patches that a decode has at least: few lengths, few programs to compile."""
 
 
 def histories(one: Foreign) -> tuple[list[np.ndarray], np.ndarray]:
@@ -39,18 +40,26 @@ def histories(one: Foreign) -> tuple[list[np.ndarray], np.ndarray]:
 
 
 def model_paths(
-    process: Process, context_len: int, past: list[np.ndarray], horizon: int, seed: int
+    process: Process,
+    context_len: int,
+    past: list[np.ndarray],
+    horizon: int,
+    *,
+    num_paths: int,
+    seed: int,
 ) -> np.ndarray:
     """`[W, S, H]` sample paths in the units of the histories."""
-    seen = make_contexts([x[:, None] for x in past], context_len, process.patch_len)
-    patches = math.ceil(horizon / process.patch_len) * process.patch_len
-    config = DecodeConfig(patches, num_paths=PATHS, batch_size=BATCH, learned_scale=True)
+    filled = past + past[-1:] * (BATCH - len(past))  # one shape for all series
+    seen = make_contexts([x[:, None] for x in filled], context_len, process.patch_len)
+    count = math.ceil(horizon / process.patch_len)
+    count = min([n for n in LENGTHS if n >= count], default=count)
+    config = DecodeConfig(count * process.patch_len, num_paths=num_paths, learned_scale=True)
     key = jax.random.key(seed)
     paths, _ = decode_autoregressive(
         key, seen.values, target=process, sigma=1.0, config=config, lengths=seen.lengths
     )
     values = np.asarray(paths, np.float64) * seen.scale[:, None] + seen.mean[:, None]
-    return values[:, :, :horizon, 0]
+    return values[: len(past), :, :horizon, 0]
 
 
 def naive_quantiles(past: list[np.ndarray], season: int, horizon: int) -> Quantiles:
@@ -59,7 +68,11 @@ def naive_quantiles(past: list[np.ndarray], season: int, horizon: int) -> Quanti
 
 
 def rows_of(
-    suite: dict[str, Foreign], models: dict[str, str], fracast: Path | None, seed: int
+    suite: dict[str, Foreign],
+    models: dict[str, str],
+    fracast: Path | None,
+    num_paths: int,
+    seed: int,
 ) -> list[dict[str, Any]]:
     """A row for each series and method."""
     found = {name: find_model(path) for name, path in models.items()}
@@ -76,7 +89,9 @@ def rows_of(
             "last value": naive_quantiles(past, 1, one.horizon),
         }
         for method, (process, context_len) in targets.items():
-            paths = model_paths(process, context_len, past, one.horizon, seed + number)
+            paths = model_paths(
+                process, context_len, past, one.horizon, num_paths=num_paths, seed=seed + number
+            )
             forecasts[method] = of_paths(paths)
         if name in other:
             forecasts["Fracast-0"] = Quantiles(other[name])
@@ -93,13 +108,14 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", nargs="*", default=[], help="NAME=PATH, or a path")
     parser.add_argument("--fracast", type=Path)
+    parser.add_argument("--paths", type=int, default=100, help="sample paths a window")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     models = dict(x.split("=", 1) if "=" in x else (Path(x).name, x) for x in args.model)
-    rows = rows_of(load(args.suite), models, args.fracast, args.seed)
+    rows = rows_of(load(args.suite), models, args.fracast, args.paths, args.seed)
     methods = dict.fromkeys(row["method"] for row in rows)
     means = [summary(rows, method) for method in methods]
-    write_rows(args.out, rows, summary=means, models=models, seed=args.seed)
+    write_rows(args.out, rows, summary=means, models=models, paths=args.paths, seed=args.seed)
     for mean in means:
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in mean.items()}))
 
