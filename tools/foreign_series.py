@@ -58,8 +58,8 @@ def column(read: Reader, package: str, path: str, name: str | int, **options: ob
     file = io.BytesIO(read(package, path))
     kind = "gzip" if path.endswith(".gz") else "xz" if path.endswith(".xz") else None
     table = pd.read_csv(file, compression=kind, low_memory=False, **options)
-    found = table[name] if isinstance(name, str) else table.iloc[:, name]
-    numbers = pd.to_numeric(found, errors="coerce").interpolate(limit_direction="both")
+    cells = table[name] if isinstance(name, str) else table.iloc[:, name]
+    numbers = pd.to_numeric(cells, errors="coerce").interpolate(limit_direction="both")
     return numbers.to_numpy(np.float64)
 
 
@@ -161,7 +161,7 @@ def slower(read: Reader) -> dict[str, Foreign]:
 
 
 def simulated() -> dict[str, Foreign]:
-    """What has a known best forecast, by NumPy."""
+    """Series whose best forecast is in closed form, by NumPy."""
     rng = np.random.default_rng(7)
     time = np.arange(2000)
     shop = (time * 0.02 + 30) * (1 + 0.3 * np.isin(time % 7, (4, 5))) + rng.normal(size=2000) * 3

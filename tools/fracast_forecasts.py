@@ -1,4 +1,4 @@
-"""Forecasts the foreign suite with Fracast-0, in an environment of its own (torch).
+"""Forecasts the foreign suite with Fracast-0, in a separate environment (torch).
 
     python -m venv other && other/bin/pip install fracast==0.1.0 pandas scipy
     other/bin/python tools/fracast_forecasts.py runs/foreign.npz runs/fracast.npz
@@ -17,9 +17,9 @@ from scipy.stats import norm
 from zero_shot_scores import LEVELS, cutoffs
 
 
-def at_levels(quantiles: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """`[H, K]` at the levels `own` to `[Q, H]` at `LEVELS`, by lines in the normal score."""
-    score, wanted = norm.ppf(own), norm.ppf(LEVELS)
+def at_levels(quantiles: np.ndarray, given: np.ndarray) -> np.ndarray:
+    """`[H, K]` at `given` levels to `[Q, H]` at `LEVELS`, by lines in the normal score."""
+    score, wanted = norm.ppf(given), norm.ppf(LEVELS)
     place = np.clip(np.searchsorted(score, wanted) - 1, 0, len(score) - 2)
     share = (wanted - score[place]) / (score[place + 1] - score[place])
     result: np.ndarray = quantiles[:, place] + share * (
@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
     model = FracastModel.from_pretrained(weights="fp32")
-    own, result = np.asarray(model.quantiles), {}
+    given, result = np.asarray(model.quantiles), {}
     for name, one in load(args.suite).items():
         windows = []
         for end in cutoffs(len(one.values), one.season, one.horizon):
@@ -45,7 +45,7 @@ def main() -> None:
             up = np.asarray(model.forecast(past, horizon=one.horizon), np.float64)
             down = -np.asarray(model.forecast(-past, horizon=one.horizon), np.float64)[:, ::-1]
             middle = np.sort((up + down) / 2, axis=1)
-            windows.append(at_levels(middle, own) * scale + level)
+            windows.append(at_levels(middle, given) * scale + level)
         result[name] = np.stack(windows)
         print(name, result[name].shape, flush=True)
     np.savez_compressed(args.out, **result)

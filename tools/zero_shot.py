@@ -2,9 +2,9 @@
 
     python tools/zero_shot.py runs/foreign.npz docs/results/foreign.json --model runs/zero_target
 
-The suite is made by tools/foreign_series.py. A model forecasts sample paths of its own scale at
-every step (`learned_scale`) from up to its trained context; the median is its point forecast.
-`--fracast` takes the file that tools/fracast_forecasts.py writes in an environment of its own.
+The suite is written by tools/foreign_series.py. A model forecasts sample paths with the scale that it
+predicts for every step (`learned_scale`) from up to its trained context; the median is its point forecast.
+`--fracast` takes the file that tools/fracast_forecasts.py writes in a separate environment.
 """
 
 import argparse
@@ -18,13 +18,12 @@ import numpy as np
 from foreign_series import Foreign, load
 from zero_shot_scores import Quantiles, cutoffs, naive, of_paths, scores, summary
 
-from stride_jax.autoregressive import decode_autoregressive
-from stride_jax.config import DecodeConfig
-from stride_jax.convert import find_model
-from stride_jax.history import make_contexts
-from stride_jax.pairs import make_target
-from stride_jax.processes import Process
-from stride_jax.report import write_rows
+from stride_jax.checkpoints.build import make_target
+from stride_jax.checkpoints.store import find_model
+from stride_jax.decoding.base import DecodeConfig, Process
+from stride_jax.decoding.speculative import decode
+from stride_jax.evaluation.results import write_rows
+from stride_jax.forecasting.histories import make_contexts
 
 BATCH = 12
 """Windows decoded at once."""
@@ -55,7 +54,7 @@ def model_paths(
     count = min([n for n in LENGTHS if n >= count], default=count)
     config = DecodeConfig(count * process.patch_len, num_paths=num_paths, learned_scale=True)
     key = jax.random.key(seed)
-    paths, _ = decode_autoregressive(
+    paths, _ = decode(
         key, seen.values, target=process, sigma=1.0, config=config, lengths=seen.lengths
     )
     values = np.asarray(paths, np.float64) * seen.scale[:, None] + seen.mean[:, None]
@@ -75,10 +74,9 @@ def rows_of(
     seed: int,
 ) -> list[dict[str, Any]]:
     """A row for each series and method."""
-    found = {name: find_model(path) for name, path in models.items()}
-    targets = {
+        targets = {
         name: (make_target(model, "cached", model.context_len or 512, 1), model.context_len or 512)
-        for name, model in found.items()
+        for name, model in ((name, find_model(path)) for name, path in models.items())
     }
     other = np.load(fracast) if fracast else {}
     rows = []

@@ -38,7 +38,7 @@ def cutoffs(length: int, season: int, horizon: int) -> np.ndarray:
 def naive(history: np.ndarray, season: int, horizon: int) -> np.ndarray:
     """`[Q, H]`: the last season again, with Gaussian errors that grow with each repetition.
 
-    Their std is that of the history's own seasonal differences (Hyndman and Athanasopoulos,
+    Their std is that of the history's seasonal differences (Hyndman and Athanasopoulos,
     Forecasting: Principles and Practice, 3rd edition, section 5.5).
     """
     steps = np.arange(horizon)
@@ -67,8 +67,8 @@ def pinball(quantiles: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def inside(quantiles: np.ndarray, truth: np.ndarray, band: float) -> np.ndarray:
     """Whether the truth lies in the central interval; axis 1 of the quantiles is the levels'."""
     low, high = (np.argmin(np.abs(LEVELS - p)) for p in ((1 - band) / 2, (1 + band) / 2))
-    found: np.ndarray = (truth >= quantiles[:, low]) & (truth <= quantiles[:, high])
-    return found
+    covered: np.ndarray = (truth >= quantiles[:, low]) & (truth <= quantiles[:, high])
+    return covered
 
 
 def scores(forecast: Quantiles, truth: np.ndarray) -> dict[str, float]:
@@ -95,10 +95,10 @@ def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str,
 
     The interval of the first is the bootstrap's over series, 95 %.
     """
-    own = {row["series"]: row for row in rows if row["method"] == method}
+    scored = {row["series"]: row for row in rows if row["method"] == method}
     base = {row["series"]: row for row in rows if row["method"] == "seasonal-naive"}
-    names = [name for name in own if name in base]
-    ratio = np.asarray([own[n]["mae"] / max(base[n]["mae"], 1e-12) for n in names])
+    names = [name for name in scored if name in base]
+    ratio = np.asarray([scored[n]["mae"] / max(base[n]["mae"], 1e-12) for n in names])
     logs = np.log(np.maximum(ratio, 1e-3))
     picks = np.random.default_rng(seed).integers(0, len(names), (2000, len(names)))
     low, high = np.exp(np.quantile(logs[picks].mean(axis=1), [0.025, 0.975]))
@@ -111,7 +111,7 @@ def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str,
         "worse": float(np.mean(ratio > 1 + 1e-9)),
     }
     for name in ("mse", "crps"):
-        against = [own[n][name] / max(base[n][name], 1e-12) for n in names]
+        against = [scored[n][name] / max(base[n][name], 1e-12) for n in names]
         result[name] = float(np.exp(np.mean(np.log(np.maximum(against, 1e-3)))))
-    covers = [key for key in next(iter(own.values())) if key.startswith("cover")]
-    return result | {key: float(np.mean([own[n][key] for n in names])) for key in covers}
+    covers = [key for key in next(iter(scored.values())) if key.startswith("cover")]
+    return result | {key: float(np.mean([scored[n][key] for n in names])) for key in covers}

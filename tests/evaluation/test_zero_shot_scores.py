@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from zero_shot_scores import (
     BANDS,
@@ -70,10 +70,10 @@ def test_paths_become_quantiles_of_steps_and_of_the_sum() -> None:
     """Sums of quantiles are no quantiles of sums."""
     rng = np.random.default_rng(1)
     paths = rng.normal(size=(2, 20_000, 9)) * np.asarray([1.0, 3.0])[:, None, None]
-    found = of_paths(paths)
+    got = of_paths(paths)
     expected = scipy.stats.norm.ppf(LEVELS)
-    np.testing.assert_allclose(found.steps[1, :, 4], 3 * expected, atol=0.15)
-    np.testing.assert_allclose(found.total[0], 3 * expected, atol=0.15)
+    np.testing.assert_allclose(got.steps[1, :, 4], 3 * expected, atol=0.15)
+    np.testing.assert_allclose(got.total[0], 3 * expected, atol=0.15)
 
 
 def test_scores_count_the_first_and_the_last_steps() -> None:
@@ -95,9 +95,9 @@ def test_summary_is_a_geometric_mean_over_naive() -> None:
     for name, mae in (("a", 2.0), ("b", 0.5), ("c", 0.5)):
         rows.append({"series": name, "method": "seasonal-naive", "mae": 1.0, "mse": 1, "crps": 1})
         rows.append({"series": name, "method": "x", "mae": mae, "mse": mae, "crps": mae})
-    found = summary(rows, "x")
-    np.testing.assert_allclose(found["mae"], 0.5 ** (1 / 3))
-    np.testing.assert_allclose(found["worse"], 1 / 3)
-    assert found["mae_low"] <= found["mae"] <= found["mae_high"]
+    got = summary(rows, "x")
+    np.testing.assert_allclose(got["mae"], 0.5 ** (1 / 3))
+    np.testing.assert_allclose(got["worse"], 1 / 3)
+    assert got["mae_low"] <= got["mae"] <= got["mae_high"]
     base = summary(rows, "seasonal-naive")
     assert (base["mae"], base["worse"]) == (1.0, 0.0)
