@@ -161,7 +161,7 @@ def slower(read: Reader) -> dict[str, Foreign]:
 
 
 def simulated() -> dict[str, Foreign]:
-    """Series whose best forecast is in closed form, by NumPy."""
+    """Simulated series whose best forecast has a closed form."""
     rng = np.random.default_rng(7)
     time = np.arange(2000)
     shop = (time * 0.02 + 30) * (1 + 0.3 * np.isin(time % 7, (4, 5))) + rng.normal(size=2000) * 3

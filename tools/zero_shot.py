@@ -1,10 +1,11 @@
 """Scores models on series that they have never seen, beside naive forecasts.
 
-    python tools/zero_shot.py runs/foreign.npz docs/results/foreign.json --model runs/zero_target
+    python tools/zero_shot.py runs/foreign.npz docs/results/zero_shot/foreign.json \
+        --model target=zero_shot_target.safetensors
 
-The suite is written by tools/foreign_series.py. A model forecasts sample paths with the scale that it
-predicts for every step (`learned_scale`) from up to its trained context; the median is its point forecast.
-`--fracast` takes the file that tools/fracast_forecasts.py writes in a separate environment.
+tools/foreign_series.py writes the suite. A model forecasts sample paths with the scale that it
+predicts for every step (`learned_scale`) from up to its trained context; the median is its point
+forecast. `--fracast` takes the file that tools/fracast_forecasts.py writes in another environment.
 """
 
 import argparse
@@ -74,10 +75,11 @@ def rows_of(
     seed: int,
 ) -> list[dict[str, Any]]:
     """A row for each series and method."""
-        targets = {
-        name: (make_target(model, "cached", model.context_len or 512, 1), model.context_len or 512)
-        for name, model in ((name, find_model(path)) for name, path in models.items())
-    }
+    targets = {}
+    for name, path in models.items():
+        model = find_model(path)
+        context_len = model.context_len or 512
+        targets[name] = make_target(model, "cached", context_len, 1), context_len
     other = np.load(fracast) if fracast else {}
     rows = []
     for number, (name, one) in enumerate(suite.items()):
