@@ -115,7 +115,8 @@ def main() -> None:
     rows = rows_of(load(args.suite), models, args.fracast, args.paths, args.seed)
     methods = dict.fromkeys(row["method"] for row in rows)
     means = [summary(rows, method) for method in methods]
-    write_rows(args.out, rows, summary=means, models=models, paths=args.paths, seed=args.seed)
+    facts = {"summary": means, "models": models, "paths": args.paths, "seed": args.seed}
+    write_rows(args.out, rows, table="zero_shot", **facts)
     for mean in means:
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in mean.items()}))
 

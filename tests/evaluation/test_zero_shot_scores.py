@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 import scipy.stats
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+from stride_jax.evaluation.results import read_results
+from stride_jax.evaluation.tables import make_table
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
 
 from zero_shot_scores import (
     BANDS,
@@ -101,3 +105,18 @@ def test_summary_is_a_geometric_mean_over_naive() -> None:
     assert got["mae_low"] <= got["mae"] <= got["mae_high"]
     base = summary(rows, "seasonal-naive")
     assert (base["mae"], base["worse"]) == (1.0, 0.0)
+
+
+def test_the_table_shows_the_summary_of_its_file() -> None:
+    """A column under another name would report one coverage for another."""
+    content = read_results(ROOT / "docs" / "results" / "zero_shot" / "foreign.json")
+    methods = [row["method"] for row in content["summary"]]
+    assert content["summary"] == [summary(content["rows"], method) for method in methods]
+    header, _, *lines = [x for x in make_table(content).splitlines() if x.startswith("|")]
+    names = [cell.strip() for cell in header.strip("|").split("|")]
+    for line, row in zip(lines, content["summary"], strict=True):
+        cells = dict(zip(names, (x.strip() for x in line.strip("|").split("|")), strict=True))
+        assert cells["method"] == row["method"]
+        assert cells["MAE"] == f"{row['mae']:.3f}"
+        assert cells["in 80 %"] == f"{row['cover_80']:.0%}"
+        assert cells["last 3"] == f"{row['cover_80_last']:.0%}"
