@@ -52,6 +52,7 @@ def inexpressible(config: TimerXLConfig) -> list[str]:
         "variable_stride": config.variable_stride is not None,
         "max_patches": config.max_patches is not None,
         "output_patches": config.output_patches > 1,
+        "anchor": config.anchor == "last",
     }
     return [f"{name}={getattr(config, name)}" for name, differs in fields.items() if differs]
 

@@ -12,11 +12,20 @@ import numpy as np
 from stride_jax.data import load_series
 from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps, with_gaps
+from stride_jax.data.synthetic_series import draw_windows
 from stride_jax.errors import InputError
 from stride_jax.types import Series
 
 ETT_ROWS = {"ett_hour": (8640, 11520, 14400), "ett_minute": (34560, 46080, 57600)}
 """Ends of train, validation and test: 12, 4 and 4 months of 30 days."""
+
+
+SYNTHETIC = "synthetic"
+"""The source of generated series."""
+HELD_OUT_KEY = 0x48454C44
+"""Seed of the synthetic series that are held out; a run whose own seed is this would see them."""
+HELD_OUT = 256
+"""Their number."""
 
 
 class Splits(NamedTuple):
@@ -96,9 +105,25 @@ def load_data(config: DataConfig) -> ForecastData:
     Raises:
         InputError: see `data.load_series` and `split_rows`.
     """
+    if config.source == SYNTHETIC:
+        return held_out(config.context_len)
     columns = config.columns or None
     missing = "keep" if config.missing == "interpolate" else config.missing  # filled by windows
     return prepare(config, load_series(config.source, columns=columns, missing=missing))
+
+
+def held_out(context_len: int) -> ForecastData:
+    """Synthetic series of fixed seed and twice the context's length, a column each.
+
+    They serve as validation and test; the training rows are the same, for a training that takes
+    all of its windows from the generator and none of these.
+    """
+    windows = draw_windows(jax.random.key(HELD_OUT_KEY), HELD_OUT, 2 * context_len)
+    values = np.asarray(windows)[:, :, 0].T  # [B, T, 1] -> [T, B]
+    names = tuple(f"synthetic_{i}" for i in range(HELD_OUT))
+    whole = (0, len(values))
+    zero, one = np.zeros(HELD_OUT), np.ones(HELD_OUT)
+    return ForecastData(values, zero, one, names, None, Splits(whole, whole, whole))
 
 
 def prepare(config: DataConfig, series: Series) -> ForecastData:

@@ -50,6 +50,7 @@ def make_table(content: Content) -> str:
         "tune": tune_table,
         "latency": latency_table,
         "fidelity": fidelity_table,
+        "zero_shot": zero_shot_table,
     }
     return "\n\n".join(tables.get(content.get("table", ""), plain_table)(content)) + "\n"
 
@@ -423,6 +424,34 @@ def fidelity_table(content: Content) -> list[str]:
         f"{config['permutations']} permutations,\non {machine(content)}."
     )
     return [caption, markdown(columns, content["rows"])]
+
+
+def zero_shot_table(content: Content) -> list[str]:
+    """Each method over all series of a suite, relative to repeating the last season."""
+
+    def interval(row: Row) -> str:
+        return f"{row['mae_low']:.2f} to {row['mae_high']:.2f}"
+
+    columns: Columns = {
+        "method": text("method"),
+        "MAE": number("mae", ".3f"),
+        "95 % interval": interval,
+        "worse": number("worse", ".0%"),
+        "MSE": number("mse", ".3f"),
+        "CRPS": number("crps", ".3f"),
+        "in 50 %": number("cover_50", ".0%"),
+        "in 80 %": number("cover_80", ".0%"),
+        "first 3": number("cover_80_first", ".0%"),
+        "last 3": number("cover_80_last", ".0%"),
+        "sum": number("cover_80_sum", ".0%"),
+        "in 95 %": number("cover_95", ".0%"),
+    }
+    rows = content["summary"]
+    caption = (
+        f"{rows[0]['series']} series, up to 12 cut-offs each, {content['paths']} sample paths; "
+        "errors over those of seasonal-naive, geometric means."
+    )
+    return [caption, markdown(columns, rows)]
 
 
 def plain_table(content: Content) -> list[str]:

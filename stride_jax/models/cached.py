@@ -78,7 +78,8 @@ class CachedTimerXL:
         caches = [Cached(p, s, start) for p, s in zip(prefill.cache, cache, strict=True)]
         model = TimerXL(self.config).bind({"params": params})
         features, written = model.features(patches[None], layout, caches=caches)
-        prediction = jax.tree.map(lambda x: x[0], model.predictions(features, num_vars))
+        predictions = model.predictions(features, num_vars, patches[None])
+        prediction = jax.tree.map(lambda x: x[0], predictions)
         # [1, C * k, D] -> [C, k, D] -> [k, C, D]
         shown = features[0].reshape(num_vars, patches.shape[0], -1).transpose(1, 0, 2)
         return prediction._replace(features=shown), written

@@ -39,6 +39,8 @@ class TimerXLConfig:
             multi-patch draft.
         remat: compute a block's activations again in the backward pass instead of keeping them;
             saves memory in training, changes no value.
+        anchor: what the head's mean is counted from: the mean of the normalisation, or the last
+            value of the patch it follows, so that a forecast of 0 is that of a random walk.
     """
 
     patch_len: Count = 96
@@ -57,6 +59,7 @@ class TimerXLConfig:
     max_patches: Count | None = None
     output_patches: Count = 1
     remat: bool = False
+    anchor: Literal["mean", "last"] = "mean"
 
     def __post_init__(self) -> None:
         check_fields(self)

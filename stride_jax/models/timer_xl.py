@@ -116,13 +116,14 @@ class TimerXL(nn.Module):
         patches = x.reshape(batch, -1, config.patch_len, num_vars)  # [B, L, C] -> [B, N, P, C]
         center, scale, origin = instance_stats(config, patches)
         sizes = config, num_vars, patches.shape[1]
+        normal = (patches - origin - center) / scale
         features, _ = self.features(
-            (patches - origin - center) / scale,
+            normal,
             full_layout(*sizes),
             full_layout(*sizes, last_only=True) if last_only else None,
             deterministic=deterministic,
         )
-        prediction = self.predictions(features, num_vars)
+        prediction = self.predictions(features, num_vars, normal)
         if last_only:
             center, scale = center[:, -1:], scale[:, -1:]
         mean = prediction.mean * scale + center + origin
@@ -171,18 +172,29 @@ class TimerXL(nn.Module):
             written.append(cache)
         return self.norm(y), written
 
-    def predictions(self, features: jax.Array, num_vars: int) -> PatchDistribution:
-        """Predictions `[B, N, M * P, C]`, normalised, float32, from features `[B, C * N, D]`."""
+    def predictions(
+        self, features: jax.Array, num_vars: int, patches: jax.Array
+    ) -> PatchDistribution:
+        """Predictions `[B, N, M * P, C]`, normalised, float32, from features `[B, C * N, D]`.
 
-        def patches(z: jax.Array) -> jax.Array:
+        `patches`, `[B, >= N, P, C]` normalised, are those of the input; the last N of them end
+        with what the config's anchor may count from.
+        """
+
+        def entries(z: jax.Array) -> jax.Array:
             z = z.astype(jnp.float32)
             # [B, C * N, M * P] -> [B, C, N, M * P] -> [B, N, M * P, C]
             return z.reshape(z.shape[0], num_vars, -1, z.shape[-1]).transpose(0, 2, 3, 1)
 
+        def anchored(mean: jax.Array) -> jax.Array:
+            if self.config.anchor == "mean":
+                return mean
+            return mean + patches[:, patches.shape[1] - mean.shape[1] :, -1:].astype(jnp.float32)
+
         if self.config.head == "mean":
-            return PatchDistribution(patches(self.head(features)))
+            return PatchDistribution(anchored(entries(self.head(features))))
         logvar = jnp.clip(self.head_logvar(features), -LOGVAR_LIMIT, LOGVAR_LIMIT)
-        return PatchDistribution(patches(self.head_mean(features)), patches(logvar))
+        return PatchDistribution(anchored(entries(self.head_mean(features))), entries(logvar))
 
 
 def instance_stats(

@@ -25,7 +25,8 @@ def check_process(
     """Checks a process of your own against the contract in `decoding.base.Process`.
 
     The claims, each checked with random proposals: K proposals verified at once give the
-    predictions of single steps; a prediction does not look at later proposals; verifying keeps nothing;
+    predictions of single steps; a prediction does not look at later proposals; verifying keeps
+    nothing;
     committing any number of them continues as if they had come one by one; the process as a draft
     predicts the same after any number of acceptances; jit and vmap change nothing; and, where the
     process supports padding, padding changes nothing.

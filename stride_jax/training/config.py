@@ -26,7 +26,7 @@ class OptimConfig:
     """Adam and its schedule.
 
     Attributes:
-        learning_rate: the first step's.
+        learning_rate: the first step's after the warm-up.
         schedule: constant; cosine over t_max epochs; type1, the original's, a tenth of the rate
             after each epoch.
         t_max: epochs of the cosine's half period, None for all of them; past it the rate rises
@@ -38,6 +38,9 @@ class OptimConfig:
         grad_clip: global norm limit of the gradient; None for no limit.
         accumulate: parts that a batch is taken in, one after the other, to save memory; the
             gradient is their mean.
+        warmup_steps: the first steps, in which the rate grows linearly from 0; the schedule goes
+            on beneath.
+        weight_decay: of AdamW, relative to the learning rate; 0 is Adam.
     """
 
     learning_rate: Positive = 1e-4
@@ -49,6 +52,8 @@ class OptimConfig:
     steps_per_epoch: Count | None = None
     grad_clip: Positive | None = None
     accumulate: Count = 1
+    warmup_steps: Annotated[int, Ge(0)] = 0
+    weight_decay: NotNegative = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -99,6 +104,9 @@ class TrainConfig:
         init_from: checkpoint whose parameters training starts from; empty for new ones.
         optim: the optimiser.
         run: files and seed.
+        loss: likelihood is the squared error of a mean, the likelihood of a gaussian head; crps
+            (gaussian head) the continuous ranked probability score in units of the running std,
+            floored at a share of the window's, so that no outlier and no flat start dominates.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -107,10 +115,15 @@ class TrainConfig:
     init_from: str = ""
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
+    loss: Literal["likelihood", "crps"] = "likelihood"
 
     def __post_init__(self) -> None:
         check_context(self.data.context_len, self.model.patch_len)
         check_factor(self.factor)
+        require(
+            self.loss != "crps" or self.model.head == "gaussian",
+            f"the loss crps scores a distribution; set model.head gaussian, got {self.model.head}.",
+        )
         require(
             self.model.output_patches == 1,
             "train.py trains next-patch models; a multi-patch draft is trained by distill.py with "

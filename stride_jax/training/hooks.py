@@ -167,6 +167,7 @@ class Log(Hook):
         schedule: optax.Schedule,
         every: int,
         show: Callable[[dict[str, str]], None],
+        error_name: str = "val_mse",
     ) -> None:
         """Opens no file before the first line.
 
@@ -175,8 +176,10 @@ class Log(Hook):
             schedule: Learning rate by step.
             every: Steps between two lines.
             show: Takes the main numbers of a line, as text, for the progress bar.
+            error_name: Name of the validation error.
         """
         self.path, self.schedule, self.every, self.show = path, schedule, every, show
+        self.error_name = error_name
         self._first = self._logged = 0
         self._clock = 0.0
 
@@ -202,7 +205,7 @@ class Log(Hook):
     def on_epoch(self, epoch: Epoch) -> None:
         """Writes the validation error."""
         numbers = {"step": epoch.step, "epoch": epoch.number}
-        self._write({**numbers, "val_mse": epoch.error, "best": epoch.better})
+        self._write({**numbers, self.error_name: epoch.error, "best": epoch.better})
 
     def _write(self, record: Mapping[str, Any]) -> None:
         if not first_process():

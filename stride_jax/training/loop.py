@@ -157,7 +157,7 @@ def standard_hooks(
         tqdm(total=total, initial=step, disable=quiet, unit="step") as bar,
     ):
         schedule = learning_rate(optim, epoch_steps)
-        log = Log(log_path, schedule, run.log_every, bar.set_postfix)
+        log = Log(log_path, schedule, run.log_every, bar.set_postfix, task.validation_name)
         yield ProgressBar(bar), interrupt, EarlyStopping(optim), log, saves
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.stats import norm
 
 VARIANCE_FLOOR_LOGVAR = -5.0
 """Log variance below which `variance_regulariser` grows."""
@@ -23,6 +24,32 @@ def gaussian_nll(mean: jax.Array, logvar: jax.Array, truth: jax.Array) -> jax.Ar
         The same shape.
     """
     return 0.5 * (logvar + jnp.square(truth - mean) * jnp.exp(-logvar))
+
+
+def gaussian_crps(mean: jax.Array, logvar: jax.Array, truth: jax.Array) -> jax.Array:
+    """Continuous ranked probability score of N(mean, exp(logvar)), entry by entry.
+
+    With z = (truth - mean) / s: `s (z (2 Phi(z) - 1) + 2 phi(z) - 1 / sqrt(pi))` (Gneiting and
+    Raftery 2007, equation 21). It grows like the absolute error far from the mean.
+    """
+    scale = jnp.exp(logvar / 2)
+    z = (truth - mean) / scale
+    return scale * (z * (2 * norm.cdf(z) - 1) + 2 * norm.pdf(z) - jnp.pi**-0.5)
+
+
+def running_unit(running: jax.Array, windows: jax.Array, floor: float) -> jax.Array:
+    """The unit that errors of a window are counted in: its running std, at least a share of all.
+
+    Args:
+        running: `[B, N, 1, C]`, the std up to and including each patch.
+        windows: `[B, T, C]`; NaN where nothing was observed.
+        floor: share of the whole window's std; keeps a flat start from dominating.
+
+    Returns:
+        `[B, N, 1, C]`, positive also where the window is constant.
+    """
+    whole = jnp.nanstd(windows, axis=1)[:, None, None]
+    return jnp.maximum(running, jnp.maximum(floor * whole, 1e-6))
 
 
 def variance_regulariser(logvar: jax.Array) -> jax.Array:

@@ -17,14 +17,19 @@ from stride_jax import metrics
 from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData
+from stride_jax.data.synthetic_series import draw_windows, shares
 from stride_jax.data.windows import Windows, batch_index, make_windows, padded_batches
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
-from stride_jax.models.timer_xl import Params, TimerXL
+from stride_jax.models.timer_xl import Params, TimerXL, instance_stats
 from stride_jax.sharding import make_mesh, split_batch
 from stride_jax.training import losses
 from stride_jax.training.config import OptimConfig, TrainConfig
 
+UNIT_FLOOR = 0.2
+"""Of the crps loss: errors count in units of at least so much of the whole window's std."""
+SYNTHETIC = 0x53594E54
+"""Folded into the key of a run for its synthetic windows; larger than any step's number."""
 Metrics = dict[str, jax.Array]
 LossFn = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, Metrics]]
 """`(params, windows [B, length, C], key) -> (loss, metrics)`; consumes the key."""
@@ -60,6 +65,9 @@ class Task(NamedTuple):
         validation: Validation windows.
         loss: The objective.
         validation_error: The early-stopping error of each validation window.
+        validation_name: The name of that error in the log.
+        synthetic: Draws windows `[B, length, 1]` from a key and a count, in a step; None for none.
+        num_synthetic: How many of a batch are drawn, in place of its last training windows.
     """
 
     model: TimerXLConfig
@@ -68,6 +76,9 @@ class Task(NamedTuple):
     validation: Windows
     loss: LossFn
     validation_error: ValidationFn
+    validation_name: str = "val_mse"
+    synthetic: Callable[[jax.Array, int], jax.Array] | None = None
+    num_synthetic: int = 0
 
 
 def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -75,7 +86,15 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
 
     cosine: `lr (1 + cos(pi epoch / t_max)) / 2` with a fractional epoch (after t_max it rises
     again, as the original's PyTorch schedule does). type1: `lr 0.1^epoch` with the whole epoch.
+    In the warm-up the rate is that times the share of its steps begun.
     """
+    after = _schedule(optim, steps_per_epoch)
+    if optim.warmup_steps == 0:
+        return after
+    return lambda step: after(step) * jnp.minimum(1.0, (step + 1) / optim.warmup_steps)
+
+
+def _schedule(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
     lr = optim.learning_rate
     if optim.schedule == "constant":
         return optax.constant_schedule(lr)
@@ -87,8 +106,13 @@ def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
 
 
 def make_optimizer(optim: OptimConfig, steps_per_epoch: int) -> optax.GradientTransformation:
-    """Adam (betas .9 and .999, eps 1e-8) with the schedule and an optional gradient limit."""
-    adam = optax.adam(learning_rate(optim, steps_per_epoch))
+    """Adam (betas .9 and .999, eps 1e-8), or AdamW; with the schedule and a gradient limit."""
+    rate = learning_rate(optim, steps_per_epoch)
+    adam = (
+        optax.adamw(rate, weight_decay=optim.weight_decay)
+        if optim.weight_decay
+        else optax.adam(rate)
+    )
     if optim.grad_clip is None:
         return adam
     return optax.chain(optax.clip_by_global_norm(optim.grad_clip), adam)
@@ -123,11 +147,23 @@ def initial_state(params: Params, optim: OptimConfig, epoch_steps: int) -> Train
 def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     """The task of a target: the next patch at every position; validated on the last patch only.
 
-    The windows hold the context and one more patch: position n is scored against patch n + 1.
+    The windows hold the context and one more patch: position n is scored against patch n + 1. With
+    the loss crps positions count from the second patch on, in the validation error too.
+
+    Raises:
+        InputError: an unknown family of synthetic series.
     """
     model_config, patch_len = config.trained_model, config.model.patch_len
     context_len = config.data.context_len
     model, gaps = TimerXL(model_config), bool(np.isnan(data.values).any())
+
+    def score(out: tuple[jax.Array, jax.Array], windows: jax.Array) -> jax.Array:
+        patches = windows[:, :context_len]
+        patches = patches.reshape(len(windows), -1, patch_len, windows.shape[2])
+        running = instance_stats(model_config, patches)[1]
+        unit = losses.running_unit(running, windows, UNIT_FLOOR)
+        entries = losses.gaussian_crps(*out, windows[:, patch_len:]).reshape(patches.shape) / unit
+        return jnp.nanmean(entries[:, min(1, entries.shape[1] - 1) :], axis=(1, 2, 3))
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         x, y = windows[:, :context_len], windows[:, patch_len:]
@@ -135,6 +171,8 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         out = model.apply({"params": params}, x, deterministic=False, rngs=rngs)
         if isinstance(out, tuple):
             mean, logvar = out
+            if config.loss == "crps":
+                return jnp.mean(score(out, windows)), {}
             return jnp.mean(losses.gaussian_nll(mean, logvar, y)), {}
         return metrics.mse(out, y), {}
 
@@ -146,8 +184,29 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
             return jnp.mean(jnp.square(mean - truth), axis=(1, 2))
         return jax.vmap(metrics.mse)(mean, truth, ~jnp.isnan(truth))
 
+    def validation_score(params: Params, windows: jax.Array) -> jax.Array:
+        return score(model.apply({"params": params}, windows[:, :context_len]), windows)
+
     train, validation = training_windows(config.data, data, patch_len)
-    return Task(model_config, context_len, train, validation, loss, validation_error)
+    error, name = validation_error, "val_mse"
+    if config.loss == "crps":
+        error, name = validation_score, "val_crps"
+    task = Task(model_config, context_len, train, validation, loss, error, name)
+    return with_synthetic(task, config)
+
+
+def with_synthetic(task: Task, config: TrainConfig) -> Task:
+    """The task with the config's share of each batch generated anew at every step."""
+    share, without = config.data.synthetic_share, config.data.synthetic_without
+    if share == 0:
+        return task
+    shares(without)  # raises for an unknown family
+
+    def synthetic(key: jax.Array, count: int) -> jax.Array:
+        return draw_windows(key, count, task.train.length, without)
+
+    count = round(share * config.optim.batch_size)
+    return task._replace(synthetic=synthetic, num_synthetic=count)
 
 
 def training_windows(config: DataConfig, data: ForecastData, ahead: int) -> tuple[Windows, Windows]:
@@ -216,7 +275,11 @@ def make_step(
         state: TrainState, values: jax.Array, order: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         index = batch_index(order, state.step % steps_per_epoch, optim.batch_size)
-        windows = task.train.gather(values, index)
+        windows = task.train.gather(values, index[: optim.batch_size - task.num_synthetic])
+        if task.synthetic is not None:
+            draw_key = jax.random.fold_in(jax.random.fold_in(key, SYNTHETIC), state.step)
+            drawn = task.synthetic(draw_key, task.num_synthetic)
+            windows = jnp.concatenate([windows, drawn])
         step_key = jax.random.fold_in(key, state.step)
         (loss, metrics), grads = gradient(state.params, windows, step_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

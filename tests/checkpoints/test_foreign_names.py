@@ -43,6 +43,7 @@ UNEXPRESSED: dict[str, dict[str, Any]] = {
     "variable_stride=7": {"variable_stride": 7},
     "max_patches=3": {"max_patches": 3},
     "output_patches=2": {"output_patches": 2},
+    "anchor=last": {"anchor": "last"},
 }
 
 

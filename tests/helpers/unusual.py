@@ -19,5 +19,6 @@ UNUSUAL = TimerXLConfig(
     dropout=0.3,
     dtype="bfloat16",
     remat=True,
+    anchor="last",
 )
 """Every field differs from its default, so a lost one shows."""

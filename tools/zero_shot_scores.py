@@ -1,0 +1,117 @@
+"""Cut-offs, naive forecasts and scores of the zero-shot suites. NumPy alone, float64."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+LEVELS = np.concatenate([[0.025], np.arange(1, 20) / 20, [0.975]])
+"""Of the quantiles that every method gives."""
+BANDS = (0.5, 0.8, 0.95)
+CUTOFFS = 12
+EDGE = 3
+"""Steps at the start and at the end of the horizon whose coverage is counted apart."""
+
+
+class Quantiles(NamedTuple):
+    """Forecasts of some windows of one series.
+
+    Attributes:
+        steps: `[W, Q, H]` at `LEVELS`.
+        total: `[W, Q]`, of the sum over the horizon; None where a method has no paths.
+    """
+
+    steps: np.ndarray
+    total: np.ndarray | None = None
+
+
+def cutoffs(length: int, season: int, horizon: int) -> np.ndarray:
+    """Where the histories end: at most `CUTOFFS` places in the last half, evenly spaced.
+
+    A history has at least two seasons and 16 steps.
+    """
+    last = length - horizon
+    first = min(last, max(2 * season, 16, length // 2))
+    return np.unique(np.linspace(first, last, CUTOFFS).astype(int))
+
+
+def naive(history: np.ndarray, season: int, horizon: int) -> np.ndarray:
+    """`[Q, H]`: the last season again, with Gaussian errors that grow with each repetition.
+
+    Their std is that of the history's seasonal differences (Hyndman and Athanasopoulos,
+    Forecasting: Principles and Practice, 3rd edition, section 5.5).
+    """
+    steps = np.arange(horizon)
+    mean = history[len(history) - season + steps % season]
+    spread = np.sqrt(np.mean(np.square(history[season:] - history[:-season])))
+    sd = spread * np.sqrt(steps // season + 1)
+    quantiles: np.ndarray = mean[None] + norm.ppf(LEVELS)[:, None] * sd[None]
+    return quantiles
+
+
+def of_paths(paths: np.ndarray) -> Quantiles:
+    """Sample paths `[W, S, H]` to quantiles."""
+    steps = np.quantile(paths, LEVELS, axis=1)  # [Q, W, H]
+    total = np.quantile(paths.sum(axis=2), LEVELS, axis=1)  # [Q, W]
+    return Quantiles(np.moveaxis(steps, 0, 1), total.T)
+
+
+def pinball(quantiles: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """CRPS by the 19 inner levels: twice the mean pinball loss, `[W, H]`."""
+    error = truth[:, None] - quantiles[:, 1:-1]
+    level = LEVELS[1:-1, None]
+    mean: np.ndarray = 2 * np.mean(np.maximum(level * error, (level - 1) * error), axis=1)
+    return mean
+
+
+def inside(quantiles: np.ndarray, truth: np.ndarray, band: float) -> np.ndarray:
+    """Whether the truth lies in the central interval; axis 1 of the quantiles is the levels'."""
+    low, high = (np.argmin(np.abs(LEVELS - p)) for p in ((1 - band) / 2, (1 + band) / 2))
+    covered: np.ndarray = (truth >= quantiles[:, low]) & (truth <= quantiles[:, high])
+    return covered
+
+
+def scores(forecast: Quantiles, truth: np.ndarray) -> dict[str, float]:
+    """Errors of the median, CRPS, and coverage by step of one series, `truth` `[W, H]`."""
+    middle = forecast.steps[:, len(LEVELS) // 2]
+    row = {
+        "mae": float(np.mean(np.abs(middle - truth))),
+        "mse": float(np.mean(np.square(middle - truth))),
+        "crps": float(np.mean(pinball(forecast.steps, truth))),
+    }
+    for band in BANDS:
+        name = f"cover_{band * 100:.0f}"
+        hit = inside(forecast.steps, truth, band)
+        row[name] = float(hit.mean())
+        row[f"{name}_first"] = float(hit[:, :EDGE].mean())
+        row[f"{name}_last"] = float(hit[:, -EDGE:].mean())
+        if forecast.total is not None:
+            row[f"{name}_sum"] = float(inside(forecast.total, truth.sum(axis=1), band).mean())
+    return row
+
+
+def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str, Any]:
+    """One method over all series: geometric means over seasonal-naive's, mean coverage.
+
+    The interval of the first is the bootstrap's over series, 95 %.
+    """
+    scored = {row["series"]: row for row in rows if row["method"] == method}
+    base = {row["series"]: row for row in rows if row["method"] == "seasonal-naive"}
+    names = [name for name in scored if name in base]
+    ratio = np.asarray([scored[n]["mae"] / max(base[n]["mae"], 1e-12) for n in names])
+    logs = np.log(np.maximum(ratio, 1e-3))
+    picks = np.random.default_rng(seed).integers(0, len(names), (2000, len(names)))
+    low, high = np.exp(np.quantile(logs[picks].mean(axis=1), [0.025, 0.975]))
+    result = {
+        "method": method,
+        "series": len(names),
+        "mae": float(np.exp(logs.mean())),
+        "mae_low": float(low),
+        "mae_high": float(high),
+        "worse": float(np.mean(ratio > 1 + 1e-9)),
+    }
+    for name in ("mse", "crps"):
+        against = [scored[n][name] / max(base[n][name], 1e-12) for n in names]
+        result[name] = float(np.exp(np.mean(np.log(np.maximum(against, 1e-3)))))
+    covers = [key for key in next(iter(scored.values())) if key.startswith("cover")]
+    return result | {key: float(np.mean([scored[n][key] for n in names])) for key in covers}
