@@ -59,7 +59,8 @@ def both_means(
     mixed = jax.nn.relu(jnp.concatenate([drafted, late], axis=-1) @ params["in"]) @ params["out"]
 
     def mean(config: TimerXLConfig, weights: Params, read: jax.Array) -> jax.Array:
-        out = TimerXL(config).apply({"params": weights}, read, num_vars, method=TimerXL.predictions)
+        arguments = (read, num_vars, normal)
+        out = TimerXL(config).apply({"params": weights}, *arguments, method=TimerXL.predictions)
         return out.mean * scale + center + origin
 
     return mean(model, params["draft"], drafted + mixed), mean(target.model, target.params, seen)

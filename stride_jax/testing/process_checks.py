@@ -128,7 +128,7 @@ def _check_lookahead(
         changed = proposals.at[place:].add(10.0)
         after, _ = _verify(process, memory, state, changed)
         head = [jax.tree.map(lambda x, n=place: x[: n + 1], x) for x in (before, after)]
-        _same("a prediction does not look at later proposals", *head, atol)
+        _same("a prediction does not look at later proposals", head[0], head[1], atol)
 
 
 def _commit(process: Process, ahead: Any, proposals: jax.Array, count: int) -> Any:
