@@ -1,6 +1,5 @@
 """Scores of the zero-shot suites, against closed forms."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,7 @@ import pytest
 import scipy.stats
 
 from stride_jax.evaluation.results import read_results
-from stride_jax.evaluation.tables import make_table
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "tools"))
-
-from zero_shot_scores import (
+from stride_jax.evaluation.suites import (
     BANDS,
     LEVELS,
     Quantiles,
@@ -25,6 +19,9 @@ from zero_shot_scores import (
     scores,
     summary,
 )
+from stride_jax.evaluation.tables import make_table
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
