@@ -140,7 +140,7 @@ def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str,
 def save(path: Path, suite: dict[str, Foreign]) -> None:
     """Values by name, and the other fields as JSON."""
     about = {name: [one.kind, one.season, one.horizon] for name, one in suite.items()}
-    values = {name: one.values for name, one in suite.items()}
+    values: dict[str, Any] = {name: one.values for name, one in suite.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, about=json.dumps(about), **values)
 
@@ -149,4 +149,7 @@ def load(path: Path) -> dict[str, Foreign]:
     """What `save` wrote."""
     with np.load(path) as file:
         about = json.loads(str(file["about"]))
-        return {name: Foreign(*rest, file[name]) for name, rest in about.items()}
+        return {
+            name: Foreign(kind, season, horizon, file[name])
+            for name, (kind, season, horizon) in about.items()
+        }
