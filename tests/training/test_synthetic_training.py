@@ -201,6 +201,17 @@ def test_crps_validation_is_the_loss_of_each_window(tmp_path: Path) -> None:
     assert np.isfinite(task.validation_error(params, early)).all()
 
 
+def test_crps_validation_leaves_missing_truths_out(tmp_path: Path) -> None:
+    """One missing value of a validation split would end a training with an error of NaN."""
+    task = training.next_patch_task(config_of(tmp_path, 0.0), data_of(0.0))
+    params = init_params(jax.random.key(0), MODEL)
+    windows = jax.random.normal(jax.random.key(1), (3, 40, 1))
+    holes = windows.at[:, 34:36].set(jnp.nan)
+    got, whole = task.validation_error(params, holes), task.validation_error(params, windows)
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(got, whole, rtol=0.3)
+
+
 def test_the_rate_warms_up(tmp_path: Path) -> None:
     """A full first step of Adam throws a new model off."""
     optim = OptimConfig(learning_rate=2.0, schedule="constant", warmup_steps=4)

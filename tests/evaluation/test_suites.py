@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
-from zero_shot_scores import (
+
+from stride_jax.evaluation.results import read_results
+from stride_jax.evaluation.suites import (
     BANDS,
     LEVELS,
     Quantiles,
@@ -17,8 +19,6 @@ from zero_shot_scores import (
     scores,
     summary,
 )
-
-from stride_jax.evaluation.results import read_results
 from stride_jax.evaluation.tables import make_table
 
 ROOT = Path(__file__).parents[2]

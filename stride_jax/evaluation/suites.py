@@ -1,5 +1,9 @@
-"""Cut-offs, naive forecasts and scores of the zero-shot suites. NumPy alone, float64."""
+"""Suites of series to forecast unseen: cut-offs, naive forecasts and scores, float64 NumPy."""
 
+from __future__ import annotations
+
+import json
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,6 +15,22 @@ BANDS = (0.5, 0.8, 0.95)
 CUTOFFS = 12
 EDGE = 3
 """Steps at the start and at the end of the horizon whose coverage is counted apart."""
+
+
+class Foreign(NamedTuple):
+    """A series of the suite.
+
+    Attributes:
+        kind: what it is of, and its clock.
+        season: steps of the season that seasonal-naive repeats.
+        horizon: steps that are forecast.
+        values: `[T]` float64.
+    """
+
+    kind: str
+    season: int
+    horizon: int
+    values: np.ndarray
 
 
 class Quantiles(NamedTuple):
@@ -115,3 +135,21 @@ def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str,
         result[name] = float(np.exp(np.mean(np.log(np.maximum(against, 1e-3)))))
     covers = [key for key in next(iter(scored.values())) if key.startswith("cover")]
     return result | {key: float(np.mean([scored[n][key] for n in names])) for key in covers}
+
+
+def save(path: Path, suite: dict[str, Foreign]) -> None:
+    """Values by name, and the other fields as JSON."""
+    about = {name: [one.kind, one.season, one.horizon] for name, one in suite.items()}
+    values: dict[str, Any] = {name: one.values for name, one in suite.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(path, about=json.dumps(about), **values)
+
+
+def load(path: Path) -> dict[str, Foreign]:
+    """What `save` wrote."""
+    with np.load(path) as file:
+        about = json.loads(str(file["about"]))
+        return {
+            name: Foreign(kind, season, horizon, file[name])
+            for name, (kind, season, horizon) in about.items()
+        }
