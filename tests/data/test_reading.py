@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stride_jax.cli import main as app
+from stride_jax.cli import forecast as app
+from stride_jax.cli.main import main
+from stride_jax.cli.parser import make_parser
 from stride_jax.data.panel import Panel, describe
 from stride_jax.errors import InputError
 
@@ -20,7 +22,7 @@ MODEST = settings(max_examples=60, deadline=None)
 
 def flags_of(path: Path, *flags: str) -> argparse.Namespace:
     """The arguments of the command line, for three steps."""
-    return app.make_parser().parse_args(["forecast", str(path), "--horizon", "3", *flags])
+    return make_parser().parse_args(["forecast", str(path), "--horizon", "3", *flags])
 
 
 def read(path: Path, *flags: str) -> tuple[Panel, str]:
@@ -666,7 +668,7 @@ def test_quantiles_without_paths_are_refused(tmp_path: Path, capsys: Any) -> Non
         "0",
         "--no-cache",
     ]
-    assert app.main([*argv, "--quantiles", ".05", ".95"]) == 2
+    assert main([*argv, "--quantiles", ".05", ".95"]) == 2
     last = capsys.readouterr().err.splitlines()[-1]
     assert "sample paths" in last
     assert "--num-samples" in last
