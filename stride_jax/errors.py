@@ -15,7 +15,7 @@ class InputError(ValueError):
 
 
 class InputWarning(UserWarning):
-    """What a result rests on less firmly than it looks: short, gappy histories, few sample paths.
+    """A result is less certain than it looks: short or gappy histories, few sample paths.
 
     The command-line programs print it as one line.
     """

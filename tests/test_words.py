@@ -22,10 +22,11 @@ WORDS = {
     r"\bspoken\b": "the name of the thing",
     rf"\b\w+ an? (?:{THING})(?: and an? \w+)? ?(?=[,.;:)]|$)": None,
 }
-PER = re.compile(
-    r"\b(?:an?|one|no|more|fewer|patches|passes|rows?|columns?|draws?|calls?|counts|rate|seconds) "
-    rf"(?:row|pass|column|draw|call|line|number|key|patches|passes)? ?an? (?:{THING})\b(?! of\b)"
+COUNTED = (
+    "an?|one|two|no|more|fewer|patches|passes|rows?|columns?|draws?|calls?|counts|rate|seconds"
 )
+KINDS = "row|target pass|pass|column|draw|call|line|number|key|patches|passes"
+PER = re.compile(rf"\b(?:{COUNTED}) (?:{KINDS})? ?an? (?:{THING})\b(?! of\b)")
 POINTERS = re.compile(r"(?:What|Who|Those|These|The same|Of|It|As|That|Its|They)\b")
 
 

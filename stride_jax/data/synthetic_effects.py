@@ -1,4 +1,4 @@
-"""What happens to a series before it is stored: outliers, shifts, limits, rounding, gaps.
+"""Effects of how a series is recorded: outliers, shifts, limits, rounding, gaps.
 
 Functions take uniform numbers `u` (see `synthetic_parts.draws`), keys that they consume, and a
 series `[T]`, and return `[T]`.

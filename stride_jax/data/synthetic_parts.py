@@ -16,7 +16,7 @@ import numpy as np
 from jax.scipy.special import ndtri
 
 HARMONICS = 6
-"""Of a seasonal waveform."""
+"""Harmonics of a seasonal waveform."""
 STAIRS = 24
 """Levels of a waveform of steps."""
 SEGMENTS = 64

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.stats import norm
 
 LEVELS = np.concatenate([[0.025], np.arange(1, 20) / 20, [0.975]])
-"""Of the quantiles that every method gives."""
+"""Levels of the quantiles that every method gives."""
 BANDS = (0.5, 0.8, 0.95)
 CUTOFFS = 12
 EDGE = 3
@@ -146,7 +146,7 @@ def save(path: Path, suite: dict[str, Foreign]) -> None:
 
 
 def load(path: Path) -> dict[str, Foreign]:
-    """What `save` wrote."""
+    """Reads a file that `save` wrote."""
     with np.load(path) as file:
         about = json.loads(str(file["about"]))
         return {

@@ -145,16 +145,16 @@ def _check_commit(
     count: int,
     atol: float,
 ) -> None:
-    kept = state
+    resumed = state
     for proposals in rounds:
-        _, ahead = _verify(process, memory, kept, proposals)
-        kept = _commit(process, ahead, proposals, count)
-    found, _ = _verify(process, memory, kept, rounds[0])
+        _, ahead = _verify(process, memory, resumed, proposals)
+        resumed = _commit(process, ahead, proposals, count)
+    continued, _ = _verify(process, memory, resumed, rounds[0])
     history = jnp.concatenate([proposals[:count] for proposals in rounds])
     _, plain = _alone(process, memory, state, history)
     expected, _ = _verify(process, memory, plain, rounds[0])
     claim = f"committing {count} of {len(rounds[0])} proposals continues as if they came one by one"
-    _same(claim, found, expected, atol)
+    _same(claim, continued, expected, atol)
 
 
 def _check_drafting(

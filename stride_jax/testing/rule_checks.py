@@ -11,7 +11,7 @@ CLAIMS = {
     "p_projections": "the innovations along random directions are standard normal",
     "p_covariance": "the covariance of the forecast has its closed form",
 }
-"""What each p-value of `exactness.check` tests."""
+"""The claim that each p-value of `exactness.check` tests."""
 
 
 def check_exact(

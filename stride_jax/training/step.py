@@ -27,7 +27,7 @@ from stride_jax.training import losses
 from stride_jax.training.config import OptimConfig, TrainConfig
 
 UNIT_FLOOR = 0.2
-"""Of the crps loss: errors count in units of at least so much of the whole window's std."""
+"""Smallest unit of the crps loss, as a share of the std of the whole window."""
 SYNTHETIC = 0x53594E54
 """Folded into the key of a run for its synthetic windows; larger than any step's number."""
 Metrics = dict[str, jax.Array]
