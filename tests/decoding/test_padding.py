@@ -704,7 +704,7 @@ def test_one_program_serves_all_lengths():
         before = len(TRACES)
         assert before > 0
         for lengths in ([4, 4, 4, 4], [20, 16, 12, 8], [8, 20, 4, 20]):
-            decode(who, VALUES, np.array(lengths, np.int32))
+            run(who, VALUES, np.array(lengths, np.int32))
         assert len(TRACES) == before
     alone(average(), VALUES[:2], LENGTHS[:2])
     assert len(TRACES) > before  # a batch size is a shape: the count could have seen a retrace
