@@ -172,7 +172,7 @@ def _check_choices(
         check_process(target)
     proposing = None if draft is None else as_draft(draft)
     if not isinstance(rule, Rule):
-        raise InputError(f"rule must be a coupling.Rule such as Maximal(), got {rule!r}.")
+        raise InputError(f"rule must be an acceptance rule such as Maximal(), got {rule!r}.")
     if not isinstance(draft_length, DraftLength):
         raise InputError(
             f"draft_length must be Fixed(), Threshold() or Gain(), got {draft_length!r}."

@@ -111,7 +111,7 @@ def test_neither_target_nor_draft(key):
 
 WRONG_MODELS = [
     (SEASONAL, None, "target must be a process.*ContinuationDraft"),
-    (3, DRAFT, "target must be a process.*int"),
+    (3, DRAFT, "target must be a process.*got 3"),
     (lambda window: window, None, "target must be a process.*function"),
     (None, lambda window: window, "a draft is a process or.*function"),
     (TARGET, 3, "a draft is a process or.*int"),
@@ -130,7 +130,7 @@ def test_something_that_is_no_model(key, target, draft, said):
 def test_something_that_is_no_rule(key, models, rule):
     """A rule's name, class or function would fail within the loop, or be ignored for one model."""
     target, draft = models
-    with pytest.raises(InputError, match=r"rule must be a coupling\.Rule such as Maximal\(\)"):
+    with pytest.raises(InputError, match=r"rule must be an acceptance rule such as Maximal\(\)"):
         decode(key, CONTEXT, target=target, draft=draft, sigma=SIGMA, config=CONFIG, rule=rule)
 
 
