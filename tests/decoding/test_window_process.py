@@ -51,7 +51,7 @@ def test_prepare_keeps_the_last_steps(sizes, longer):
     process = window_process(lambda w: w[:patch_len], patch_len, context_len=length)
     memory, state = opened(process, context)
     np.testing.assert_array_equal(memory, context[longer:])
-    np.testing.assert_array_equal(state.kept, context[longer:])
+    np.testing.assert_array_equal(state.window, context[longer:])
     whole = window_process(lambda w: w[:patch_len], patch_len)
     np.testing.assert_array_equal(whole.prepare(jnp.asarray(context)), context)
 
@@ -73,7 +73,7 @@ def test_step_goes_on_from_what_was_fed(sizes, count):
         grown = np.concatenate([grown, patch])
         last = grown[len(grown) - length :]
         np.testing.assert_allclose(law.mean, linear(weight, mix, last), atol=1e-4)
-        np.testing.assert_array_equal(ahead.kept, window)  # seen, not kept
+        np.testing.assert_array_equal(ahead.window, window)  # seen, not kept
 
 
 @PROPERTY
@@ -93,7 +93,7 @@ def test_verify_is_one_law_call_for_every_prefix(sizes, num_draft):
         np.testing.assert_allclose(
             laws.mean[i], process.predict_patch(jnp.asarray(last)).mean, atol=1e-4
         )
-    np.testing.assert_array_equal(state.kept, window)
+    np.testing.assert_array_equal(state.window, window)
     np.testing.assert_array_equal(state.ahead, grown[len(grown) - length :])
 
 
@@ -122,8 +122,8 @@ def test_commit_appends_the_kept_patches(sizes, num_draft, data):
     kept = np.concatenate([window, *patches[:count]])
     for before in (state, seen):  # what was proposed leaves no trace
         found = process.commit(before, jnp.asarray(patches), jnp.int32(count))
-        np.testing.assert_array_equal(found.kept, kept[len(kept) - length :])
-        np.testing.assert_array_equal(found.ahead, found.kept)
+        np.testing.assert_array_equal(found.window, kept[len(kept) - length :])
+        np.testing.assert_array_equal(found.ahead, found.window)
 
 
 @pytest.mark.parametrize("num_draft", [1, 3])
