@@ -221,7 +221,7 @@ def test_the_rate_warms_up(tmp_path: Path) -> None:
     cosine = dataclasses.replace(optim, schedule="cosine", epochs=2)
     plain = training.learning_rate(dataclasses.replace(cosine, warmup_steps=0), 10)
     np.testing.assert_allclose(float(training.learning_rate(cosine, 10)(1)), plain(1) / 2)
-    with pytest.raises(InputError, match="warmup_steps must not be negative, got -1"):
+    with pytest.raises(InputError, match="warmup_steps must be at least 0, got -1"):
         OptimConfig(warmup_steps=-1)
 
 
