@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
-    "docs/decoding.md",
+    pytest.param("docs/decoding.md", marks=pytest.mark.slow),
     "docs/accelerators.md",
     pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
 ]

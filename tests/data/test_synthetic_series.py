@@ -197,6 +197,7 @@ def test_windows_are_standardised_and_follow_the_key() -> None:
     assert not np.isclose(make(jax.random.key(6)), x).all(axis=1).any()
 
 
+@pytest.mark.slow
 def test_windows_are_the_same_where_series_are_drawn_at_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -251,6 +251,7 @@ def classes_of_rules(count: int) -> list[type[Rule]]:
     return [make(number) for number in range(count)]
 
 
+@pytest.mark.slow
 def test_classes_with_the_same_fields_have_programs_of_their_own():
     """A user's rule or draft would be run for another one, once in about a hundred times."""
     rules = classes_of_rules(150)  # plain `jax.jit` mixes some of so many up

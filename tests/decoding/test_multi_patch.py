@@ -178,5 +178,5 @@ def test_configs_that_cannot_work_are_refused() -> None:
     with pytest.raises(InputError, match="output_patches must be at least 1, got 0"):
         dataclasses.replace(MODEL, output_patches=0)
     several = dataclasses.replace(MODEL, output_patches=2)
-    with pytest.raises(InputError, match=r"made by distill\.py"):
+    with pytest.raises(InputError, match=r"trained by distill\.py"):
         TrainConfig(data=DataConfig(context_len=16), model=several)

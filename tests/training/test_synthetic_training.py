@@ -167,6 +167,7 @@ def test_the_gradient_of_crps_is_bounded() -> None:
         assert abs(to_logvar) <= 1
 
 
+@pytest.mark.slow
 def test_a_flat_start_does_not_dominate_the_loss(tmp_path: Path) -> None:
     """Units of the running std alone are as small as its floor where a series starts flat."""
     data = data_of(0.0)
@@ -181,6 +182,7 @@ def test_a_flat_start_does_not_dominate_the_loss(tmp_path: Path) -> None:
     np.testing.assert_allclose(scaled, values[0], rtol=1e-3)  # a unit of the series
 
 
+@pytest.mark.slow
 def test_crps_validation_is_the_loss_of_each_window(tmp_path: Path) -> None:
     """The best checkpoint is taken by it."""
     config = config_of(tmp_path, 0.0)
@@ -234,6 +236,7 @@ def test_weight_decay_is_that_of_adamw() -> None:
     np.testing.assert_allclose(updates["x"], [-0.1 * 0.5 * 4, 0.1 * 0.5 * 2], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_head_of_nothing_forecasts_the_last_value() -> None:
     """A random walk is forecast by its last value without anything to learn."""
     params = init_params(jax.random.key(0), MODEL)
@@ -246,6 +249,7 @@ def test_a_head_of_nothing_forecasts_the_last_value() -> None:
     np.testing.assert_allclose(end, last[:, -8:], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_anchor_is_the_same_from_caches() -> None:
     """The cached process would forecast from another level than the model was trained with."""
     params = init_params(jax.random.key(0), MODEL)
