@@ -68,6 +68,11 @@ class Block(NamedTuple):
             yield loop
             yield from loop.bodies()
 
+    def total(self, trips: int) -> int:
+        """The launches with those of its loops, `trips` times where their length is not known."""
+        loops = ((loop.trips or trips) * loop.total(trips) for loop in self.loops)
+        return self.launches + sum(loops)
+
 
 Computations = dict[str, list[Instruction]]
 

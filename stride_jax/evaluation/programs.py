@@ -1,0 +1,233 @@
+"""Decoders of untrained pairs as programs that are compiled ahead of time, for any device.
+
+A program is a function and the shapes of its arguments: nothing is computed to build it. The parts
+of a round are told apart by models that cost nothing, see `FreeProcess`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.checkpoints.build import Pair, make_pair
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.decoding.autoregressive import roll_process
+from stride_jax.decoding.base import DecodeConfig
+from stride_jax.decoding.batching import over_lanes
+from stride_jax.decoding.checks import Inputs
+from stride_jax.decoding.draft_length import Fixed
+from stride_jax.decoding.rules import parse_rule
+from stride_jax.decoding.speculative import Model, _speculate
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.timer_xl import init_params
+from stride_jax.types import PatchDistribution
+
+PATCH_LEN, CONTEXT, HORIZON = 96, 16, 35
+"""Steps of a patch; patches of the context and of the forecast."""
+DRAFT_FACTOR = 0.25
+"""Width of a draft that is a model of its own, over that of the target."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A pair and how it decodes.
+
+    Attributes:
+        layers: of the target.
+        d_model: D of the target.
+        num_vars: C.
+        batch: B, series decoded together.
+        num_draft: K.
+        draft: `autoregressive` or `multi-patch` for a model of its own, or a draft that needs no
+            training, see `load_pair`.
+        draft_layers: layers of the draft where it is a model of its own.
+        rule: the acceptance rule, as text for `parse_rule`.
+        dtype: of the computation of both models.
+    """
+
+    layers: int = 8
+    d_model: int = 1024
+    num_vars: int = 1
+    batch: int = 1
+    num_draft: int = 8
+    draft: str = "autoregressive"
+    draft_layers: int = 1
+    rule: str = "maximal"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+
+class Program(NamedTuple):
+    """A function to compile.
+
+    Attributes:
+        function: takes `args`.
+        args: pytrees of `jax.ShapeDtypeStruct`.
+    """
+
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+
+    def compile(self, *shardings: jax.sharding.Sharding) -> Any:
+        """The program compiled for the devices of shardings, one for each argument."""
+        placed = jax.tree.map(
+            lambda sharding, arg: jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), arg
+            ),
+            shardings,
+            self.args,
+        )
+        return jax.jit(self.function).lower(*placed).compile()
+
+
+# --- the programs of a setting -------------------------------------------------------------------
+
+
+def plain_decode(setting: Setting) -> Program:
+    """The target alone, cached: `(inputs, target) -> forecast`."""
+
+    def run(inputs: Inputs, target: Any) -> jax.Array:
+        forecast: jax.Array = roll_process(inputs, target, config=_sizes(0))[0]
+        return forecast
+
+    return Program(run, (_inputs(setting), build(setting).target))
+
+
+def speculative_decode(
+    setting: Setting, *, free_target: bool = False, free_draft: bool = False
+) -> Program:
+    """Target and draft: `(inputs, model) -> forecast`.
+
+    Args:
+        setting: the pair and how it decodes.
+        free_target: take a target that costs nothing.
+        free_draft: take a draft that costs nothing.
+    """
+    pair = build(setting)
+    means = jax.ShapeDtypeStruct(
+        (setting.num_draft + 1, PATCH_LEN, setting.num_vars), jnp.dtype("float32")
+    )
+    rule = jax.eval_shape(lambda: parse_rule(setting.rule))
+    target = FreeProcess(means) if free_target else pair.target
+    draft = FreeDraft(means) if free_draft else pair.proposer()
+
+    def run(inputs: Inputs, model: Model) -> jax.Array:
+        forecast: jax.Array = _speculate(inputs, model, config=_sizes(setting.num_draft))[0]
+        return forecast
+
+    return Program(run, (_inputs(setting), Model(target, draft, rule, Fixed())))
+
+
+def prefill(setting: Setting) -> Program:
+    """The target over the contexts, before the first patch: `(inputs, target) -> memory`."""
+    lanes = (setting.batch, 1)
+
+    def run(inputs: Inputs, target: Any) -> Any:
+        contexts = inputs.context[:, None]  # [B, 1, L, C]
+        return over_lanes(lambda _, context: target.prepare(context), lanes)(None, contexts)
+
+    return Program(run, (_inputs(setting), build(setting).target))
+
+
+def _sizes(num_draft: int) -> DecodeConfig:
+    """The config of a decode of K proposals a round."""
+    return DecodeConfig(HORIZON * PATCH_LEN, num_draft)
+
+
+def _inputs(setting: Setting) -> Inputs:
+    """The shapes of the inputs."""
+
+    def zeros() -> Inputs:
+        context = jnp.zeros((setting.batch, CONTEXT * PATCH_LEN, setting.num_vars))
+        return Inputs(jax.random.key_data(jax.random.key(0)), context, jnp.float32(1), None, None)
+
+    shapes: Inputs = jax.eval_shape(zeros)
+    return shapes
+
+
+def build(setting: Setting) -> Pair:
+    """The pair of a setting, as shapes."""
+    target = TimerXLConfig(
+        patch_len=PATCH_LEN,
+        d_model=setting.d_model,
+        d_ff=2 * setting.d_model,
+        num_layers=setting.layers,
+        instance_norm="causal",
+        variable_stride=0,
+        dtype=setting.dtype,
+    )
+
+    def pair() -> Pair:
+        draft: str | Checkpoint = setting.draft
+        if draft in ("autoregressive", "multi-patch"):
+            layers = dataclasses.replace(
+                target.scaled(DRAFT_FACTOR), num_layers=setting.draft_layers
+            )
+            patches = setting.num_draft if draft == "multi-patch" else 1
+            draft = _untrained(dataclasses.replace(layers, output_patches=patches))
+        return make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
+
+    shapes: Pair = jax.eval_shape(pair)
+    return shapes
+
+
+def _untrained(model: TimerXLConfig) -> Checkpoint:
+    """A model with its first parameters."""
+    return Checkpoint(model, init_params(jax.random.key(0), model), CONTEXT * PATCH_LEN)
+
+
+# --- models that cost nothing --------------------------------------------------------------------
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FreeProcess:
+    """A target that costs nothing: its predictions are an argument of the program.
+
+    The compiler knows nothing of their values, so what a round does with them stays in the program.
+
+    Attributes:
+        means: `[K + 1, P, C]`.
+    """
+
+    means: Any
+
+    @property
+    def patch_len(self) -> int:
+        """P."""
+        return int(self.means.shape[-2])
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
+        """See `Process`; the predictions."""
+        means: jax.Array = self.means
+        return means
+
+    def start(self, memory: jax.Array, room: int) -> tuple[()]:
+        """See `Process`."""
+        return ()
+
+    def verify(
+        self, memory: jax.Array, state: tuple[()], proposals: jax.Array
+    ) -> tuple[PatchDistribution, tuple[()]]:
+        """See `Process`."""
+        return PatchDistribution(memory[: len(proposals) + 1]), state
+
+    def commit(self, state: tuple[()], patches: jax.Array, count: jax.Array) -> tuple[()]:
+        """See `Process`."""
+        return state
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class FreeDraft(FreeProcess):
+    """A draft that costs nothing; its proposals are still drawn."""
+
+    def predict_next(
+        self, memory: jax.Array, state: tuple[()], shape: tuple[int, int, int]
+    ) -> tuple[PatchDistribution, tuple[()]]:
+        """See `Draft`; all K at once."""
+        return PatchDistribution(memory[: shape[0]]), state
