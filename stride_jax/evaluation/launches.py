@@ -160,7 +160,7 @@ def _launched(computations: Computations, instruction: Instruction) -> Block:
 def _joined(blocks: Iterable[Block]) -> Block:
     """Blocks that run one after the other."""
     kinds: Counter[str] = Counter()
-    scatters, loops = 0, []
+    scatters, loops = 0, list[Block]()
     for block in blocks:
         kinds += block.kinds
         scatters += block.scatters
