@@ -179,8 +179,8 @@ def counts(setting: Setting) -> Row:
 # --- the command ---------------------------------------------------------------------------------
 
 
-def count_all(out: Path) -> None:
-    """Writes the rows of the grid that a file does not have yet."""
+def count_all(out: Path, facts: dict[str, Any]) -> None:
+    """Writes the rows of the grid that a file does not have yet, with facts beside them."""
     rows = read_results(out)["rows"] if out.exists() else []
     for setting in grid():
         sizes = dataclasses.asdict(setting)
@@ -188,7 +188,7 @@ def count_all(out: Path) -> None:
             continue
         rows.append(counts(setting))
         print(json.dumps(rows[-1]), flush=True)
-        write_rows(out, rows, table="launches")
+        write_rows(out, rows, table="launches", **facts)
 
 
 def main() -> None:
@@ -199,12 +199,13 @@ def main() -> None:
         parser.add_argument("--" + field.name.replace("_", "-"), **flag)
     parser.add_argument("--all", action="store_true", help="count the grid of settings")
     parser.add_argument("--out", type=Path, help="the result file of the grid")
+    parser.add_argument("--before", help="a file beside it that its table is compared with")
     args = vars(parser.parse_args())
-    every, out = args.pop("all"), args.pop("out")
+    every, out, before = (args.pop(name) for name in ("all", "out", "before"))
     if every != (out is not None):
         parser.error("--all and --out go together")
     if every:
-        count_all(out)
+        count_all(out, {} if before is None else {"before": before})
     else:
         print(json.dumps(counts(Setting(**args))))
 

@@ -52,7 +52,7 @@ def write_rows(path: Path, rows: list[Row], **facts: Any) -> None:
 
 
 def read_results(path: Path) -> Content:
-    """The content of a JSON result file.
+    """The content of a JSON result file; `before` names a file beside it and becomes its rows.
 
     Raises:
         InputError: there is no such file.
@@ -60,6 +60,8 @@ def read_results(path: Path) -> Content:
     if not path.is_file():
         raise InputError(f"there is no result file {path}.")
     results: Content = json.loads(path.read_text())
+    if "before" in results:
+        results["before"] = read_results(path.parent / results["before"])["rows"]
     return results
 
 

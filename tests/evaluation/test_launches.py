@@ -14,6 +14,8 @@ import pytest
 from stride_jax.errors import InputError
 from stride_jax.evaluation.launches import Block, count, parse
 from stride_jax.evaluation.programs import Setting, plain_decode, prefill, speculative_decode
+from stride_jax.evaluation.results import read_results
+from stride_jax.evaluation.tables import make_table
 
 ROOT = Path(__file__).parents[2]
 COUNTS = ("target_pass", "draft_step", "proposals", "verification", "round_overhead", "round")
@@ -159,6 +161,28 @@ def test_programs_are_the_decoders() -> None:
     assert all(x.shape[:2] == (1, 1) for x in shapes)
 
 
+def counted(**changes: object) -> dict[str, object]:
+    """A row of a result file."""
+    return {**vars(Setting()), **dict.fromkeys(COUNTS, 9), "jax": "0", **changes}
+
+
+def test_a_table_compares_with_an_earlier_file(tmp_path: Path) -> None:
+    """A row compared with another setting, or with none, would show a gain that is not there."""
+    then = [counted(target_pass=178, round=500), counted(rule="mean", target_pass=170)]
+    now = [counted(rule="mean", target_pass=100), counted(target_pass=100), counted(rule="block")]
+    (tmp_path / "then.json").write_text(json.dumps({"rows": then}))
+    path = tmp_path / "now.json"
+    path.write_text(json.dumps({"table": "launches", "before": "then.json", "rows": now}))
+    lines = [line.split("|") for line in make_table(read_results(path)).splitlines()[2:]]
+    header = [cell.strip() for cell in lines[0]]
+    cells = [dict(zip(header, map(str.strip, line), strict=True)) for line in lines[2:]]
+    assert [x["rule"] for x in cells] == ["mean", "maximal", "block"]
+    assert [x["target pass"] for x in cells] == ["170 -> 100", "178 -> 100", "9"]
+    assert [x["round"] for x in cells] == ["9", "500 -> 9", "9"]
+    assert cells[1]["best speedup"] == "3.20 -> 100.00"  # 9 * 178 / 500, 9 * 100 / 9
+    assert "batch" not in header
+
+
 def cuda_python() -> str:
     """The Python that has jax for CUDA; skips the test where there is none."""
     python = os.environ.get("STRIDE_JAX_CUDA_PYTHON", sys.executable)
@@ -192,6 +216,6 @@ def test_no_count_rises() -> None:
             text=True,
             check=True,
         )
-        counted = json.loads(done.stdout.splitlines()[-1])
-        risen = {n: (row[n], counted[n]) for n in COUNTS if counted[n] > row[n]}
-        assert not risen, f"{risen} of {row}, counted with jax {counted['jax']}"
+        now = json.loads(done.stdout.splitlines()[-1])
+        risen = {n: (row[n], now[n]) for n in COUNTS if now[n] > row[n]}
+        assert not risen, f"{risen} of {row}, counted with jax {now['jax']}"
