@@ -132,7 +132,7 @@ def compiled_row(name: str, setting: Setting, devices: int) -> Row:
 
 
 def label(name: str, setting: Setting, devices: int) -> Row:
-    """What a row is of."""
+    """The fields that name a row."""
     sizes = dataclasses.asdict(setting)
     shown = {key: sizes[key] for key in ("layers", "d_model", "num_vars", "batch")}
     return {"program": name, "devices": devices, **shown}

@@ -37,7 +37,7 @@ class Instruction(NamedTuple):
 
 
 class Block(NamedTuple):
-    """What a computation launches when it runs once, with everything it calls.
+    """The launches of one run of a computation, with those of everything it calls.
 
     Attributes:
         kinds: launches by operation. A loop counts once here, for the read of its condition, and a
@@ -135,12 +135,12 @@ def _end_of_type(text: str) -> int:
 
 
 def _block(computations: Computations, name: str) -> Block:
-    """What one computation launches."""
+    """The launches of one computation."""
     return _joined(_launched(computations, x) for x in computations.get(name, ()))
 
 
 def _launched(computations: Computations, instruction: Instruction) -> Block:
-    """What one instruction launches."""
+    """The launches of one instruction."""
     opcode = instruction.opcode.removesuffix("-start")  # an asynchronous one starts once
     inner = [_block(computations, name) for name in instruction.called]
     if opcode in NOTHING or opcode.endswith(("-done", "-update")):
