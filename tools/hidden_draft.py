@@ -39,7 +39,7 @@ def features(config: TimerXLConfig, params: Params, patches: jax.Array, **rest: 
     """The input of the head, `[B, C * N, D]`, for normalised patches `[B, N, P, C]`."""
     layout = full_layout(config, patches.shape[3], patches.shape[1])
     model = TimerXL(config)
-    return model.apply({"params": params}, patches, layout, method=TimerXL.features, **rest)[0]
+    return model.apply({"params": params}, patches, layout, method=TimerXL.features, **rest)
 
 
 def both_means(

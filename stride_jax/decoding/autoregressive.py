@@ -14,6 +14,7 @@ from stride_jax.decoding.base import (
     DecodeInfo,
     Draft,
     Process,
+    for_paths,
     num_patches,
 )
 from stride_jax.decoding.batching import decode_batch, over_lanes, patch_noise, path_keys
@@ -30,6 +31,7 @@ def roll_process(
     inputs: Inputs, process: Process, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
     """Rolls a process patch by patch: x_{n+1} ~ N(mean after x_1..x_n, sigma^2); one pass each."""
+    process = for_paths(process, config.paths_at_once)
 
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
         memory, sigma = memory
@@ -64,6 +66,7 @@ def _roll_proposals(
     inputs: Inputs, draft: Draft, *, size: int, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
     """Rolls a draft `size` patches at a time."""
+    draft = for_paths(draft, config.paths_at_once)
 
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
         memory, sigma = memory
@@ -133,4 +136,5 @@ def unroll(
         # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
         return patches.reshape(*lanes, -1, shape[1])[:, :, : config.horizon], info
 
-    return decode_batch(source.prepare, run, inputs, source.patch_len, config)
+    stepwise = size == 1
+    return decode_batch(source.prepare, run, inputs, source.patch_len, config, stepwise=stepwise)

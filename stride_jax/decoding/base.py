@@ -80,6 +80,15 @@ def check_process(target: Any) -> None:
         )
 
 
+def for_paths(process: Any, paths: int) -> Any:
+    """A process or draft in the form for so many paths of a series at a time.
+
+    What `prepare` returns is shared by the paths of a series. A process that has a faster form
+    where there is one path returns it from a method `for_paths(paths)`.
+    """
+    return process.for_paths(paths) if hasattr(process, "for_paths") else process
+
+
 def check_parameters(process: Any) -> None:
     """Raises InputError where a number inside a process is NaN, with its place in the pytree."""
     for place, leaf in jax.tree_util.tree_leaves_with_path(process):
@@ -315,6 +324,10 @@ class DecodeConfig:
         learned_scale: take the std of a prediction from its model where that has a gaussian head,
             instead of sigma; the draft's own needs a rule with free scales (residual).
         trace: keep what the rule saw of every proposal, in `DecodeInfo.trace`.
+        least_lanes: 2 to decode a single path of one variable twice and return it once, where a
+            model predicts one patch at a time; 1 not to; None for 2 on a GPU and 1 elsewhere. A GPU
+            takes fewer launches for products of two rows than for those of one, which the compiler
+            turns into sums.
     """
 
     horizon: int
@@ -324,12 +337,21 @@ class DecodeConfig:
     path_chunk: int | None = None
     learned_scale: bool = False
     trace: bool = False
+    least_lanes: Literal[1, 2] | None = None
+
+    @property
+    def paths_at_once(self) -> int:
+        """Paths of a series that are decoded at a time."""
+        paths = self.num_paths or 1
+        return min(self.path_chunk or paths, paths)
 
     def __post_init__(self) -> None:
         for name in ("horizon", "num_draft", "num_paths", "batch_size", "path_chunk"):
             value, least = getattr(self, name), 0 if name == "num_draft" else 1
             if value is not None or name in ("horizon", "num_draft"):
                 object.__setattr__(self, name, whole_number(name, value, least=least))
+        if self.least_lanes not in (None, 1, 2):
+            raise InputError(f"least_lanes must be 1, 2 or None, got {self.least_lanes!r}.")
 
 
 ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3

@@ -67,6 +67,8 @@ def decode_batch(
     inputs: Inputs,
     patch_len: int,
     config: DecodeConfig,
+    *,
+    stepwise: bool,
 ) -> tuple[jax.Array, DecodeInfo]:
     """Decodes every path of every series, in chunks that bound the memory.
 
@@ -80,6 +82,7 @@ def decode_batch(
         inputs: series and key.
         patch_len: P.
         config: num_paths, batch_size, path_chunk.
+        stepwise: a model predicts one patch at a time; see `DecodeConfig.least_lanes`.
     """
     key, context, _, series_index, lengths = inputs
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -114,10 +117,24 @@ def decode_batch(
         out = in_chunks(decode_paths, paths, config.path_chunk)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
 
-    out = in_chunks(decode_series, (contexts, index, lengths, scales), config.batch_size)
+    series = (contexts, index, lengths, scales)
+    doubled = stepwise and contexts.shape[-1] * len(contexts) * len(paths) == 1
+    doubled = doubled and config.batch_size != 1 and _least_lanes(config) == 2
+    if doubled:
+        series = jax.tree.map(lambda x: jnp.concatenate([x, x]), series)
+    out = in_chunks(decode_series, series, config.batch_size)
+    if doubled:
+        out = jax.tree.map(lambda x: x[:1], out)
     if config.num_paths is None:
         out = jax.tree.map(lambda x: x[:, 0], out)
     return jax.tree.map(lambda x: x[0], out) if alone else out
+
+
+def _least_lanes(config: DecodeConfig) -> int:
+    """See `DecodeConfig.least_lanes`."""
+    if config.least_lanes is not None:
+        return config.least_lanes
+    return 2 if jax.default_backend() == "gpu" else 1
 
 
 def in_chunks(fn: Callable[[Any], Any], items: Any, size: int | None) -> Any:

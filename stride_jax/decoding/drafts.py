@@ -20,6 +20,7 @@ from stride_jax.decoding.base import (
     Proposals,
     StepwiseDraft,
     check_predictions,
+    for_paths,
     traits_of,
 )
 from stride_jax.errors import InputError
@@ -139,6 +140,10 @@ class AutoregressiveDraft:
     def context_len(self) -> int | None:
         """Steps that the process sees, or None for all."""
         return traits_of(self.process).context_len
+
+    def for_paths(self, paths: int) -> AutoregressiveDraft:
+        """See `base.for_paths`."""
+        return dataclasses.replace(self, process=for_paths(self.process, paths))
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """See `Draft`; a process without a mask sees padding as the first value of the history."""

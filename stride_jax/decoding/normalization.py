@@ -93,6 +93,50 @@ def running_moments(
     return jax.tree.map(lambda x: jax.lax.slice_in_dim(x, 1, x.shape[axis], axis=axis), running)
 
 
+def extended_moments(
+    before: Moments,
+    patches: jax.Array,
+    counted: jax.Array | np.ndarray,
+    numbers: jax.Array | np.ndarray,
+) -> Moments:
+    """Statistics of what came before and of some of the k patches after it, j times.
+
+    Like `merge`, but in one sum over all values, for the few patches of one pass. Values are
+    counted from the mean before, so that an offset costs no precision.
+
+    Args:
+        before: total scalar, mean and m2 `[C]`.
+        patches: `[k, P, C]`.
+        counted: `[j, k]` bool, the patches of each result; the others do not matter, also where
+            they are not finite.
+
+    Returns:
+        total `[j]`, mean and m2 `[j, C]`.
+    """
+    shifted = (patches - before.mean[None, None])[None]
+    shifted = jnp.where(counted[:, :, None, None], shifted, 0)  # [j, k, P, C]
+    first, second = jnp.sum(shifted, axis=(1, 2)), jnp.sum(jnp.square(shifted), axis=(1, 2))
+    total = before.total + jnp.asarray(numbers * patches.shape[1], jnp.float32)
+    step = first / jnp.maximum(total, 1)[:, None]
+    return Moments(total, before.mean[None] + step, before.m2[None] + second - first * step)
+
+
+def packed(moments: Moments) -> jax.Array:
+    """Statistics of one stretch in one array `[C, 3]`, which a loop carries with one write."""
+    total = jnp.broadcast_to(moments.total, moments.mean.shape)
+    return jnp.stack([total, moments.mean, moments.m2], axis=-1)
+
+
+def unpacked(array: jax.Array) -> Moments:
+    """Inverse of `packed`."""
+    return Moments(array[0, 0], array[:, 1], array[:, 2])
+
+
+def last(moments: Moments) -> Moments:
+    """The last of running statistics."""
+    return jax.tree.map(lambda x: x[-1], moments)
+
+
 def std(moments: Moments) -> jax.Array:
     """`sqrt(m2 / count + 1e-5)`, the shape of the mean."""
     return jnp.sqrt(moments.m2 / jnp.maximum(moments.total, 1)[..., None] + EPS)

@@ -25,6 +25,7 @@ from stride_jax.decoding.base import (
     Round,
     Rule,
     check_process,
+    for_paths,
     num_patches,
 )
 from stride_jax.decoding.batching import PathKeys, decode_batch, over_lanes, patch_noise, path_keys
@@ -200,7 +201,8 @@ def _speculate(
     inputs: Inputs, model: Model, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
     """Speculative decoding of every path of every series, compiled."""
-    target, draft = model.target, model.draft
+    target, draft = (for_paths(x, config.paths_at_once) for x in (model.target, model.draft))
+    model = model._replace(target=target, draft=draft)
     count, num_vars = num_patches(config.horizon, target.patch_len), inputs.context.shape[-1]
 
     def prepare(context: jax.Array, length: jax.Array | None) -> tuple[Any, Any]:
@@ -224,7 +226,8 @@ def _speculate(
         forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
         return forecast[:, :, : config.horizon], trimmed(state.info, count)
 
-    return decode_batch(prepare, run, inputs, target.patch_len, config)
+    stepwise = hasattr(draft, "step")
+    return decode_batch(prepare, run, inputs, target.patch_len, config, stepwise=stepwise)
 
 
 def initial_state(

@@ -48,6 +48,7 @@ class Setting:
         draft_layers: layers of the draft where it is a model of its own.
         rule: the acceptance rule, as text for `parse_rule`.
         dtype: of the computation of both models.
+        least_lanes: see `DecodeConfig`; 2 as on a GPU.
     """
 
     layers: int = 8
@@ -59,6 +60,7 @@ class Setting:
     draft_layers: int = 1
     rule: str = "maximal"
     dtype: Literal["float32", "bfloat16"] = "float32"
+    least_lanes: Literal[1, 2] = 2
 
 
 class Program(NamedTuple):
@@ -91,7 +93,7 @@ def plain_decode(setting: Setting) -> Program:
     """The target alone, cached: `(inputs, target) -> forecast`."""
 
     def run(inputs: Inputs, target: Any) -> jax.Array:
-        forecast: jax.Array = roll_process(inputs, target, config=_sizes(0))[0]
+        forecast: jax.Array = roll_process(inputs, target, config=_sizes(setting, 0))[0]
         return forecast
 
     return Program(run, (_inputs(setting), build(setting).target))
@@ -116,7 +118,9 @@ def speculative_decode(
     draft = FreeDraft(means) if free_draft else pair.proposer()
 
     def run(inputs: Inputs, model: Model) -> jax.Array:
-        forecast: jax.Array = _speculate(inputs, model, config=_sizes(setting.num_draft))[0]
+        forecast: jax.Array = _speculate(inputs, model, config=_sizes(setting, setting.num_draft))[
+            0
+        ]
         return forecast
 
     return Program(run, (_inputs(setting), Model(target, draft, rule, Fixed())))
@@ -124,18 +128,19 @@ def speculative_decode(
 
 def prefill(setting: Setting) -> Program:
     """The target over the contexts, before the first patch: `(inputs, target) -> memory`."""
-    lanes = (setting.batch, 1)
+    lanes = (max(setting.batch, setting.least_lanes), 1)
 
     def run(inputs: Inputs, target: Any) -> Any:
-        contexts = inputs.context[:, None]  # [B, 1, L, C]
+        contexts = jnp.broadcast_to(inputs.context, (lanes[0], *inputs.context.shape[1:]))
+        contexts = contexts[:, None]  # [B, 1, L, C]
         return over_lanes(lambda _, context: target.prepare(context), lanes)(None, contexts)
 
     return Program(run, (_inputs(setting), build(setting).target))
 
 
-def _sizes(num_draft: int) -> DecodeConfig:
+def _sizes(setting: Setting, num_draft: int) -> DecodeConfig:
     """The config of a decode of K proposals a round."""
-    return DecodeConfig(HORIZON * PATCH_LEN, num_draft)
+    return DecodeConfig(HORIZON * PATCH_LEN, num_draft, least_lanes=setting.least_lanes)
 
 
 def _inputs(setting: Setting) -> Inputs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -17,32 +17,6 @@ from stride_jax.models.rotary import rotate, token_positions
 kernel_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 Array = jax.Array | np.ndarray
-
-
-class KeyValues(NamedTuple):
-    """Keys and values of one layer.
-
-    Attributes:
-        keys: `[B, H, C, N, E]`, rotated.
-        values: `[B, H, C, N, E]`.
-    """
-
-    keys: jax.Array
-    values: jax.Array
-
-
-class Cached(NamedTuple):
-    """The caches of one layer, as a pass over new patches reads them.
-
-    Attributes:
-        prefill: keys and values of the context's patches, never changed.
-        cache: room for the patches after them.
-        start: int32, the entry of the first new patch.
-    """
-
-    prefill: KeyValues
-    cache: KeyValues
-    start: jax.Array
 
 
 class Layout(NamedTuple):
@@ -169,60 +143,51 @@ class TimeAttention(nn.Module):
         num_vars: int,
         layout: Layout,
         deterministic: bool,
-        cached: Cached | None = None,
-    ) -> tuple[jax.Array, KeyValues]:
-        """Attends from the layout's queries to all tokens, and to the caches where there are any.
+    ) -> jax.Array:
+        """Attends from the layout's queries to all tokens.
 
         Args:
             x: `[B, C * N, D]`.
             num_vars: C.
             layout: see `Layout`.
             deterministic: no dropout; otherwise the rng `dropout` is consumed.
-            cached: caches that x continues; its keys and values are written into the cache.
 
         Returns:
-            `[B, Q, D]`, and the keys and values of x (with `cached`: its cache, written).
+            `[B, Q, D]`.
         """
         config = self.config
         heads, width = config.num_heads, config.d_model // config.num_heads
         dtype = jnp.dtype(config.dtype)
 
         def project(name: str, tokens: jax.Array) -> jax.Array:
-            y = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name=name)(tokens)
+            y = dense(config, config.d_model, name)(tokens)
             y = y.reshape(*y.shape[:2], heads, width)  # [B, S, D] -> [B, S, H, E]
             return y.transpose(0, 2, 1, 3)  # [B, H, S, E]
 
-        def split(y: jax.Array) -> jax.Array:
-            return y.reshape(*y.shape[:2], num_vars, -1, width)  # [B, H, C * N, E] -> with C, N
-
         q = rotate(project("query", x[:, layout.queries]), layout.positions[layout.queries])
         k = rotate(project("key", x), layout.positions)  # [B, H, C * N, E]
-        new = KeyValues(split(k), split(project("value", x)))
-        segments = [new]
-        if cached is not None:
-            new = KeyValues(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(s, n.astype(s.dtype), cached.start, 3)
-                    for s, n in zip(cached.cache, new, strict=True)
-                )
-            )
-            segments = [cached.prefill, new]
+        v = project("value", x)
         bias = self.param("variable_bias", nn.initializers.normal(1.0, jnp.float32), (2, heads))
-        # each segment: [B, H, C, N, E] -> [B, H, C * N, E]
-        flat = [KeyValues(*(z.reshape(*z.shape[:2], -1, width) for z in s)) for s in segments]
-        logits = [jnp.einsum("bhqe,bhse->bhqs", q, s.keys) for s in flat]
-        joined = jnp.concatenate(logits, axis=-1).astype(jnp.float32)  # [B, H, Q, S]
+        logits = jnp.einsum("bhqe,bhse->bhqs", q, k, precision=config.precision)
+        logits = logits.astype(jnp.float32)  # [B, H, Q, S]
         # [1, H, Q, S]; a choice of two, where a lookup in the table would be a gather
         other, same = bias[0][None, :, None, None], bias[1][None, :, None, None]
-        joined = joined + jnp.where((layout.same > 0)[None, None], same, other)
-        joined = jnp.where(layout.visible[None, None], joined / math.sqrt(width), -jnp.inf)
-        weights = jax.nn.softmax(joined, axis=-1).astype(dtype)
+        logits = logits + jnp.where((layout.same > 0)[None, None], same, other)
+        logits = jnp.where(layout.visible[None, None], logits / math.sqrt(width), -jnp.inf)
+        weights = jax.nn.softmax(logits, axis=-1).astype(dtype)
         weights = nn.Dropout(config.dropout)(weights, deterministic=deterministic)
-        parts = jnp.split(weights, np.cumsum([s.keys.shape[2] for s in flat])[:-1], axis=-1)
-        y = sum(
-            jnp.einsum("bhqs,bhse->bhqe", w, s.values) for w, s in zip(parts, flat, strict=True)
-        )
-        y = jnp.asarray(y).transpose(0, 2, 1, 3)  # [B, Q, H, E]
+        y = jnp.einsum("bhqs,bhse->bqhe", weights, v, precision=config.precision)
         y = y.reshape(*y.shape[:2], config.d_model)  # [B, Q, H, E] -> [B, Q, D]
-        out = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init, name="out")(y)
-        return out, new
+        return dense(config, config.d_model, "out")(y)
+
+
+def dense(config: TimerXLConfig, width: int, name: str | None = None, **options: Any) -> nn.Dense:
+    """An affine layer in the dtype and the precision of the config."""
+    return nn.Dense(
+        width,
+        dtype=jnp.dtype(config.dtype),
+        precision=config.precision,
+        kernel_init=kernel_init,
+        name=name,
+        **options,
+    )

@@ -10,19 +10,33 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.errors import InputError
-from stride_jax.models.attention import Cached, KeyValues, cached_layout, full_layout, padded
+from stride_jax.models.attention import Layout, cached_layout, full_layout, padded
 from stride_jax.models.config import TimerXLConfig
-from stride_jax.models.timer_xl import Params, TimerXL
+from stride_jax.models.packed import (
+    KeyValues,
+    PackedTimerXL,
+    Params,
+    after_attention,
+    apply_norm,
+    attend,
+    embedded,
+    new_tokens,
+    pack,
+    predictions,
+    rotation,
+    tokens_of,
+)
 from stride_jax.types import PatchDistribution
 
 Cache = list[KeyValues]
+"""Keys and values of each layer."""
 
 
 class Prefill(NamedTuple):
     """The prefilled context.
 
     Attributes:
-        cache: keys and values of its patches, a layer.
+        cache: keys and values of its patches.
         skip: int32, patches of padding at the start of the sequence, or None.
     """
 
@@ -32,15 +46,26 @@ class Prefill(NamedTuple):
 
 @dataclass(frozen=True)
 class CachedTimerXL:
-    """A `processes.CachedModel`; keys and values are `[1, H, C, N, E]` a layer.
+    """A `processes.CachedModel` of packed weights.
 
     Attributes:
         config: of the model; for several variables with an integer variable_stride.
+        joined: a context has one path, whose cache begins with a copy of the prefill; attention
+            then reads one array instead of two.
     """
 
     config: TimerXLConfig
+    joined: bool = False
 
-    def prefill(self, params: Params, patches: jax.Array, skip: jax.Array | None) -> Prefill:
+    def pack(self, params: Params) -> PackedTimerXL:
+        """The parameters of the trained model as the other methods take them."""
+        return pack(self.config, params)
+
+    def for_paths(self, paths: int) -> CachedTimerXL:
+        """See `base.for_paths`."""
+        return dataclasses.replace(self, joined=paths == 1)
+
+    def prefill(self, params: PackedTimerXL, patches: jax.Array, skip: jax.Array | None) -> Prefill:
         """Keys and values of the context's patches `[N, P, C]`."""
         count, _, num_vars = patches.shape
         if num_vars > 1 and self.config.variable_stride is None:
@@ -52,37 +77,64 @@ class CachedTimerXL:
         if count == 0:
             return Prefill(self._empty(num_vars, 0), skip)
         layout = padded(full_layout(self.config, num_vars, count), num_vars, skip)
-        method = TimerXL.features
-        _, cache = TimerXL(self.config).apply(
-            {"params": params}, patches[None], layout, method=method
-        )
+        turn = rotation(self.config, layout.positions, num_vars)
+        x, cache = embedded(self.config, params, tokens_of(patches)), []
+        for block in params.blocks:
+            queries, new = new_tokens(self.config, block, x, turn)
+            read = attend(self.config, block, queries, [new], layout)
+            x = after_attention(self.config, block, x, read)
+            cache.append(new)
         return Prefill(cache, skip)
 
-    def empty_cache(self, params: Params, prefill: Prefill, count: int) -> Cache:
-        """Zeros for `count` patches."""
-        return self._empty(prefill.cache[0].keys.shape[2], count)
+    def empty_cache(self, params: PackedTimerXL, prefill: Prefill, count: int) -> Cache:
+        """Zeros for `count` patches, after the prefill where the two are joined."""
+        empty = self._empty(prefill.cache[0].keys.shape[1], count)
+        if not self.joined:
+            return empty
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), prefill.cache, empty)
 
     def _empty(self, num_vars: int, count: int) -> Cache:
         config = self.config
-        shape = (1, config.num_heads, num_vars, count, config.d_model // config.num_heads)
-        zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
+        zeros = jnp.zeros((config.num_heads, num_vars, count, config.head_width), config.dtype)
         return [KeyValues(zeros, zeros) for _ in range(config.num_layers)]
 
     def extend(
-        self, params: Params, prefill: Prefill, cache: Cache, patches: jax.Array, start: jax.Array
+        self,
+        params: PackedTimerXL,
+        prefill: Prefill,
+        cache: Cache,
+        patches: jax.Array,
+        start: jax.Array,
     ) -> tuple[PatchDistribution, Cache]:
         """One causal pass over `[k, P, C]`; the prediction's features are `[k, C, D]`."""
-        num_vars, room = patches.shape[2], cache[0].keys.shape[3]
-        sizes = (num_vars, prefill.cache[0].keys.shape[3], room, patches.shape[0])
-        layout = cached_layout(self.config, *sizes, start, prefill.skip)
-        caches = [Cached(p, s, start) for p, s in zip(prefill.cache, cache, strict=True)]
-        model = TimerXL(self.config).bind({"params": params})
-        features, written = model.features(patches[None], layout, caches=caches)
-        predictions = model.predictions(features, num_vars, patches[None])
-        prediction = jax.tree.map(lambda x: x[0], predictions)
-        # [1, C * k, D] -> [C, k, D] -> [k, C, D]
-        shown = features[0].reshape(num_vars, patches.shape[0], -1).transpose(1, 0, 2)
-        return prediction._replace(features=shown), written
+        count, _, num_vars = patches.shape
+        start, layout = self._layout(prefill, cache, num_vars, count, start)
+        x, written = embedded(self.config, params, tokens_of(patches)), []
+        turn = rotation(self.config, layout.positions, num_vars)
+        for block, first, room in zip(params.blocks, prefill.cache, cache, strict=True):
+            queries, new = new_tokens(self.config, block, x, turn)
+            grown = KeyValues(
+                *(
+                    jax.lax.dynamic_update_slice_in_dim(z, n, start, axis=2)
+                    for z, n in zip(room, new, strict=True)
+                )
+            )
+            segments = [grown] if self.joined else [first, grown]
+            read = attend(self.config, block, queries, segments, layout)
+            x = after_attention(self.config, block, x, read)
+            written.append(grown)
+        features = apply_norm(params.norm, x)
+        return predictions(self.config, params, features, patches), written
+
+    def _layout(
+        self, prefill: Prefill, cache: Cache, num_vars: int, count: int, start: jax.Array
+    ) -> tuple[jax.Array, Layout]:
+        """The entry of the first new patch in the array it is written to, and the layout."""
+        before, room = prefill.cache[0].keys.shape[2], cache[0].keys.shape[2]
+        if self.joined:
+            before, start = 0, start + before
+        sizes = (num_vars, before, room, count)
+        return start, cached_layout(self.config, *sizes, start, prefill.skip)
 
 
 def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXLConfig:

@@ -10,6 +10,9 @@ from annotated_types import Ge, Lt
 
 from stride_jax.config import Count, check_factor, check_fields, require
 
+LOGVAR_LIMIT = 10.0
+"""Log variances are clamped to +-10 in normalised units, as in the original."""
+
 
 @dataclass(frozen=True)
 class TimerXLConfig:
@@ -41,6 +44,9 @@ class TimerXLConfig:
             saves memory in training, changes no value.
         anchor: what the head's mean is counted from: the mean of the normalisation, or the last
             value of the patch it follows, so that a forecast of 0 is that of a random walk.
+        precision: of float32 products, see `jax.lax.Precision`. The default is TF32 on a GPU with
+            tensor cores (10 bits of mantissa), bfloat16 passes on a TPU, and float32 on a CPU;
+            highest is float32 everywhere.
     """
 
     patch_len: Count = 96
@@ -60,6 +66,7 @@ class TimerXLConfig:
     output_patches: Count = 1
     remat: bool = False
     anchor: Literal["mean", "last"] = "mean"
+    precision: Literal["default", "high", "highest"] = "default"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -75,6 +82,11 @@ class TimerXLConfig:
             "the original's covariate mask sees future patches, so it cannot go with causal "
             "normalisation or max_patches; set covariate_mask 'causal'.",
         )
+
+    @property
+    def head_width(self) -> int:
+        """E, numbers in a head."""
+        return self.d_model // self.num_heads
 
     def scaled(self, factor: float) -> TimerXLConfig:
         """The draft's configuration: every dimension times `factor`, kept usable.

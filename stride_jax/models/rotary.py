@@ -17,6 +17,11 @@ def token_positions(num_vars: int, num_patches: int, variable_stride: int | None
     return (variable + np.arange(num_patches)[None, :]).reshape(-1)  # [C, N] -> [C * N]
 
 
+def frequencies(width: int) -> np.ndarray:
+    """Angles per position of the W / 2 pairs of W rotated numbers: `10000 ** (-2 i / W)`."""
+    return 10000.0 ** (-np.arange(0, width, 2) / width)
+
+
 def rotate(x: jax.Array, positions: np.ndarray | jax.Array) -> jax.Array:
     """Rotates the pairs (0, 1), (2, 3), ... of the first half of the last axis.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +11,11 @@ import jax.numpy as jnp
 
 from stride_jax.decoding.normalization import running_moments, std, window_stats
 from stride_jax.errors import InputError
-from stride_jax.models.attention import (
-    Cached,
-    KeyValues,
-    Layout,
-    TimeAttention,
-    full_layout,
-    kernel_init,
-)
-from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.attention import Layout, TimeAttention, dense, full_layout
+from stride_jax.models.config import LOGVAR_LIMIT, TimerXLConfig
 from stride_jax.types import PatchDistribution
 
 Params = dict[str, Any]
-LOGVAR_LIMIT = 10.0
-"""Log variances are clamped to +-10 in normalised units, as in the original."""
 
 
 class Block(nn.Module):
@@ -40,26 +30,21 @@ class Block(nn.Module):
         num_vars: int,
         layout: Layout,
         deterministic: bool,
-        cached: Cached | None = None,
-    ) -> tuple[jax.Array, KeyValues]:
-        """`[B, C * N, D]` -> `[B, Q, D]`, the queries after this block; and see TimeAttention."""
+    ) -> jax.Array:
+        """`[B, C * N, D]` -> `[B, Q, D]`, the queries after this block."""
         config = self.config
         dtype = jnp.dtype(config.dtype)
-
-        def dense(width: int, name: str) -> nn.Dense:
-            return nn.Dense(width, dtype=dtype, kernel_init=kernel_init, name=name)
 
         def drop(y: jax.Array) -> jax.Array:
             return nn.Dropout(config.dropout)(y, deterministic=deterministic)
 
-        attention = TimeAttention(config, name="attention")
-        attended, cache = attention(x, num_vars, layout, deterministic, cached)
+        attended = TimeAttention(config, name="attention")(x, num_vars, layout, deterministic)
         x = x[:, layout.queries] + drop(attended)
         x = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm1")(x)
-        y = dense(config.d_ff, "ffn_in")(x)
+        y = dense(config, config.d_ff, "ffn_in")(x)
         y = jax.nn.relu(y) if config.activation == "relu" else jax.nn.gelu(y, approximate=False)
-        y = drop(dense(config.d_model, "ffn_out")(drop(y)))
-        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm2")(x + y), cache
+        y = drop(dense(config, config.d_model, "ffn_out")(drop(y)))
+        return nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm2")(x + y)
 
 
 class TimerXL(nn.Module):
@@ -70,17 +55,13 @@ class TimerXL(nn.Module):
     def setup(self) -> None:
         """Layers; their names are those of the stored parameters."""
         config, dtype = self.config, jnp.dtype(self.config.dtype)
-        self.embedding = nn.Dense(config.d_model, dtype=dtype, kernel_init=kernel_init)
+        self.embedding = dense(config, config.d_model)
         self.block = [Block(config) for _ in range(config.num_layers)]
         self.norm = nn.LayerNorm(epsilon=1e-5, dtype=dtype)
 
         def head(bias: float) -> nn.Dense:
-            return nn.Dense(
-                config.patch_len * config.output_patches,
-                dtype=dtype,
-                kernel_init=kernel_init,
-                bias_init=nn.initializers.constant(bias),
-            )
+            width = config.patch_len * config.output_patches
+            return dense(config, width, bias_init=nn.initializers.constant(bias))
 
         if config.head == "mean":
             self.head = head(0.0)
@@ -117,7 +98,7 @@ class TimerXL(nn.Module):
         center, scale, origin = instance_stats(config, patches)
         sizes = config, num_vars, patches.shape[1]
         normal = (patches - origin - center) / scale
-        features, _ = self.features(
+        features = self.features(
             normal,
             full_layout(*sizes),
             full_layout(*sizes, last_only=True) if last_only else None,
@@ -140,8 +121,7 @@ class TimerXL(nn.Module):
         last: Layout | None = None,
         *,
         deterministic: bool = True,
-        caches: Sequence[Cached] | None = None,
-    ) -> tuple[jax.Array, list[KeyValues]]:
+    ) -> jax.Array:
         """Normalised patches `[B, N, P, C]` to what the heads read.
 
         Args:
@@ -149,28 +129,22 @@ class TimerXL(nn.Module):
             layout: of the tokens.
             last: layout of the last block, where it asks from fewer tokens.
             deterministic: no dropout.
-            caches: one a layer, or None for a pass over a whole input.
 
         Returns:
-            `[B, Q, D]`, and each layer's keys and values (with `caches`: its written cache).
+            `[B, Q, D]`.
         """
         batch, count, _, num_vars = patches.shape
         # [B, N, P, C] -> [B, C, N, P] -> [B, C * N, P]: token (c, n) has index c * N + n
         tokens = patches.transpose(0, 3, 1, 2).reshape(batch, num_vars * count, -1)
         y = self.embedding(tokens)
-        written = []
         for i, block in enumerate(self.block):
             asked = last if last is not None and i == len(self.block) - 1 else layout
-            cached = None if caches is None else caches[i]
 
-            def run(
-                block: Block, y: jax.Array, asked: Layout = asked, cached: Cached | None = cached
-            ) -> tuple[jax.Array, KeyValues]:
-                return block(y, num_vars, asked, deterministic, cached)
+            def run(block: Block, y: jax.Array, asked: Layout = asked) -> jax.Array:
+                return block(y, num_vars, asked, deterministic)
 
-            y, cache = (nn.remat(run) if self.config.remat else run)(block, y)
-            written.append(cache)
-        return self.norm(y), written
+            y = (nn.remat(run) if self.config.remat else run)(block, y)
+        return self.norm(y)
 
     def predictions(
         self, features: jax.Array, num_vars: int, patches: jax.Array

@@ -13,9 +13,19 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stride_jax.decoding.base import check_predictions
-from stride_jax.decoding.normalization import Moments, running_moments, std, window_stats
+from stride_jax.decoding.normalization import (
+    Moments,
+    extended_moments,
+    last,
+    packed,
+    running_moments,
+    std,
+    unpacked,
+    window_stats,
+)
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -83,18 +93,24 @@ class CachedState(NamedTuple):
 
     Attributes:
         cache: the model's.
-        moments: statistics up to entry i at place i + 1, those of the prefill at 0; empty unless
-            the normalisation is causal.
+        moments: `[C, 3]`, statistics of everything before `pending`, see `normalization.packed`;
+            used by the causal normalisation.
+        ahead: `[C, 3]`, statistics of everything fed.
         length: int32, entries of kept patches.
         pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
         fed: int32, cache written, rejected and proposed patches included.
+        origin: of the memory, and
+        first: of the memory, for `commit`.
     """
 
     cache: Any
-    moments: Moments
+    moments: jax.Array
+    ahead: jax.Array
     length: jax.Array
     pending: jax.Array
     fed: jax.Array
+    origin: jax.Array
+    first: jax.Array | None
 
 
 @jax.tree_util.register_dataclass
@@ -207,32 +223,36 @@ class CachedProcess:
 
     def start(self, memory: Memory, room: int) -> CachedState:
         """An empty cache for `room` patches."""
-        count, zero = room + self.lag, jnp.zeros((), jnp.int32)
-        entries = count + 1 if self.norm == "causal" else 0
-        moments = jax.tree.map(
-            lambda x: jnp.broadcast_to(x, (entries, *x.shape)) + jnp.zeros((), x.dtype),
-            memory.moments,
+        zero = jnp.zeros((), jnp.int32)
+        cache = self.model.empty_cache(self.params, memory.prefill, room + self.lag)
+        return CachedState(
+            cache=cache,
+            moments=packed(memory.moments),
+            ahead=packed(memory.moments),
+            length=zero,
+            pending=memory.pending,
+            fed=zero,
+            origin=memory.origin,
+            first=memory.first,
         )
-        cache = self.model.empty_cache(self.params, memory.prefill, count)
-        return CachedState(cache, moments, zero, memory.pending, zero)
 
     def _extend(
         self, memory: Memory, state: CachedState, patches: jax.Array, start: jax.Array
     ) -> tuple[PatchDistribution, CachedState]:
-        """Feeds `[k, P, C]` from entry `start` on: predictions after each, in the series' units."""
-        shifted, moments = patches - memory.origin, state.moments
-        center, scale, real = memory.center, memory.scale, None
+        """Feeds `[k, P, C]` from entry `start` on: predictions after each, in the series' units.
+
+        `state.ahead` are the statistics of everything before them.
+        """
+        shifted, ahead, real = patches - memory.origin, state.ahead, None
+        center, scale = memory.center, memory.scale
         if memory.first is not None:
             real = start + jnp.arange(len(patches)) >= memory.first
         if self.norm == "causal":
-            before = jax.tree.map(lambda x: x[start], moments)
-            running = running_moments(shifted, before, real)
-            moments = jax.tree.map(
-                lambda s, n: jax.lax.dynamic_update_slice_in_dim(s, n, start + 1, 0),
-                moments,
-                running,
-            )
+            so_far = np.tril(np.ones((len(patches), len(patches)), bool))
+            counted = so_far if real is None else so_far & real[None]
+            running = extended_moments(unpacked(ahead), shifted, counted, counted.sum(axis=1))
             center, scale = running.mean[:, None], std(running)[:, None]  # [k, 1, C]
+            ahead = packed(last(running))
         if real is not None:  # a draft still has to feed padding
             shifted = jnp.where(real[:, None, None], shifted, center)
         # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
@@ -246,7 +266,7 @@ class CachedProcess:
         mean = jnp.asarray(prediction.mean, jnp.float32) * scale + center + memory.origin
         logvar = None if prediction.logvar is None else prediction.logvar + 2 * jnp.log(scale)
         fed = start + patches.shape[0]
-        state = state._replace(cache=cache, moments=moments, fed=fed)
+        state = state._replace(cache=cache, ahead=ahead, fed=fed)
         return prediction._replace(mean=mean, logvar=logvar), state
 
     def verify(
@@ -254,6 +274,7 @@ class CachedProcess:
     ) -> tuple[PatchDistribution, CachedState]:
         """One causal pass over the pending patches and K proposals; see `Process`."""
         patches = jnp.concatenate([state.pending, proposals])  # [lag + K, P, C]
+        state = state._replace(ahead=state.moments)
         predictions, state = self._extend(memory, state, patches, state.length)
         return jax.tree.map(lambda x: x[self.lag - 1 :], predictions), state
 
@@ -268,8 +289,23 @@ class CachedProcess:
         """Moves the length by `count`; see `Process`."""
         grown = jnp.concatenate([state.pending, patches])
         count = jnp.asarray(count, jnp.int32)
+        moments = state.moments
+        if self.norm == "causal":
+            place = jnp.arange(len(grown))
+            first = 0 if state.first is None else jnp.clip(state.first - state.length, 0, count)
+            kept = (place >= first) & (place < count)  # they are no longer pending
+            shifted, before = grown - state.origin, unpacked(moments)
+            moments = packed(
+                last(extended_moments(before, shifted, kept[None], count[None] - first))
+            )
         pending = jax.lax.dynamic_slice_in_dim(grown, count, self.lag)
-        return state._replace(length=state.length + count, pending=pending)
+        return state._replace(length=state.length + count, pending=pending, moments=moments)
+
+    def for_paths(self, paths: int) -> CachedProcess:
+        """See `base.for_paths`; the form is that of the model."""
+        if not hasattr(self.model, "for_paths"):
+            return self
+        return dataclasses.replace(self, model=self.model.for_paths(paths))
 
     def drafting(self) -> CachedProcess:
         """This process with a lag of 2."""
@@ -309,4 +345,6 @@ def cached_process(
         raise InputError(
             f"patch_len and context_len must be at least 1, got {patch_len} and {context_len}."
         )
-    return CachedProcess(params, model, patch_len, norm, context_len)
+    pack = getattr(model, "pack", None)
+    packed = params if pack is None else pack(params)
+    return CachedProcess(packed, model, patch_len, norm, context_len)

@@ -1,0 +1,86 @@
+"""The packed weights of a decode, and the forms of a decode of one path."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.models import params_of
+
+from stride_jax import DecodeConfig, decode
+from stride_jax.decoding.processes import cached_process
+from stride_jax.models.cached import CachedTimerXL
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.packed import pack, rotary_order, rotated, rotation
+from stride_jax.models.rotary import rotate
+
+P = 4
+CONFIG = TimerXLConfig(
+    patch_len=P, d_model=16, num_heads=2, d_ff=32, num_layers=1, instance_norm="causal"
+)
+"""A model of one variable."""
+
+
+def process_of(config: TimerXLConfig):
+    """The cached process of random parameters."""
+    return cached_process(CachedTimerXL(config), params_of(config), P, norm="causal")
+
+
+def test_a_rotation_in_the_packed_order_is_that_of_the_module():
+    """Queries and keys would be turned by other angles than the model was trained with."""
+    width, positions = CONFIG.head_width, np.array([3, 0, 7, 5, 1, 2])
+    x = np.random.default_rng(0).normal(size=(1, 2, 6, width)).astype(np.float32)
+    expected = rotate(jnp.asarray(x), positions)[..., rotary_order(width)]
+    order = jnp.asarray(x)[0, :, None][..., rotary_order(width)]  # [H, C, k, E]
+    turned = rotated(order, rotation(CONFIG, positions, 1))
+    np.testing.assert_allclose(turned[:, 0], expected[0], atol=1e-6)
+
+
+def test_weights_have_the_dtype_they_are_computed_in():
+    """Every pass would cast all weights again, and they would take twice the memory."""
+    short = dataclasses.replace(CONFIG, dtype="bfloat16")
+    packed = pack(short, params_of(CONFIG))
+    block = packed.blocks[0]
+    layers = (packed.embedding, packed.head, block.qkv, block.out, block.ffn_in, block.ffn_out)
+    assert {x.dtype for layer in layers for x in layer} == {jnp.dtype("bfloat16")}
+    assert block.norm1.scale.dtype == packed.norm.scale.dtype == jnp.float32
+
+
+@pytest.mark.parametrize("precision", ["default", "highest"])
+def test_all_products_have_the_precision_of_the_config(precision):
+    """On a GPU some products would be rounded to 10 bits although float32 was asked for."""
+    process = process_of(dataclasses.replace(CONFIG, precision=precision))
+    memory = jax.eval_shape(process.prepare, jnp.zeros((2 * P, 1)))
+    state = jax.eval_shape(lambda m: process.start(m, 3), memory)
+    text = jax.jit(process.verify).lower(memory, state, jnp.zeros((2, P, 1))).as_text()
+    products = text.count("stablehlo.dot_general")
+    # embedding, query with key and value, logits and what is read of prefill and cache, output,
+    # feed-forward twice, head
+    assert products == 10
+    assert text.count("precision = [HIGHEST, HIGHEST]") == (10 if precision == "highest" else 0)
+
+
+@pytest.mark.parametrize("speculative", [True, False])
+def test_one_path_decodes_as_one_of_several_and_as_one_of_two_lanes(speculative):
+    """A single path would get another forecast than the same path in a batch."""
+    target = process_of(CONFIG)
+    draft = process_of(dataclasses.replace(CONFIG, d_model=8)) if speculative else None
+    context = jnp.sin(jnp.arange(5 * P))[:, None]
+
+    def forecast(**sizes):
+        config = DecodeConfig(horizon=6 * P, num_draft=2, **sizes)
+        key, models = jax.random.key(3), {"target": target, "draft": draft}
+        return decode(key, context, sigma=0.2, config=config, **models)
+
+    paths, many = forecast(num_paths=2)  # the prefill is shared
+    alone, one = forecast(num_paths=2, path_chunk=1)  # joined with the cache of each path
+    twice, two = forecast(num_paths=1, least_lanes=2)
+    once, _ = forecast(num_paths=1, least_lanes=1)
+    np.testing.assert_allclose(alone, paths, atol=1e-5)
+    np.testing.assert_allclose(twice, paths[:1], atol=1e-5)
+    np.testing.assert_allclose(twice, once, atol=1e-5)
+    np.testing.assert_array_equal(one.origin, many.origin)
+    np.testing.assert_array_equal(two.origin, many.origin[:1])
