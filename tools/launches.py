@@ -31,6 +31,9 @@ less the second is `verification`, the second less the third `proposals`, and th
 `round_overhead`: it does not depend on the sizes of the models, and what a model does to keep the
 accepted patches counts as the model's. A loop in a rule counts as often as it runs, or once where
 the compiler does not know its length.
+
+Without autotuning XLA writes the products as fusions, and refuses some shapes that it would tune on
+a device. `products` says `library` for a row that was therefore compiled with library calls.
 """
 
 from __future__ import annotations
@@ -110,9 +113,10 @@ def device() -> SingleDeviceSharding:
     return SingleDeviceSharding(topology.devices[0])
 
 
-def compiled(program: Program) -> Block:
-    """The launches of a program."""
-    return count(program.compile(*[device()] * len(program.args)).as_text())
+def compiled(program: Program, library: bool) -> Block:
+    """The launches of a program whose products are library calls, or else fusions."""
+    options = {"xla_gpu_enable_triton_gemm": not library}
+    return count(program.compile(*[device()] * len(program.args), **options).as_text())
 
 
 def main_loop(program: Block) -> Block:
@@ -121,21 +125,22 @@ def main_loop(program: Block) -> Block:
 
 
 @functools.cache
-def target_alone(setting: Setting) -> tuple[Block, Block]:
+def target_alone(setting: Setting, library: bool) -> tuple[Block, Block]:
     """The plain decode, and the prefill; of a setting that says no more than `SIZES`."""
-    return compiled(plain_decode(setting)), compiled(prefill(setting))
+    return compiled(plain_decode(setting), library), compiled(prefill(setting), library)
 
 
 @functools.cache
 def bookkeeping(setting: Setting) -> Block:
     """The speculative decode whose models cost nothing."""
-    return compiled(speculative_decode(setting, free_target=True, free_draft=True))
+    program = speculative_decode(setting, free_target=True, free_draft=True)
+    return compiled(program, library=False)  # it has no products
 
 
 @functools.cache
-def drafting(setting: Setting) -> Block:
+def drafting(setting: Setting, library: bool) -> Block:
     """The speculative decode whose target costs nothing."""
-    return compiled(speculative_decode(setting, free_target=True))
+    return compiled(speculative_decode(setting, free_target=True), library)
 
 
 def only(setting: Setting, *names: str) -> Setting:
@@ -143,11 +148,22 @@ def only(setting: Setting, *names: str) -> Setting:
     return dataclasses.replace(BASE, **{name: getattr(setting, name) for name in names})
 
 
-def counts(setting: Setting) -> Row:
-    """The row of a setting: its sizes and its counts."""
-    plain, before = target_alone(only(setting, *SIZES))
+def row(setting: Setting) -> Row:
+    """The row of a setting: its sizes and its counts, with fusions where XLA can."""
+    sizes = dataclasses.asdict(setting)
+    try:
+        return {**sizes, **counts(setting, library=False), "products": "fusion"}
+    except jax.errors.JaxRuntimeError as error:
+        if "output tile sizes" not in str(error):
+            raise
+        return {**sizes, **counts(setting, library=True), "products": "library"}
+
+
+def counts(setting: Setting, library: bool) -> Row:
+    """The counts of a setting."""
+    plain, before = target_alone(only(setting, *SIZES), library)
     nothing = bookkeeping(only(setting, "num_vars", "batch", "num_draft", "rule"))
-    drafts, whole = drafting(setting), compiled(speculative_decode(setting))
+    drafts, whole = drafting(setting, library), compiled(speculative_decode(setting), library)
 
     # The rule's own loops run once here; the draft's run once for each later proposal.
     step, rounds = main_loop(plain).launches, setting.num_draft - 1
@@ -160,7 +176,6 @@ def counts(setting: Setting) -> Row:
     proposals = drafted - overhead
     bodies = [*plain.bodies(), *whole.bodies()]
     return {
-        **dataclasses.asdict(setting),
         "target_pass": step,
         "draft_step": draft_step,
         "proposals": proposals,
@@ -184,9 +199,9 @@ def count_all(out: Path, facts: dict[str, Any]) -> None:
     rows = read_results(out)["rows"] if out.exists() else []
     for setting in grid():
         sizes = dataclasses.asdict(setting)
-        if any(sizes.items() <= row.items() for row in rows):
+        if any(sizes.items() <= counted.items() for counted in rows):
             continue
-        rows.append(counts(setting))
+        rows.append(row(setting))
         print(json.dumps(rows[-1]), flush=True)
         write_rows(out, rows, table="launches", **facts)
 
@@ -207,7 +222,7 @@ def main() -> None:
     if every:
         count_all(out, {} if before is None else {"before": before})
     else:
-        print(json.dumps(counts(Setting(**args))))
+        print(json.dumps(row(Setting(**args))))
 
 
 if __name__ == "__main__":

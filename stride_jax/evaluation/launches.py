@@ -54,7 +54,7 @@ class Block(NamedTuple):
 
     @property
     def launches(self) -> int:
-        """Of one run, without the iterations of its loops."""
+        """Launches of one run, without the iterations of its loops."""
         return self.kinds.total()
 
     @property

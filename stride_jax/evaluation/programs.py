@@ -74,8 +74,11 @@ class Program(NamedTuple):
     function: Callable[..., Any]
     args: tuple[Any, ...]
 
-    def compile(self, *shardings: jax.sharding.Sharding) -> Any:
-        """The program compiled for the devices of shardings, one for each argument."""
+    def compile(self, *shardings: Any, **options: Any) -> Any:
+        """The program compiled for the devices of shardings, and with options of the compiler.
+
+        There is one sharding for each argument, or for each array of it in its structure.
+        """
         placed = jax.tree.map(
             lambda sharding, arg: jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), arg
@@ -83,7 +86,8 @@ class Program(NamedTuple):
             shardings,
             self.args,
         )
-        return jax.jit(self.function).lower(*placed).compile()
+        lowered = jax.jit(self.function).lower(*placed)
+        return lowered.compile(compiler_options=options)
 
 
 # --- the programs of a setting -------------------------------------------------------------------

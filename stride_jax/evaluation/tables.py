@@ -497,6 +497,7 @@ def launches_table(content: Content) -> list[str]:
     columns: Columns = {}
     for name, heading in headings.items():
         columns |= {heading: text(name)} if len({row[name] for row in rows}) > 1 else {}
+    columns |= _several("products", text("products"), rows)
     columns |= {name: changed(show) for name, show in LAUNCHES.items()}
     caption = (
         f"Compiled for an NVIDIA H100 with jax {first['jax']}, without autotuning; target of width "

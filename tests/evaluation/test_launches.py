@@ -163,7 +163,13 @@ def test_programs_are_the_decoders() -> None:
 
 def counted(**changes: object) -> dict[str, object]:
     """A row of a result file."""
-    return {**vars(Setting()), **dict.fromkeys(COUNTS, 9), "jax": "0", **changes}
+    return {
+        **vars(Setting()),
+        **dict.fromkeys(COUNTS, 9),
+        "jax": "0",
+        "products": "fusion",
+        **changes,
+    }
 
 
 def test_a_table_compares_with_an_earlier_file(tmp_path: Path) -> None:
