@@ -105,7 +105,7 @@ class Dispatcher:
         """The last step of each dispatch, in order.
 
         A step comes when it is finished and the next dispatch is under way, unless its state is to
-        be read: then it comes before the next dispatch, which takes the state over.
+        be read: then it comes at once, before the next dispatch takes the state over.
 
         Args:
             state: Before the first step; donated.
@@ -128,13 +128,12 @@ class Dispatcher:
             # the one before it, which is finished or will be soon
             if running is not None:
                 yield self._finished(*running)
-            running = (step, end - done, began)
-            done = end
 
-            # this one, before its state is donated
+            # this one, where its state is read before it is donated
+            running = None if state_read else (step, end - done, began)
             if state_read:
-                yield self._finished(*running)
-                running = None
+                yield step
+            done = end
 
     def _finished(self, step: Step, count: int, began: float) -> Step:
         """The step of a dispatch once it is done; its duration decides about the next ones."""

@@ -145,7 +145,7 @@ class Interrupt(Hook):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("stopping after this step; once more stops at once", file=sys.stderr)
+        print("stopping after the next step; once more stops at once", file=sys.stderr)
 
     def before_epoch(self, epoch: int, state: TrainState) -> bool:
         """False after a Ctrl-C in the last step of the epoch before, which is saved by then."""
