@@ -79,9 +79,9 @@ class RunConfig:
         seed: of the one key everything random is derived from.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints; one is also written after each epoch.
+        distributed: join the other processes of a run on several hosts, see `sharding.connect`.
         steps_per_dispatch: steps that the device takes between two looks of the host, at most (log
             lines and checkpoints end them, too); None for as many as take about half a second.
-        distributed: join the other processes of a run on several hosts, see `sharding.connect`.
     """
 
     out: str = "runs/train"
@@ -89,8 +89,8 @@ class RunConfig:
     seed: int = 2021
     log_every: Count = 20
     save_every: Count = 500
-    steps_per_dispatch: Count | None = None
     distributed: bool = False
+    steps_per_dispatch: Count | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
+from stride_jax.config import require, whole_number
 from stride_jax.data.gaps import Gaps
 from stride_jax.training.hooks import Hook, Step
 from stride_jax.training.step import Metrics, StepFn, TrainState
@@ -62,10 +63,14 @@ def dispatch_end(done: int, stop: int, most: int, hooks: Sequence[Hook]) -> tupl
         stop: The last step of the epoch, whose state is always read.
         most: Steps of a dispatch, at most.
         hooks: No dispatch crosses a step that one of them asks for.
+
+    Raises:
+        InputError: a hook asks for a step that is done.
     """
     states = [step for hook in hooks if (step := hook.next_state(done)) is not None]
     steps = [step for hook in hooks if (step := hook.next_step(done)) is not None]
     end = min(done + most, stop, *states, *steps)
+    require(end > done, f"a hook asks for step {end} when {done} steps are done; give a later one.")
     return end, end == stop or end in states
 
 
@@ -89,7 +94,12 @@ class Dispatcher:
             run: The jitted steps.
             count: Steps of a dispatch, at most; None for as many as stay below `SECONDS`, or where
                 several processes share the run, and must divide it equally, any number.
+
+        Raises:
+            InputError: `count` is not a whole number from 1 on.
         """
+        if count is not None:
+            count = whole_number("steps_per_dispatch", count, least=1)
         self.run = run
         self._by_clock = count is None and jax.process_count() == 1
         self._length = count or (1 if self._by_clock else sys.maxsize)

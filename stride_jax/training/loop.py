@@ -80,8 +80,9 @@ def fit(
         The last state, on every device.
 
     Raises:
-        InputError: too few windows, a batch that the devices cannot share, or a validation error
-            that is not finite.
+        InputError: too few windows, a batch that the devices cannot share, a number of steps per
+            dispatch below 1, a hook that asks for a step already done, or a validation error that
+            is not finite.
     """
     epoch_steps = steps_per_epoch(task, optim)
     step = make_step(task, make_optimizer(optim, epoch_steps), optim, epoch_steps)

@@ -167,6 +167,22 @@ def test_hooks_that_ask_for_nothing_see_every_step() -> None:
     assert numbers == list(range(1, 41))
 
 
+@pytest.mark.parametrize("count", [0, -1, True, 1.5])
+def test_a_number_of_steps_that_is_none_is_refused(count: Any) -> None:
+    """0 would mean any number of steps, and 1.5 fail within the compiled loop."""
+    with pytest.raises(InputError, match=f"steps_per_dispatch must be.* got {count}"):
+        dispatch.Dispatcher(lambda *_: pytest.fail("ran"), count)
+
+
+def test_a_hook_that_asks_for_a_step_already_done_is_refused() -> None:
+    """A dispatch of no steps would be repeated for ever."""
+    hook = Onlooker()
+    hook.next_state = lambda done: 7
+    assert dispatch.dispatch_end(6, 20, 5, [hook]) == (7, True)
+    with pytest.raises(InputError, match="asks for step 7 when 7 steps are done"):
+        dispatch.dispatch_end(7, 20, 5, [hook])
+
+
 def test_ctrl_c_within_a_dispatch_loses_nothing(tmp_path: Path) -> None:
     """Ctrl-C would wait for the epoch, save a state of another step, or lose log lines.
 
