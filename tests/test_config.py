@@ -53,7 +53,7 @@ SAMPLES = [
     TimerXLConfig(4, 16, 2, 8, 3, "gelu", "gaussian", None, True, 5, 0.25, "bfloat16"),
     DataConfig("a.csv", ("x", "y"), "interpolate", "ratio", "separate", 48),
     OptimConfig(3e-3, "type1", 4, 16, 2, 9, 100, 1.5, 8),
-    RunConfig("out", True, 1, 2, 3, True),
+    RunConfig("out", True, 1, 2, 3, True, 4),
     TrainConfig(DataConfig(context_len=48), TimerXLConfig(patch_len=24), 0.5, "somewhere"),
     DistillConfig(draft_context_len=336, objective="kl_mse", head="gaussian", sigma=0.3),
     DecodeConfig(96, 2, num_paths=4),

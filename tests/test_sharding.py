@@ -118,7 +118,7 @@ def test_parts_of_a_batch_have_its_gradient() -> None:
         state = training.TrainState(params, optimizer.init(params), zeros[0], best, zeros[1])
         before = jax.tree.map(np.asarray, params)
         order = jnp.arange(task.train.count)
-        step = training.make_step(task, optimizer, settings.optim, 6)
+        step = jax.jit(training.make_step(task, optimizer, settings.optim, 6))
         state, metrics = step(state, jnp.asarray(data.values), order, jax.random.key(2))
         updates.append((metrics["loss"], jax.tree.map(lambda a, b: a - b, before, state.params)))
     for one, other in zip(*map(jax.tree.leaves, updates), strict=True):

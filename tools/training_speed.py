@@ -1,7 +1,9 @@
-"""Steps per second of the full-size target, and the share of time spent outside the jitted step.
+"""Steps per second of a training run, and the share of its time that is not the steps'.
 
-`python tools/training_speed.py --out docs/results/training_speed.json`: batch 32, context
-1536, 7 variables, on random numbers of that shape (speed does not depend on the values).
+`python tools/training_speed.py --out docs/results/training_speed.json`: the original's full-size
+target (batch 32, context 1536, 7 variables), and a model whose step takes about 2 ms on a CPU, as
+that of the full-size target does on an H100, with one step in each dispatch and with several. On
+random numbers of that shape: speed does not depend on the values. `--only small` takes a minute.
 """
 
 from __future__ import annotations
@@ -12,29 +14,50 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from stride_jax.checkpoints.checkpoint import host_copy
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import prepare
+from stride_jax.data.windows import epoch_order
 from stride_jax.evaluation.results import write_rows
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
+from stride_jax.sharding import everywhere, make_mesh
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
+from stride_jax.training.dispatch import make_steps
 from stride_jax.training.hooks import Hook, Step
 from stride_jax.training.loop import fit, standard_hooks
-from stride_jax.training.step import TrainState, initial_state, next_patch_task, steps_per_epoch
+from stride_jax.training.step import (
+    Task,
+    TrainState,
+    initial_state,
+    make_optimizer,
+    make_step,
+    next_patch_task,
+    steps_per_epoch,
+)
 from stride_jax.types import Series
 
-STRETCHES = 3
-WARM_UP = 2
-"""Steps before the first stretch, which compile."""
+SMALL = {
+    "data": DataConfig(source="random", context_len=240),
+    "model": TimerXLConfig(patch_len=24, d_model=64, num_heads=4, d_ff=256),
+    "optim": OptimConfig(batch_size=16),
+}
+"""A step of about 2 ms on one core."""
+FULL = {
+    "data": DataConfig(source="random", context_len=1536),
+    "model": TimerXLConfig(),
+    "optim": OptimConfig(batch_size=32),
+}
+"""The original's target."""
 
 
 class Finished(Exception):  # noqa: N818 - ends the loop, is no error
@@ -42,98 +65,151 @@ class Finished(Exception):  # noqa: N818 - ends the loop, is no error
 
 
 class Stopwatch(Hook):
-    """Times stretches of steps, with the hooks of a run in every second one.
+    """Times stretches of a run, each followed by as many bare steps; the first pair is no count.
 
     Attributes:
-        seconds: Of the stretches with hooks, and of those without.
+        seconds: Of the stretches of the run, and of those of the bare steps.
     """
 
-    def __init__(self, inner: Sequence[Hook], num_steps: int) -> None:
-        self.inner, self.num_steps = inner, num_steps
+    def __init__(
+        self, inner: Sequence[Hook], num_steps: int, num_stretches: int, bare: Callable[[], None]
+    ) -> None:
+        """Starts with the first epoch.
+
+        Args:
+            inner: Hooks of the run.
+            num_steps: Steps of a stretch.
+            num_stretches: How many are timed.
+            bare: Runs as many steps without a loop around them, to their end.
+        """
+        self.inner, self.num_steps, self.num_stretches = inner, num_steps, num_stretches
+        self.bare = bare
         self.seconds: tuple[list[float], list[float]] = ([], [])
         self._start = 0.0
 
     def before_epoch(self, epoch: int, state: TrainState) -> bool:
         """The answer of the hooks that are timed."""
-        return all(hook.before_epoch(epoch, state) for hook in self.inner)
+        self._start = time.perf_counter()
+        answers = [hook.before_epoch(epoch, state) for hook in self.inner]
+        return all(answers)
+
+    def next_state(self, done: int) -> int | None:
+        """The end of the stretch, or what the hooks ask for before."""
+        end = (done // self.num_steps + 1) * self.num_steps
+        asked = [hook.next_state(done) for hook in self.inner]
+        return min([end, *[step for step in asked if step is not None]])
+
+    def next_step(self, done: int) -> int | None:
+        """The first step that the hooks ask for."""
+        asked = [hook.next_step(done) for hook in self.inner]
+        return min([step for step in asked if step is not None], default=None)
 
     def on_step(self, step: Step) -> None:
-        """Ends a stretch after every `num_steps` steps.
+        """Ends a stretch, and times the bare steps after it.
 
         Raises:
             Finished: after the last one.
         """
-        stretch, place = divmod(step.number - WARM_UP - 1, self.num_steps)
-        if stretch < 0 or stretch % 2 == 0:
-            for hook in self.inner:
-                hook.on_step(step)
-        if place != self.num_steps - 1:
+        for hook in self.inner:
+            hook.on_step(step)
+        if step.number % self.num_steps:
             return
         jax.block_until_ready(step.state)
-        now = time.perf_counter()
-        if stretch >= 0:
-            self.seconds[stretch % 2].append(now - self._start)
-        if stretch == 2 * STRETCHES - 1:
+        middle = time.perf_counter()
+        self.bare()
+        end = time.perf_counter()
+        if step.number > self.num_steps:
+            self.seconds[0].append(middle - self._start)
+            self.seconds[1].append(end - middle)
+        if step.number == (self.num_stretches + 1) * self.num_steps:
             raise Finished
         self._start = time.perf_counter()
 
 
-def measure(config: TrainConfig, num_steps: int, num_vars: int = 7) -> dict[str, Any]:
-    """Times a run with its hooks and the bare steps, alternating, after a warm-up.
+def bare_steps(
+    task: Task, optim: OptimConfig, state: TrainState, values: np.ndarray, num_steps: int
+) -> Callable[[], None]:
+    """Runs steps of the task on a state of its own, in one dispatch, each time it is called."""
+    epoch_steps = steps_per_epoch(task, optim)
+    run = make_steps(make_step(task, make_optimizer(optim, epoch_steps), optim, epoch_steps))
+    mesh = make_mesh(optim.batch_size // optim.accumulate)
+    series = everywhere(np.asarray(values), mesh)
+    order = epoch_order(jax.random.key(1), 0, task.train.count)
+    held = [everywhere(host_copy(state), mesh)]
+
+    def bare() -> None:
+        held[0], metrics = run(held[0], series, order, jax.random.key(2), num_steps)
+        jax.block_until_ready(metrics)
+
+    return bare
+
+
+def measure(
+    config: TrainConfig, num_steps: int, num_stretches: int, num_vars: int
+) -> dict[str, Any]:
+    """Times a run with its hooks and the bare steps, in turns, after a pair that compiles.
 
     Args:
         config: What to train; its series is replaced by random numbers.
-        num_steps: Steps of one timed stretch; the median of three stretches counts.
+        num_steps: Steps of one timed stretch.
+        num_stretches: How many stretches of both are timed; their medians count.
         num_vars: C.
 
     Returns:
         A row: steps per second of the run (log lines and progress bar included) and of the bare
-        steps, and the share of the run's time that is not the step's.
+        steps, and the share of the run's time that is not the steps'.
     """
+    optim, total = config.optim, num_steps * (num_stretches + 1)
     rng = np.random.default_rng(0)
-    values = rng.normal(size=(14400, num_vars)).cumsum(axis=0)
+    values = rng.normal(size=(14400 + 2 * total * optim.batch_size, num_vars)).cumsum(axis=0)
     data = prepare(config.data, Series(values, tuple(f"var{i}" for i in range(num_vars))))
-    task, optim = next_patch_task(config, data), config.optim
+    task = next_patch_task(config, data)
     params = init_params(jax.random.key(0), config.trained_model)
     state = initial_state(params, optim, steps_per_epoch(task, optim))
+    bare = bare_steps(task, optim, state, data.values, num_steps)
     with (
         RunStore(Path(config.run.out)) as store,
         standard_hooks(store, task, optim, config.run, to_dict(config), 0) as hooks,
         contextlib.suppress(Finished),
     ):
-        watch = Stopwatch(hooks, num_steps)
-        fit(task, optim, state, data.values, seed=config.run.seed, hooks=[watch])
-    driver, bare = watch.seconds
+        watch = Stopwatch(hooks, num_steps, num_stretches, bare)
+        count = config.run.steps_per_dispatch
+        fit(task, optim, state, data.values, seed=0, hooks=[watch], steps_per_dispatch=count)
+    run, alone = (float(np.median(each)) for each in watch.seconds)
     return {
         "context": config.data.context_len,
         "variables": num_vars,
-        "batch": config.optim.batch_size,
+        "batch": optim.batch_size,
         "d_model": config.model.d_model,
         "layers": config.model.num_layers,
-        "steps_per_second": num_steps / float(np.median(driver)),
-        "bare_steps_per_second": num_steps / float(np.median(bare)),
-        "share_outside_the_step": 1 - float(np.median(bare)) / float(np.median(driver)),
+        "steps_per_dispatch": count or "by the clock",
+        "steps_per_second": num_steps / run,
+        "bare_steps_per_second": num_steps / alone,
+        "share_outside_the_step": 1 - alone / run,
     }
 
 
 def main(argv: list[str] | None = None) -> int:
     """The command `python tools/training_speed.py`."""
     parser = argparse.ArgumentParser(prog="python tools/training_speed.py")
-    parser.add_argument("--num-steps", type=int, default=20)
-    parser.add_argument("--context-len", type=int, default=1536)
-    parser.add_argument("--out", type=Path, help="also write the row as JSON")
+    parser.add_argument("--only", choices=["full", "small"], help="one of the two models")
+    parser.add_argument("--num-steps", type=int, help="of a stretch; 20 full-size or 400 small")
+    parser.add_argument("--num-stretches", type=int, help="3 full-size or 9 small")
+    parser.add_argument("--out", type=Path, help="also write the rows as JSON")
     args = parser.parse_args(argv)
-    with tempfile.TemporaryDirectory() as directory:
-        config = TrainConfig(
-            data=DataConfig(source="random", context_len=args.context_len),
-            model=TimerXLConfig(),
-            optim=OptimConfig(batch_size=32),
-            run=RunConfig(out=directory, log_every=20, save_every=10**9),
-        )
-        row = measure(config, args.num_steps)
-    print(json.dumps(row, indent=1))
+    cases = [("full", FULL, 7, None, 20, 3)]
+    cases += [("small", SMALL, 1, count, 400, 9) for count in (1, None)]
+    rows = []
+    for name, fields, num_vars, count, steps, stretches in cases:
+        if args.only not in (None, name):
+            continue
+        with tempfile.TemporaryDirectory() as out:
+            run = RunConfig(out=out, log_every=20, save_every=10**9, steps_per_dispatch=count)
+            sizes = (args.num_steps or steps, args.num_stretches or stretches, num_vars)
+            rows.append(measure(TrainConfig(**fields, run=run), *sizes))
+        print(json.dumps(rows[-1], indent=1))
     if args.out:
-        write_rows(args.out, [row])
+        write_rows(args.out, rows)
     return 0
 
 

@@ -80,6 +80,8 @@ class RunConfig:
         log_every: steps between two log lines.
         save_every: steps between two checkpoints; one is also written after each epoch.
         distributed: join the other processes of a run on several hosts, see `sharding.connect`.
+        steps_per_dispatch: steps that the device takes between two looks of the host, at most (log
+            lines and checkpoints end them, too); None for as many as take about half a second.
     """
 
     out: str = "runs/train"
@@ -88,6 +90,7 @@ class RunConfig:
     log_every: Count = 20
     save_every: Count = 500
     distributed: bool = False
+    steps_per_dispatch: Count | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-import optax
 from tqdm import tqdm
 
 from stride_jax.checkpoints.checkpoint import Checkpoint, host_copy
@@ -24,20 +24,22 @@ from stride_jax.training.step import Metrics, Task, TrainState
 
 
 class Step(NamedTuple):
-    """A finished step.
+    """A finished step, the last one of its dispatch.
 
     Attributes:
         number: Steps done, this one included.
         epoch: Number of its epoch, from 0.
         ends_epoch: Whether it is the last of its epoch, whose validation follows.
-        state: The state after it; donated to the next step, so a hook must copy what it keeps.
+        state: The state after it, where a hook asked for it (`Hook.next_state`) and at the end of
+            an epoch; else None, since the next dispatch has taken it over. It is donated once the
+            hooks are done, so a hook must copy what it keeps.
         metrics: Of its batch, on the device.
     """
 
     number: int
     epoch: int
     ends_epoch: bool
-    state: TrainState
+    state: TrainState | None
     metrics: Metrics
 
 
@@ -60,14 +62,26 @@ class Epoch(NamedTuple):
 
 
 class Hook:
-    """A watcher of `fit`; every method may be left as it is."""
+    """A watcher of `fit`; every method may be left as it is.
+
+    A hook that does not say which steps it needs sees every step with its state, and so makes each
+    dispatch one step long.
+    """
 
     def before_epoch(self, epoch: int, state: TrainState) -> bool:
         """Whether to train this epoch; False ends the training."""
         return True
 
+    def next_state(self, done: int) -> int | None:
+        """The next step whose state the hook reads, after `done` steps; None for no step."""
+        return done + 1
+
+    def next_step(self, done: int) -> int | None:
+        """The next step the hook has to be called for, with its state or without; None for any."""
+        return self.next_state(done)
+
     def on_step(self, step: Step) -> None:
-        """Called after every step."""
+        """Called after every dispatch, for its last step."""
 
     def on_epoch(self, epoch: Epoch) -> None:
         """Called after the validation of every epoch."""
@@ -84,18 +98,24 @@ def check_finite(loss: float, step: int) -> None:
 
 
 class ProgressBar(Hook):
-    """A bar on the terminal, one tick per step."""
+    """A bar on the terminal that counts steps."""
 
     def __init__(self, bar: tqdm[Any]) -> None:
         self.bar = bar
 
+    def next_state(self, done: int) -> int | None:
+        """None: no state is read."""
+        return None
+
     def on_step(self, step: Step) -> None:
         """Moves the bar."""
-        self.bar.update()
+        self.bar.update(step.number - self.bar.n)
 
 
 class Interrupt(Hook):
-    """Ctrl-C: the first one stops after the step and its checkpoint, a second one at once.
+    """Ctrl-C: the first one stops after the next step and its checkpoint, a second one at once.
+
+    The next step is the one that follows the steps already dispatched.
 
     A context manager around `fit`; leaving it raises KeyboardInterrupt where one was asked for.
     """
@@ -125,15 +145,19 @@ class Interrupt(Hook):
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("stopping after this step; once more stops at once", file=sys.stderr)
+        print("stopping after the next step; once more stops at once", file=sys.stderr)
 
     def before_epoch(self, epoch: int, state: TrainState) -> bool:
         """False after a Ctrl-C in the last step of the epoch before, which is saved by then."""
         return not self.asked
 
+    def next_state(self, done: int) -> int | None:
+        """The next step, once there was a Ctrl-C."""
+        return done + 1 if self.asked else None
+
     def on_step(self, step: Step) -> None:
         """Saves and stops, unless the step's epoch is validated and saved next."""
-        if self.asked and not step.ends_epoch:
+        if self.asked and step.state is not None and not step.ends_epoch:
             self._save(step)
             raise KeyboardInterrupt
 
@@ -143,6 +167,10 @@ class EarlyStopping(Hook):
 
     def __init__(self, optim: OptimConfig) -> None:
         self.optim = optim
+
+    def next_state(self, done: int) -> int | None:
+        """None: no state is read."""
+        return None
 
     def before_epoch(self, epoch: int, state: TrainState) -> bool:
         """False, with a line on stderr, when patience is used up."""
@@ -164,7 +192,6 @@ class Log(Hook):
     def __init__(
         self,
         path: Path,
-        schedule: optax.Schedule,
         every: int,
         show: Callable[[dict[str, str]], None],
         error_name: str = "val_mse",
@@ -173,13 +200,11 @@ class Log(Hook):
 
         Args:
             path: The file; lines are appended.
-            schedule: Learning rate by step.
             every: Steps between two lines.
             show: Takes the main numbers of a line, as text, for the progress bar.
             error_name: Name of the validation error.
         """
-        self.path, self.schedule, self.every, self.show = path, schedule, every, show
-        self.error_name = error_name
+        self.path, self.every, self.show, self.error_name = path, every, show, error_name
         self._first = self._logged = 0
         self._clock = 0.0
 
@@ -189,14 +214,21 @@ class Log(Hook):
         self._clock = time.perf_counter()
         return True
 
+    def next_state(self, done: int) -> int | None:
+        """None: no state is read."""
+        return None
+
+    def next_step(self, done: int) -> int | None:
+        """The step of the next line."""
+        return done + 1 if done == self._first else multiple_after(done, self.every)
+
     def on_step(self, step: Step) -> None:
-        """Writes the metrics, the learning rate and the speed since the line before."""
+        """Writes the metrics and the speed since the line before; reads nothing between lines."""
         if step.number % self.every and step.number != self._first + 1:
             return
-        record = {name: float(value) for name, value in step.metrics.items()}
+        record = {name: float(value) for name, value in jax.device_get(step.metrics).items()}
         check_finite(record["loss"], step.number)
         now = time.perf_counter()
-        record["learning_rate"] = float(self.schedule(step.number - 1))
         record["steps_per_second"] = (step.number - self._logged) / (now - self._clock)
         self._write({"step": step.number, "epoch": step.epoch, **record})
         self.show({name: f"{record[name]:.3g}" for name in ("loss", "grad_norm", "learning_rate")})
@@ -212,6 +244,11 @@ class Log(Hook):
             return
         with self.path.open("a") as file:
             file.write(json.dumps(record) + "\n")
+
+
+def multiple_after(done: int, every: int) -> int:
+    """The next multiple of `every` after `done`."""
+    return (done // every + 1) * every
 
 
 def trim_log(path: Path, step: int) -> None:
@@ -234,8 +271,13 @@ class Saves(Hook):
         Raises:
             InputError: the loss is not finite.
         """
+        assert step.state is not None
         check_finite(float(step.metrics["loss"]), step.number)
         self.store.save_last(step.number, host_copy(step.state), self.config)
+
+    def next_state(self, done: int) -> int | None:
+        """The step of the next checkpoint."""
+        return multiple_after(done, self.every)
 
     def on_step(self, step: Step) -> None:
         """Saves at multiples of `every`; the last step of an epoch is saved with the epoch."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params
 from stride_jax.sharding import everywhere, first_process, make_mesh
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
+from stride_jax.training.dispatch import Dispatcher, make_steps
 from stride_jax.training.hooks import (
     EarlyStopping,
     Epoch,
@@ -32,7 +34,6 @@ from stride_jax.training.hooks import (
     Log,
     ProgressBar,
     Saves,
-    Step,
     check_finite,
     trim_log,
 )
@@ -41,7 +42,6 @@ from stride_jax.training.step import (
     Task,
     TrainState,
     initial_state,
-    learning_rate,
     make_optimizer,
     make_step,
     make_validate,
@@ -58,11 +58,14 @@ def fit(
     *,
     seed: int,
     hooks: Sequence[Hook] = (),
+    steps_per_dispatch: int | None = None,
 ) -> TrainState:
     """Trains from a state to the last epoch, or until a hook ends it.
 
     The order of the windows and the key of each step follow from the seed and the step number
     alone, so a run that goes on from a saved state is, to the bit, the one that was not stopped.
+    Several steps run in one dispatch, which never crosses a step that a hook asks for; how many
+    changes no bit.
 
     Args:
         task: The problem.
@@ -70,17 +73,20 @@ def fit(
         state: Where to begin; copied, not donated.
         values: `[T, C]` standardised series, NaN where nothing was observed.
         seed: Of the order of the windows and the keys of the steps.
-        hooks: Called in this order, before each epoch, after each step and after each epoch.
+        hooks: Called in this order, before each epoch, after each dispatch and after each epoch.
+        steps_per_dispatch: At most; None for as many as take about half a second.
 
     Returns:
         The last state, on every device.
 
     Raises:
-        InputError: too few windows, a batch that the devices cannot share, or a validation error
-            that is not finite.
+        InputError: too few windows, a batch that the devices cannot share, a number of steps per
+            dispatch below 1, a hook that asks for a step already done, or a validation error that
+            is not finite.
     """
     epoch_steps = steps_per_epoch(task, optim)
-    train_step = make_step(task, make_optimizer(optim, epoch_steps), optim, epoch_steps)
+    step = make_step(task, make_optimizer(optim, epoch_steps), optim, epoch_steps)
+    dispatcher = Dispatcher(make_steps(step), steps_per_dispatch)
     validate = make_validate(task, optim.batch_size)
     mesh = make_mesh(optim.batch_size // optim.accumulate)
     on_all = NamedSharding(mesh, PartitionSpec())
@@ -94,13 +100,13 @@ def fit(
             break
 
         # the steps of the epoch, from where the run stands
-        order = order_of(order_key, epoch, count=task.train.count)
-        stop = (epoch + 1) * epoch_steps
-        for step in range(done + 1, stop + 1):
-            state, metrics = train_step(state, series, order, step_key)
+        arrays = (series, order_of(order_key, epoch, count=task.train.count), step_key)
+        span = (done, (epoch + 1) * epoch_steps)
+        for seen in dispatcher.epoch(state, arrays, span, epoch, hooks):
             for hook in hooks:
-                hook.on_step(Step(step, epoch, step == stop, state, metrics))
-        done = stop
+                hook.on_step(seen)
+        assert seen.state is not None
+        state, done = seen.state, seen.number
 
         # validation, which decides about the best parameters
         error = np.asarray(validate(state.params, series), np.float32)
@@ -156,8 +162,8 @@ def standard_hooks(
         Interrupt(saves.save) as interrupt,
         tqdm(total=total, initial=step, disable=quiet, unit="step") as bar,
     ):
-        schedule = learning_rate(optim, epoch_steps)
-        log = Log(log_path, schedule, run.log_every, bar.set_postfix, task.validation_name)
+        show = functools.partial(bar.set_postfix, refresh=False)  # shown when the bar moves
+        log = Log(log_path, run.log_every, show, task.validation_name)
         yield ProgressBar(bar), interrupt, EarlyStopping(optim), log, saves
 
 
@@ -196,7 +202,15 @@ def run_training(
     with RunStore(Path(run.out)) as store:
         state = resume(store, state, optim=optim, run=run, config=config, epoch_steps=epoch_steps)
         with standard_hooks(store, task, optim, run, config, int(state.step)) as standard:
-            state = fit(task, optim, state, values, seed=run.seed, hooks=(*hooks, *standard))
+            state = fit(
+                task,
+                optim,
+                state,
+                values,
+                seed=run.seed,
+                hooks=(*hooks, *standard),
+                steps_per_dispatch=run.steps_per_dispatch,
+            )
     return Checkpoint(task.model, state.params, task.context_len)
 
 

@@ -1,4 +1,4 @@
-"""Training: the problem, the schedule, and one jitted, donated step.
+"""Training: the problem, the schedule, and one step.
 
 Everything random follows from one seed and the step number, so a resumed run continues bitwise.
 """
@@ -31,6 +31,10 @@ UNIT_FLOOR = 0.2
 SYNTHETIC = 0x53594E54
 """Folded into the key of a run for its synthetic windows; larger than any step's number."""
 Metrics = dict[str, jax.Array]
+StepFn = Callable[
+    ["TrainState", "jax.Array | Gaps", jax.Array, jax.Array], tuple["TrainState", Metrics]
+]
+"""`(state, values, order, key) -> (state, metrics)`, one step, see `make_step`."""
 LossFn = Callable[[Params, jax.Array, jax.Array], tuple[jax.Array, Metrics]]
 """`(params, windows [B, length, C], key) -> (loss, metrics)`; consumes the key."""
 ValidationFn = Callable[[Params, jax.Array], jax.Array]
@@ -238,17 +242,19 @@ def make_step(
     optimizer: optax.GradientTransformation,
     optim: OptimConfig,
     steps_per_epoch: int,
-) -> Callable[..., tuple[TrainState, Metrics]]:
-    """The jitted step `(state, values, order, key) -> (state, metrics)`; the state is donated.
+) -> StepFn:
+    """One step `(state, values, order, key) -> (state, metrics)`, a pure function to be jitted.
 
     The batch and the key of step n depend on n alone; `key` is folded, not consumed. Each device
-    takes its share of the batch, or with `optim.accumulate` of each part of it.
+    takes its share of the batch, or with `optim.accumulate` of each part of it. The metrics are
+    scalars: the loss, the norm of its gradient, the learning rate, and what the loss adds.
 
     Raises:
         InputError: see `sharding.make_mesh`.
     """
     mesh = make_mesh(optim.batch_size // optim.accumulate)
     grad_fn = jax.value_and_grad(task.loss, has_aux=True)
+    rate = learning_rate(optim, steps_per_epoch)
 
     def gradient(
         params: Params, windows: jax.Array, key: jax.Array
@@ -272,7 +278,7 @@ def make_step(
         return mean
 
     def step(
-        state: TrainState, values: jax.Array, order: jax.Array, key: jax.Array
+        state: TrainState, values: jax.Array | Gaps, order: jax.Array, key: jax.Array
     ) -> tuple[TrainState, Metrics]:
         index = batch_index(order, state.step % steps_per_epoch, optim.batch_size)
         windows = task.train.gather(values, index[: optim.batch_size - task.num_synthetic])
@@ -284,10 +290,15 @@ def make_step(
         (loss, metrics), grads = gradient(state.params, windows, step_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": loss, "grad_norm": optax.tree.norm(grads), **metrics}
+        metrics = {
+            "loss": loss,
+            "grad_norm": optax.tree.norm(grads),
+            "learning_rate": jnp.asarray(rate(state.step), jnp.float32),
+            **metrics,
+        }
         return state._replace(params=params, opt_state=opt_state, step=state.step + 1), metrics
 
-    return jax.jit(step, donate_argnums=0)
+    return step
 
 
 def make_validate(task: Task, batch_size: int) -> Callable[[Params, jax.Array], jax.Array]:

@@ -66,7 +66,7 @@ def steps(out: str) -> None:
     task = training.next_patch_task(settings, data)
     mesh = sharding.make_mesh(16)
     optimizer = optax.sgd(0.05)
-    step = training.make_step(task, optimizer, settings.optim, 6)
+    step = jax.jit(training.make_step(task, optimizer, settings.optim, 6))
     params = init_params(jax.random.key(0), MODEL)
     zero = jnp.zeros((), jnp.int32)
     state = training.TrainState(params, optimizer.init(params), zero, jnp.zeros(()), zero)

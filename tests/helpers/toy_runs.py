@@ -1,5 +1,6 @@
 """A training run whose steps cost nothing: one weight for each variable, and a noisy gradient."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -46,13 +47,17 @@ def toy_task() -> Task:
     return Task(MODEL, 2, train, held_out, loss, error)
 
 
-def settings(
-    out: Path, *, resume: bool = False, save_every: int = 500, **optim: Any
-) -> tuple[OptimConfig, RunConfig, dict[str, Any]]:
-    """Three epochs of three steps, unless `optim` says otherwise, and the stored config."""
+def settings(out: Path, **changed: Any) -> tuple[OptimConfig, RunConfig, dict[str, Any]]:
+    """Three epochs of three steps, unless `changed` says otherwise, and the stored config.
+
+    `changed` holds fields of both configs.
+    """
+    names = {field.name for field in dataclasses.fields(RunConfig)}
+    run_fields = {"log_every": 1, **{k: v for k, v in changed.items() if k in names}}
+    optim = {k: v for k, v in changed.items() if k not in names}
     fields = {"batch_size": 4, "epochs": 3, "steps_per_epoch": 3, "learning_rate": 0.1, **optim}
     config = OptimConfig(**fields)
-    run = RunConfig(out=str(out), resume=resume, save_every=save_every, log_every=1)
+    run = RunConfig(out=str(out), **run_fields)
     return config, run, {"optim": to_dict(config), "run": to_dict(run)}
 
 

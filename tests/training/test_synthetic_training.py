@@ -80,7 +80,7 @@ def windows_of_a_step(config: TrainConfig, value: float, step: int = 0) -> np.nd
         jnp.asarray(jnp.inf),
         jnp.zeros((), jnp.int32),
     )
-    run = training.make_step(task._replace(loss=loss), optimizer, config.optim, 10)
+    run = jax.jit(training.make_step(task._replace(loss=loss), optimizer, config.optim, 10))
     run(state, jnp.asarray(data.values), jnp.arange(task.train.count), jax.random.key(1))
     jax.effects_barrier()
     return seen[0]

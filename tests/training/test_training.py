@@ -24,7 +24,7 @@ from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
-from stride_jax.training import distillation, losses, objectives
+from stride_jax.training import dispatch, distillation, losses, objectives
 from stride_jax.training import loop as trainer
 from stride_jax.training import step as training
 from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
@@ -240,16 +240,16 @@ def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path: Path) -> None:
 
 
 def test_the_step_compiles_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that retraces per epoch or per batch is slow."""
+    """A step that retraces per epoch, per batch or per number of steps in a dispatch is slow."""
     compiled = []
 
-    def make_step(*args: Any) -> Any:
-        compiled.append(training.make_step(*args))
+    def make_steps(*args: Any) -> Any:
+        compiled.append(dispatch.make_steps(*args))
         return compiled[-1]
 
-    monkeypatch.setattr(trainer, "make_step", make_step)
+    monkeypatch.setattr(trainer, "make_steps", make_steps)
     trainer.train(train_config(tmp_path), series_of())
-    assert [step._cache_size() for step in compiled] == [1]
+    assert [steps._cache_size() for steps in compiled] == [1]
 
 
 def test_the_state_that_fit_begins_with_is_left_alone(tmp_path: Path) -> None:
