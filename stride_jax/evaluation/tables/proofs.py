@@ -1,0 +1,74 @@
+"""Tables of distances of distributions, of a suite of series, and of any other file."""
+
+from __future__ import annotations
+
+from stride_jax.evaluation.results import Content, Row, machine
+from stride_jax.evaluation.tables.cells import Columns, Show, markdown, number, text
+
+
+def fidelity_table(content: Content) -> list[str]:
+    """Distances of distributions with the p-values of their tests."""
+
+    def tested(name: str) -> Show:
+        return lambda row: f"{row[name]:.3g} ({row['p_' + name]:.2g})"
+
+    columns: Columns = {
+        "case": text("case"),
+        "patches": text("patches"),
+        "rule": lambda row: row["rule"] or "(target again)",
+        "acceptance": number("acceptance", ".1%"),
+        "energy (p)": tested("energy"),
+        "MMD (p)": tested("mmd"),
+        "KS (p)": tested("ks"),
+        "Wasserstein": number("wasserstein", ".3f"),
+        "TV bound": number("tv_bound", ".2f"),
+    }
+    config = content["config"]
+    caption = (
+        f"{config['num_paths']} sample paths of each rule against as many of the target, "
+        f"{config['permutations']} permutations,\non {machine(content)}."
+    )
+    return [caption, markdown(columns, content["rows"])]
+
+
+def zero_shot_table(content: Content) -> list[str]:
+    """Each method over all series of a suite, relative to repeating the last season."""
+
+    def interval(row: Row) -> str:
+        return f"{row['mae_low']:.2f} to {row['mae_high']:.2f}"
+
+    columns: Columns = {
+        "method": text("method"),
+        "MAE": number("mae", ".3f"),
+        "95 % interval": interval,
+        "worse": number("worse", ".0%"),
+        "MSE": number("mse", ".3f"),
+        "CRPS": number("crps", ".3f"),
+        "in 50 %": number("cover_50", ".0%"),
+        "in 80 %": number("cover_80", ".0%"),
+        "first 3": number("cover_80_first", ".0%"),
+        "last 3": number("cover_80_last", ".0%"),
+        "sum": number("cover_80_sum", ".0%"),
+        "in 95 %": number("cover_95", ".0%"),
+    }
+    rows = content["summary"]
+    caption = (
+        f"{rows[0]['series']} series, up to 12 cut-offs each, {content['paths']} sample paths; "
+        "errors over those of seasonal-naive, geometric means."
+    )
+    return [caption, markdown(columns, rows)]
+
+
+def plain_table(content: Content) -> list[str]:
+    """The rows of any other result file, one column per field, and where they were measured."""
+
+    def show(name: str) -> Show:
+        def cell(row: Row) -> str:
+            value = row[name]
+            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+            return "" if value is None else shown.replace("|", "\\|")
+
+        return cell
+
+    table = markdown({name: show(name) for name in content["rows"][0]}, content["rows"])
+    return [f"On {machine(content)}; Python {content['versions']['python']}.", table]
