@@ -8,7 +8,12 @@ from __future__ import annotations
 from stride_jax.evaluation.results import Content
 from stride_jax.evaluation.tables.evaluations import evaluation_table, quick_table, speed_table
 from stride_jax.evaluation.tables.grids import latency_table, sweep_table, tune_table
-from stride_jax.evaluation.tables.proofs import fidelity_table, plain_table, zero_shot_table
+from stride_jax.evaluation.tables.proofs import (
+    exactness_table,
+    fidelity_table,
+    plain_table,
+    zero_shot_table,
+)
 
 
 def make_table(content: Content) -> str:
@@ -20,6 +25,7 @@ def make_table(content: Content) -> str:
         "sweep": sweep_table,
         "tune": tune_table,
         "latency": latency_table,
+        "exactness": exactness_table,
         "fidelity": fidelity_table,
         "zero_shot": zero_shot_table,
     }

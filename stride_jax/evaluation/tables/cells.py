@@ -22,15 +22,23 @@ def number(name: str, form: str, factor: float = 1) -> Show:
 
 
 def text(name: str) -> Show:
-    """A column that shows a field as it is; empty where a row has none."""
-    return lambda row: "" if row.get(name) is None else str(row[name])
+    """A column that shows a field as one line of text; empty where a row has none."""
+
+    def cell(row: Row) -> str:
+        value = row.get(name)
+        if value is None or isinstance(value, bool):
+            return {None: "", True: "yes", False: "no"}[value]
+        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        return " ".join(shown.split()).replace("|", "\\|")
+
+    return cell
 
 
 def markdown(columns: Columns, rows: Sequence[Row]) -> str:
     """The table of some rows; columns that are empty in all of them are left out."""
     cells = pd.DataFrame([{name: show(row) for name, show in columns.items()} for row in rows])
     cells = cells.loc[:, (cells != "").any()]
-    right = [bool(cells[name].str.fullmatch(r"[-+.\d]*%?").all()) for name in cells]
+    right = [bool(cells[name].str.fullmatch(r"[-+.\d]*(e-\d+)?%?").all()) for name in cells]
     align = ["right" if numbers else "left" for numbers in right]
     return str(cells.to_markdown(index=False, disable_numparse=True, colalign=align))
 

@@ -44,7 +44,7 @@ def quick_table(content: Content) -> list[str]:
         score = "mse" if row["crps"] is None else "crps"
         if row is target or is_exact(row):
             return "-" if row is target else "none (exact)"
-        return f"{row[score] / target[score] - 1:+.1%}"
+        return f"{row[score] / target[score] - 1:+z.1%}"
 
     columns = {
         **several("horizon", text("horizon"), rows),

@@ -1,9 +1,33 @@
-"""Tables of distances of distributions, of a suite of series, and of any other file."""
+"""Tables of proofs: exactness, distances of distributions, suites of series, any other file."""
 
 from __future__ import annotations
 
 from stride_jax.evaluation.results import Content, Row, machine
 from stride_jax.evaluation.tables.cells import Columns, Show, markdown, number, text
+
+
+def exactness_table(content: Content) -> list[str]:
+    """Acceptance, distance of the means, and the p-values of the tests of each rule."""
+
+    def p_value(name: str) -> Show:
+        return lambda row: f"{row[name]:.2g}"
+
+    columns: Columns = {
+        "rule": text("rule"),
+        "exact": text("exact"),
+        "process": text("process"),
+        "variables": text("variables"),
+        "as expected": text("as_expected"),
+        "acceptance": number("acceptance", ".1%"),
+        "delta": lambda row: " / ".join(f"{row[f'delta_{q}']:.2f}" for q in (5, 50, 95)),
+        "p": p_value("p"),
+        "direction": p_value("p_direction"),
+        "projections": p_value("p_projections"),
+        "covariance": p_value("p_covariance"),
+        "KS": lambda row: f"{row['ks_direction']:.3f} / {row['ks_projections']:.3f}",
+    }
+    caption = f"{content['num_series']} sample paths for each row, on {machine(content)}."
+    return [caption, markdown(columns, content["rows"])]
 
 
 def fidelity_table(content: Content) -> list[str]:
@@ -61,14 +85,6 @@ def zero_shot_table(content: Content) -> list[str]:
 
 def plain_table(content: Content) -> list[str]:
     """The rows of any other result file, one column per field, and where they were measured."""
-
-    def show(name: str) -> Show:
-        def cell(row: Row) -> str:
-            value = row[name]
-            shown = f"{value:.3g}" if isinstance(value, float) else str(value)
-            return "" if value is None else shown.replace("|", "\\|")
-
-        return cell
-
-    table = markdown({name: show(name) for name in content["rows"][0]}, content["rows"])
-    return [f"On {machine(content)}; Python {content['versions']['python']}.", table]
+    columns: Columns = {name.replace("_", " "): text(name) for name in content["rows"][0]}
+    caption = f"On {machine(content)}; Python {content['versions']['python']}."
+    return [caption, markdown(columns, content["rows"])]
