@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stride_jax.cli.compilation_cache import cache_directory, keep_programs, quick_compilation
 from stride_jax.cli.parser import Arguments
-from stride_jax.errors import InputError, InputWarning
+from stride_jax.errors import InputError, InputWarning, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,8 +128,8 @@ def _say_non_negative(args: Arguments, panel: Panel) -> None:
     count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
     if args.non_negative is None and count:
         say(
-            f"{count} of {len(panel.grids)} series are never below 0, and their forecasts are cut "
-            "off there (--no-non-negative lets them be)"
+            f"the forecasts of {count} of {len(panel.grids)} series are cut off at 0, because "
+            "their histories are never below it (--no-non-negative lets them be)"
         )
 
 
@@ -167,7 +167,7 @@ def run_forecast(args: Arguments) -> None:
     panel = read_clock(args, table.frame)
     count = len(panel.grids)
     say(describe(panel, args.horizon, table.note))
-    say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
+    say(f"{count} series; forecasting {counted(args.horizon, 'step')}, seed {args.seed}")
     start = time.perf_counter()
     brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
     with quick_compilation() if brief else nullcontext(), warnings.catch_warnings():

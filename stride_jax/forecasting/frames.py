@@ -20,7 +20,7 @@ from stride_jax.data.orders import Reading
 from stride_jax.data.panel import Grid, Panel, lay_out
 from stride_jax.data.stamps import read_stamps
 from stride_jax.decoding.base import Process
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 from stride_jax.forecasting.forecast import forecast
 
 MODEL = "stride"
@@ -304,9 +304,9 @@ def backtest(
             cut = len(grid.values) - h - window * step_size
             if cut < 1:
                 raise InputError(
-                    f"series {grid.name!r} has {len(grid.values)} steps, too few for {n_windows} "
-                    f"windows of {h} steps, {step_size} apart; it needs "
-                    f"{h + (n_windows - 1) * step_size + 1}."
+                    f"series {grid.name!r} has {counted(len(grid.values), 'step')}, too few for "
+                    f"{counted(n_windows, 'window')} of {counted(h, 'step')}, {step_size} apart; "
+                    f"it needs {h + (n_windows - 1) * step_size + 1}."
                 )
             cuts.append((grid, cut))
     histories = [grid.until(cut) for grid, cut in cuts]

@@ -362,7 +362,7 @@ BAD: dict[str, tuple[pd.DataFrame, dict[str, Any], str]] = {
     "a gap": (
         changed("y", 11, np.nan),
         {"missing": "error"},
-        "series 'b(, cutoff [^']*)?' has 1 missing values, the first at step 2",
+        "series 'b(, cutoff [^']*)?' has 1 missing value, the first at step 2",
     ),
     "no horizon": (BASE, {"h": 0}, "0"),
     "half a horizon": (BASE, {"h": 2.5}, r"2\.5"),
