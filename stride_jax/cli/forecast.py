@@ -54,9 +54,9 @@ def read_clock(args: Arguments, frame: Any) -> Panel:
     """The series of a long frame on their clock.
 
     Raises:
-        InputError: see `frames.read_panel`.
+        InputError: see `long_frames.read_panel`.
     """
-    from stride_jax.forecasting.frames import read_panel
+    from stride_jax.data.long_frames import read_panel
 
     return read_panel(
         frame,
@@ -178,7 +178,7 @@ def run_forecast(args: Arguments) -> None:
     say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
     write_table(args, forecasts)
     if args.plot:
-        from stride_jax.evaluation.figures import save_intervals
+        from stride_jax.evaluation.figures.forecasts import save_intervals
         from stride_jax.forecasting.frames import history_frame
 
         columns = args.id_col, args.time_col, args.target_col
