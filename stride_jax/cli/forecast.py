@@ -127,10 +127,9 @@ def _say_non_negative(args: Arguments, panel: Panel) -> None:
 
     count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
     if args.non_negative is None and count:
-        say(
-            f"the forecasts of {count} of {len(panel.grids)} series are cut off at 0, because "
-            "their histories are never below it (--no-non-negative lets them be)"
-        )
+        several = f"the forecasts of {count} of {len(panel.grids)} series are"
+        text = several if len(panel.grids) > 1 else "the forecast is"
+        say(f"{text} cut off at 0, as the history is never below it (--no-non-negative lets it be)")
 
 
 def _show_warning(message: Any, category: type[Warning], *place: Any, **rest: Any) -> None:

@@ -111,7 +111,10 @@ def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     """
     figure = new_figure(11, 6)
     above, below = figure.subplots(2, 1, sharex=True)
-    fates = ((True, "tab:green", "accepted"), (False, "tab:red", "rejected"))
+    fates = (
+        (True, "tab:green", "accepted"),
+        (False, "tab:red", "rejected, or after a rejected one"),
+    )
     for accepted, colour, label in fates:
         shown = [row for row in rows if row["accepted"] == accepted]
         where = [row["position"] for row in shown]
