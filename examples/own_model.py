@@ -71,13 +71,13 @@ def main() -> None:
     config = DecodeConfig(horizon=96, num_draft=4, num_paths=20)
     alone = functools.partial(decode, target=target, sigma=SIGMA, config=config)
     both = functools.partial(alone, draft=draft, rule=Block())
-    for name, run in (("target alone", alone), ("speculative", both)):
+    for name, run in (("target only", alone), ("speculative", both)):
         jax.block_until_ready(run(keys[0], context))  # compiles
         start = time.perf_counter()
         paths, info = jax.block_until_ready(run(keys[0], context))
         took = 1000 * (time.perf_counter() - start)
         passes = float(info.target_passes.mean())
-        print(f"{name:12} {paths.shape}: {passes:.2f} target passes a path, {took:.1f} ms")
+        print(f"{name:12} {paths.shape}: {passes:.2f} target passes per path, {took:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -111,13 +111,13 @@ def main() -> None:
     config = DecodeConfig(horizon=8 * PATCH, num_draft=3, num_paths=4)
     alone = functools.partial(decode, target=target, sigma=0.3, config=config)
     both = functools.partial(alone, draft=draft, rule=Block())
-    for name, run in (("target alone", alone), ("speculative", both)):
+    for name, run in (("target only", alone), ("speculative", both)):
         jax.block_until_ready(run(jax.random.key(0), context))  # compiles
         start = time.perf_counter()
         paths, info = jax.block_until_ready(run(jax.random.key(0), context))
         took = 1000 * (time.perf_counter() - start)
         passes = float(info.target_passes.mean())
-        print(f"{name:12} {paths.shape}: {passes:.2f} target passes a path, {took:.1f} ms")
+        print(f"{name:12} {paths.shape}: {passes:.2f} target passes per path, {took:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,11 @@ def nearest(name: str, known: list[str]) -> str:
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
 
 
+def counted(count: int, noun: str) -> str:
+    """A count with its noun, such as 1 step, 2 steps or 2 series."""
+    return f"{count} {noun}" if count == 1 or noun.endswith("s") else f"{count} {noun}s"
+
+
 def full_disk(error: OSError) -> str:
     """One line where a file could not be written for want of room; empty for any other error."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

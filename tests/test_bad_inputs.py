@@ -24,7 +24,7 @@ def test_every_bad_input_is_answered_in_plain_words(tool, tmp_path):
     rows = tool.answers(tmp_path)
     assert [row for row in rows if not row["well"]] == []
     assert len({row["input"] for row in rows}) == len(rows) >= 60
-    assert all(len(row["said"]) > 20 for row in rows)
+    assert all(len(row["message"]) > 20 for row in rows)
 
 
 def test_a_good_input_is_not_counted_as_answered(tool, tmp_path, monkeypatch):

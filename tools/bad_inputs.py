@@ -254,7 +254,7 @@ class Compilations:
 
 
 def answers(folder: Path) -> list[dict[str, Any]]:
-    """A row a case."""
+    """One row per case."""
     # what a good call does before it decodes: small programs of no model
     jax.block_until_ready(jax.random.key(0))
     load_pair("beijing")
@@ -264,13 +264,13 @@ def answers(folder: Path) -> list[dict[str, Any]]:
         before = heard.count
         try:
             call()
-            said, kind = "taken as it is", "none"
+            message, kind = "taken as it is", "none"
         except InputError as error:
-            said, kind = " ".join(str(error).split()).replace(str(folder), "..."), "InputError"
+            message, kind = " ".join(str(error).split()).replace(str(folder), "..."), "InputError"
         except Exception as error:  # what a user should never see
-            said, kind = str(error), type(error).__name__
+            message, kind = str(error), type(error).__name__
         compiled = heard.count - before
-        row = {"input": name, "error": kind, "compiled": compiled, "said": said}
+        row = {"input": name, "error": kind, "compiled": compiled, "message": message}
         rows.append({**row, "well": kind == "InputError" and compiled == 0})
     return rows
 

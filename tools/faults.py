@@ -205,14 +205,14 @@ def brief(said: str, directory: str) -> str:
 
 
 def repeat(name: str, times: int, once: Callable[[], tuple[bool, str]]) -> dict[str, Any]:
-    """A row: how often it was tried, how often all was well, and what was said the last time."""
+    """A row: how often it was tried, how often all was well, and the last message."""
     found = []
     for number in range(times):
         found.append(once())
         print(f"{name} {number + 1}/{times}: {found[-1]}", flush=True)
     bad = [said for well, said in found if not well]
     row = {"fault": name, "tried": times, "well": times - len(bad)}
-    return {**row, "said": (bad or [said for _, said in found])[-1]}
+    return {**row, "message": (bad or [said for _, said in found])[-1]}
 
 
 def main() -> int:
@@ -244,7 +244,7 @@ def main() -> int:
             repeat("damaged download", 1, lambda: damaged_download(work)),
         ]
     if args.out:
-        write_rows(args.out, [{**row, "said": brief(row["said"], name)} for row in rows])
+        write_rows(args.out, [{**row, "message": brief(row["message"], name)} for row in rows])
     return 0 if all(row["well"] == row["tried"] for row in rows) else 1
 
 

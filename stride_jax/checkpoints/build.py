@@ -122,7 +122,7 @@ def make_process(
     if context_len is not None:
         check_context(context_len, model.patch_len)
     if kind == "window":
-        model = model if trained is None else pinned(model, trained, num_vars)
+        model = model if trained is None else pinned(model, trained)
         return window_process(
             make_predict(model, checkpoint.params),
             model.patch_len,
@@ -187,7 +187,7 @@ def _model_draft(
     visible = min((n for n in (trained, context_len) if n is not None), default=None)
     if model.output_patches > 1:
         longest = trained or visible
-        model = model if longest is None else pinned(model, longest, num_vars)
+        model = model if longest is None else pinned(model, longest)
         predict = make_predict(model, checkpoint.params)
         return multi_patch_draft(predict, patch_len, context_len=visible)
     return make_process(checkpoint, kind, visible, num_vars)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from stride_jax.cli.compilation_cache import cache_directory, keep_programs, quick_compilation
 from stride_jax.cli.parser import Arguments
-from stride_jax.errors import InputError, InputWarning
+from stride_jax.errors import InputError, InputWarning, counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +54,9 @@ def read_clock(args: Arguments, frame: Any) -> Panel:
     """The series of a long frame on their clock.
 
     Raises:
-        InputError: see `frames.read_panel`.
+        InputError: see `long_frames.read_panel`.
     """
-    from stride_jax.forecasting.frames import read_panel
+    from stride_jax.data.long_frames import read_panel
 
     return read_panel(
         frame,
@@ -127,10 +127,9 @@ def _say_non_negative(args: Arguments, panel: Panel) -> None:
 
     count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
     if args.non_negative is None and count:
-        say(
-            f"{count} of {len(panel.grids)} series are never below 0, and their forecasts are cut "
-            "off there (--no-non-negative lets them be)"
-        )
+        several = f"the forecasts of {count} of {len(panel.grids)} series are"
+        text = several if len(panel.grids) > 1 else "the forecast is"
+        say(f"{text} cut off at 0, as the history is never below it (--no-non-negative lets it be)")
 
 
 def _show_warning(message: Any, category: type[Warning], *place: Any, **rest: Any) -> None:
@@ -167,7 +166,7 @@ def run_forecast(args: Arguments) -> None:
     panel = read_clock(args, table.frame)
     count = len(panel.grids)
     say(describe(panel, args.horizon, table.note))
-    say(f"{count} series; forecasting {args.horizon} steps, seed {args.seed}")
+    say(f"{count} series; forecasting {counted(args.horizon, 'step')}, seed {args.seed}")
     start = time.perf_counter()
     brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
     with quick_compilation() if brief else nullcontext(), warnings.catch_warnings():
@@ -178,7 +177,7 @@ def run_forecast(args: Arguments) -> None:
     say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
     write_table(args, forecasts)
     if args.plot:
-        from stride_jax.evaluation.figures import save_intervals
+        from stride_jax.evaluation.figures.forecasts import save_intervals
         from stride_jax.forecasting.frames import history_frame
 
         columns = args.id_col, args.time_col, args.target_col

@@ -11,7 +11,7 @@ import pandas as pd
 from stride_jax.data.clock import MOST, Clock, infer_clock
 from stride_jax.data.frequencies import given_clock
 from stride_jax.data.orders import Stamps
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 
 FAR = 100
 """Steps without a row before a few rows at an end that count as stray."""
@@ -255,10 +255,10 @@ def describe(panel: Panel, horizon: int, note: str = "") -> str:
     day &= panel.clock.unit != "microsecond"
     first, last = min(edge[0] for edge in edges), max(edge[1] for edge in edges)
     gaps = sum(len(grid.values) for grid in panel.grids) - panel.rows
-    words = [panel.clock.describe(), f"{panel.rows} rows"]
+    words = [panel.clock.describe(), counted(panel.rows, "row")]
     words += [f"{len(panel.grids)} series"] if len(panel.grids) > 1 else []
     words.append(f"{_written(first, day)} to {_written(last, day)}")
-    words += [f"{gaps} steps without a row"] if gaps else []
+    words += [f"{counted(gaps, 'step')} without a row"] if gaps else []
     begin = f"forecast of {horizon} from {_written(min(ahead), day)}"
     if min(ahead) != max(ahead):
         begin += f" (the series that end last, from {_written(max(ahead), day)})"

@@ -13,7 +13,7 @@ from stride_jax.data import load_series
 from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps, with_gaps
 from stride_jax.data.synthetic_series import draw_windows
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 from stride_jax.types import Series
 
 ETT_ROWS = {"ett_hour": (8640, 11520, 14400), "ett_minute": (34560, 46080, 57600)}
@@ -90,11 +90,11 @@ def split_rows(num_rows: int, context_len: int, scheme: str) -> Splits:
         train, test = int(num_rows * 0.7), num_rows
         val = num_rows - int(num_rows * 0.2)
     if num_rows < test:
-        raise InputError(f"split {scheme} needs {test} rows, the series has {num_rows}.")
+        raise InputError(f"split {scheme} needs {counted(test, 'row')}, the series has {num_rows}.")
     if train < context_len:
         raise InputError(
-            f"the training split has {train} rows, fewer than the context of {context_len}; "
-            "give a longer series or a smaller data.context_len."
+            f"the training split has {counted(train, 'row')}, fewer than the context of "
+            f"{context_len}; give a longer series or a smaller data.context_len."
         )
     return Splits((0, train), (train - context_len, val), (val - context_len, test))
 

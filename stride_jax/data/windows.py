@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.data.gaps import Gaps
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ def make_windows(
     start, stop = rows
     if stop - start < length:
         raise InputError(
-            f"a window of {length} rows (context and horizon) does not fit the {stop - start} rows "
-            "of this split; shorten the horizon or the context."
+            f"a window of {length} rows (context and horizon) does not fit this split of "
+            f"{counted(stop - start, 'row')}; shorten the horizon or the context."
         )
     num_starts = (stop - start - length) // stride + 1
     return Windows(start, num_starts, length, num_vars, separate, stride, ahead, fill_ahead)

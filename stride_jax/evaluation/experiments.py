@@ -26,7 +26,7 @@ from stride_jax.evaluation.bench import (
     silent,
 )
 from stride_jax.evaluation.config import EvaluateConfig, QuickConfig, SpeedConfig
-from stride_jax.evaluation.figures import Picture
+from stride_jax.evaluation.figures.forecasts import Picture
 from stride_jax.evaluation.picture import draw_window, plotted
 from stride_jax.evaluation.results import Content, Row, content
 from stride_jax.evaluation.subject import (

@@ -11,7 +11,7 @@ import numpy as np
 
 from stride_jax.errors import InputError, nearest
 from stride_jax.evaluation.bench import Batch, Decoder, Program, compile_all
-from stride_jax.evaluation.figures import Picture
+from stride_jax.evaluation.figures.forecasts import Picture
 from stride_jax.evaluation.subject import Loaded, Subject, describe
 
 
@@ -84,7 +84,7 @@ def _picture(
     (target, _), (draft, _), (path, info) = jax.tree.map(lambda x: np.asarray(x)[0, 0], decoded)
     row = describe(subject, last)
     return Picture(
-        context=units(batch.context[0])[-2 * last.config.horizon :],
+        context=units(batch.context[0])[-last.config.horizon :],
         truth=units(batch.truth[0]),
         target=units(target),
         draft=units(draft),

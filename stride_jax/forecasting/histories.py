@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 
 Missing = Literal["interpolate", "error"]
 LARGEST = 1e150
@@ -144,7 +144,8 @@ def _labels(ids: Sequence[str] | None, count: int) -> list[str]:
     if not (listed and all(isinstance(one, str) for one in ids)):
         raise InputError(f"ids must be a list of text, one for each series, got {ids!r}.")
     if len(ids) != count:
-        raise InputError(f"ids must be one for each series: {count} series, {len(ids)} ids.")
+        given = f"{count} series, {counted(len(ids), 'id')}"
+        raise InputError(f"ids must be one for each series: {given}.")
     twice = [one for one, times in Counter(ids).items() if times > 1]
     if twice:
         raise InputError(f"ids must differ, got {twice[0]!r} {Counter(ids)[twice[0]]} times.")
@@ -181,7 +182,7 @@ def _check_series(series: np.ndarray, name: str, missing: Missing) -> None:
     if gaps.any() and missing == "error":
         row, column = np.argwhere(gaps)[0]
         raise InputError(
-            f"{name} has {int(gaps.sum())} missing values, the first at step {row}, "
+            f"{name} has {counted(int(gaps.sum()), 'missing value')}, the first at step {row}, "
             f"variable {column}; fill them, or use missing='interpolate'."
         )
     if gaps.all(axis=0).any():

@@ -71,8 +71,8 @@ class CachedTimerXL:
         if num_vars > 1 and self.config.variable_stride is None:
             raise InputError(
                 "this model was trained with variable_stride None, its positions depend on the "
-                "length of the input; give an integer, the number of patches it was trained on "
-                "(see `cacheable`)."
+                f"length of the input; load it for {num_vars} variables (num_vars of load_pair), "
+                "or give an integer, the number of patches it was trained on (see `cacheable`)."
             )
         if count == 0:
             return Prefill(self._empty(num_vars, 0), skip)
@@ -158,7 +158,7 @@ def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXL
             "others, so K proposals cannot be verified in one causal pass: use the window "
             "process, or train with covariate_mask 'causal'."
         )
-    stride = pinned(config, context_len, num_vars).variable_stride
+    stride = pinned(config, context_len).variable_stride
     if num_vars == 1 or not stride:
         return config
     return dataclasses.replace(
@@ -166,8 +166,11 @@ def cacheable(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXL
     )
 
 
-def pinned(config: TimerXLConfig, context_len: int, num_vars: int) -> TimerXLConfig:
-    """The config with the positions of several variables as they were trained, see `cacheable`."""
-    if num_vars == 1 or config.variable_stride is not None:
+def pinned(config: TimerXLConfig, context_len: int) -> TimerXLConfig:
+    """The config with the positions of several variables as they were trained, see `cacheable`.
+
+    One variable has the same positions under every stride.
+    """
+    if config.variable_stride is not None:
         return config
     return dataclasses.replace(config, variable_stride=context_len // config.patch_len)

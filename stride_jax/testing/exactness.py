@@ -219,7 +219,7 @@ WRONG: dict[str, tuple[Rule, float]] = {
 
 
 def report(num_series: int = 100_000) -> list[dict[str, Any]]:
-    """One row a cell: exact rules over processes, variables and difficulties; wrong ones."""
+    """One row per case: exact rules over processes, variables and difficulties; wrong ones."""
     exact = {name: rule() for name, rule in RULES.items() if rule.exact}
     kinds: tuple[ProcessKind, ...] = ("window", "cached")
     cells = [
@@ -267,7 +267,7 @@ def main(argv: list[str] | None = None) -> int:
         where = f"{row['rule']:42}{row['process']:8}{row['variables']:15}"
         print(f"{where}{cells}  {row['as_expected']}")
     if args.out:
-        write_rows(args.out, rows, num_series=args.num_series)
+        write_rows(args.out, rows, table="exactness", num_series=args.num_series)
     return 0 if all(row["as_expected"] for row in rows) else 1
 
 

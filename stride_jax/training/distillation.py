@@ -101,8 +101,7 @@ def next_patch_distillation(
     """
     length, patch_len = config.data.context_len, target.model.patch_len
     short = config.draft_context_len or length
-    num_vars = 1 if config.data.variables == "separate" else data.values.shape[1]
-    model = pinned(target.model, length, num_vars)
+    model = pinned(target.model, length)
     weights = jax.tree.map(jnp.asarray, target.params)
     teacher = Teacher(model, weights, config.teacher_dropout, length - short, count=1)
 

@@ -9,7 +9,7 @@ from typing import Any
 from stride_jax.checkpoints.checkpoint import host_copy
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import from_dict, to_dict
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 from stride_jax.training.config import OptimConfig, RunConfig
 from stride_jax.training.step import TrainState
 
@@ -55,8 +55,8 @@ def resume(
     done = int(last.step)
     if optim.epochs * epoch_steps < done:
         raise InputError(
-            f"the run in {run.out!r} has done {done} steps, more than the "
-            f"{optim.epochs} epochs of {epoch_steps} asked for; set "
+            f"the run in {run.out!r} has done {counted(done, 'step')}, more than the "
+            f"{counted(optim.epochs, 'epoch')} of {epoch_steps} asked for; set "
             f"optim.epochs to {-(-done // epoch_steps)} or more."
         )
     return last

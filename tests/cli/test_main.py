@@ -247,7 +247,8 @@ def test_a_picture_shows_the_dates_that_were_read(
     """The history would be drawn month first and the forecast day first."""
     shown: list[pd.DataFrame] = []
     monkeypatch.setattr(
-        "stride_jax.evaluation.figures.save_intervals", lambda _, known, *rest: shown.append(known)
+        "stride_jax.evaluation.figures.forecasts.save_intervals",
+        lambda _, known, *rest: shown.append(known),
     )
     frame = long_frame()[:30].assign(
         ds=pd.date_range("2026-01-03", periods=30).strftime("%d/%m/%Y")

@@ -32,7 +32,7 @@ def test_the_cut_at_zero_is_said_and_can_be_switched(
     for flag, said in ((None, True), ("--non-negative", False), ("--no-non-negative", False)):
         assert app.main(arguments(counts, model, *([flag] if flag else []))) == 0
         shown = capsys.readouterr()
-        line = "2 of 3 series are never below 0, and their forecasts are cut off there"
+        line = "the forecasts of 2 of 3 series are cut off at 0"
         assert (line in shown.err) == said
         least[flag] = table(shown.out).groupby("unique_id")["stride-q-10"].min()
     assert (least[None][["a", "b"]] == 0).any()

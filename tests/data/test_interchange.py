@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from helpers.frames import POINT, REPEAT, hours, long
 
+from stride_jax.data.long_frames import read_panel
 from stride_jax.errors import InputError
-from stride_jax.forecasting.frames import backtest, forecast_df, read_frame
+from stride_jax.forecasting.frames import backtest, forecast_df
 
 SAMPLED = {**POINT, "num_samples": 10, "quantiles": (0.1, 0.9)}
 NAMES = ("unique_id", "ds", "y")
@@ -49,7 +50,7 @@ def test_values_of_every_type_are_numbers(kind: str) -> None:
     if kind == "Decimal with None":
         typed.loc[3, "y"] = None
         expected[3] = np.nan
-    found = read_frame(typed, *NAMES)
+    found = read_panel(typed, *NAMES).grids
     np.testing.assert_array_equal(np.concatenate([grid.values for grid in found]), expected)
 
 
@@ -58,7 +59,7 @@ def test_what_is_no_number_is_named(values: list[Any]) -> None:
     """Text would be taken for numbers, truth for 1, or a list end in a traceback."""
     df = pd.DataFrame({"unique_id": "a", "ds": hours(2), "y": pd.Series(values, dtype=object)})
     with pytest.raises(InputError, match="'y' must be numbers"):
-        read_frame(df, *NAMES)
+        read_panel(df, *NAMES)
 
 
 # --- ids -----------------------------------------------------------------------------------------
@@ -82,7 +83,7 @@ def test_ids_that_cannot_be_compared_are_refused() -> None:
     """Lists as ids would be a traceback of pandas."""
     df = long(a=hours(9))
     with pytest.raises(InputError, match=r"'unique_id' has ids .*\['a'\]"):
-        read_frame(df.assign(unique_id=[["a"]] * 9), *NAMES)
+        read_panel(df.assign(unique_id=[["a"]] * 9), *NAMES)
 
 
 def test_a_column_that_is_there_twice_is_refused() -> None:
@@ -112,7 +113,7 @@ def test_clocks_of_every_zone_go_on(freq: str, zone: str) -> None:
     """A change of the clocks would move every stamp after it."""
     times = pd.date_range("2026-02-01", periods=120, freq=freq, tz=zone)
     for known in (times[:100], times[:100].delete(50)):
-        (grid,) = read_frame(long(a=known), *NAMES)
+        (grid,) = read_panel(long(a=known), *NAMES).grids
         assert grid.ahead(20).tolist() == times[100:].tolist()
         assert grid.times.tolist() == times[:100].tolist()
 
@@ -121,7 +122,7 @@ def test_a_midnight_that_summer_time_skips() -> None:
     """In a zone whose clocks change at midnight the day would be called off the clock."""
     naive = days("2018-10-25", 20)  # no midnight on 4 November
     times = naive.tz_localize("America/Sao_Paulo", nonexistent="shift_forward")
-    (grid,) = read_frame(long(a=times[:15].delete(4)), *NAMES)
+    (grid,) = read_panel(long(a=times[:15].delete(4)), *NAMES).grids
     assert grid.times[10].hour == 1
     assert grid.times.tolist() == times[:15].tolist()
     assert grid.ahead(5).tolist() == times[15:].tolist()

@@ -376,7 +376,7 @@ LINES = {
     ),
     "a panel that ends unevenly": (
         long(a=["2026-01-01", "2026-01-02", "2026-01-04"], b=["2026-01-05"]),
-        "daily, 4 rows, 2 series, 2026-01-01 to 2026-01-05, 1 steps without a row; forecast of 3 "
+        "daily, 4 rows, 2 series, 2026-01-01 to 2026-01-05, 1 step without a row; forecast of 3 "
         "from 2026-01-05 (the series that end last, from 2026-01-06)",
     ),
     "marks": (

@@ -11,7 +11,7 @@ from helpers.toys import speculate
 from stride_jax.decoding import info as trace
 from stride_jax.decoding.base import DecodeConfig, Trace
 from stride_jax.errors import InputError
-from stride_jax.evaluation import figures as plots
+from stride_jax.evaluation.figures import forecasts as plots
 
 PATH = Trace(  # three rounds of room, two played; the second drafted one proposal only
     start=np.array([0, 2, -1], np.int32),

@@ -14,10 +14,11 @@ from stride_jax.config import from_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.decoding.draft_length import Gain
 from stride_jax.errors import InputError
-from stride_jax.evaluation import experiments, figures, grids, latency
+from stride_jax.evaluation import experiments, grids, latency
 from stride_jax.evaluation.config import EvaluateConfig, QuickConfig, SpeedConfig
 from stride_jax.evaluation.experiments import evaluate, parse_draft_length, quick, run, speed
 from stride_jax.evaluation.figures import save_pictures
+from stride_jax.evaluation.figures.forecasts import save_forecast
 from stride_jax.evaluation.subject import build
 from stride_jax.testing import fidelity
 
@@ -339,4 +340,4 @@ def test_without_matplotlib_the_extra_is_named(look, tmp_path, monkeypatch):
     """Guards against an ImportError: the picture is the only part that needs the extra."""
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(InputError, match=r"stride-jax\[plot\]"):
-        figures.save_forecast(tmp_path / "a.png", look.picture)
+        save_forecast(tmp_path / "a.png", look.picture)

@@ -10,7 +10,6 @@ import pytest
 
 from stride_jax.config import check_fields
 from stride_jax.errors import InputError
-from stride_jax.evaluation import tables
 from stride_jax.evaluation.config import (
     EvaluateConfig,
     LatencyConfig,
@@ -28,7 +27,9 @@ from stride_jax.evaluation.results import (
     read_results,
     write_results,
 )
-from stride_jax.evaluation.tables import make_table, markdown, number, text
+from stride_jax.evaluation.tables import make_table
+from stride_jax.evaluation.tables.cells import markdown, number, text
+from stride_jax.evaluation.tables.grids import ROWS
 from stride_jax.evaluation.theory import PREDICTIONS, front, misses
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +178,7 @@ def test_a_sweep_shows_the_best_of_each_rule(name, tmp_path):
     tried = [row for row in content["rows"] if row["method"] == "speculative"]
     table = make_table(content)
     shown = [cells for cells in cells_of(table) if cells["K"]]
-    small = len(tried) <= tables.ROWS
+    small = len(tried) <= ROWS
     for rule in {row["rule"] for row in tried}:
         rows = [row for row in tried if row["rule"] == rule]
         expected = [f"{row['speedup']:.2f}" for row in (rows if small else front(rows))]

@@ -1,4 +1,4 @@
-"""The law of the number of rounds against enumeration and a simulated Markov chain."""
+"""The distribution of the number of rounds against enumeration and a simulated Markov chain."""
 
 import itertools
 
@@ -14,20 +14,20 @@ CHANCE = st.floats(0, 1)
 CHAIN = st.tuples(CHANCE, CHANCE, CHANCE)
 
 
-def mean_of(law: list[float]) -> float:
-    """The expectation of a law over 0, 1, 2, ..."""
-    return sum(r * p for r, p in enumerate(law))
+def mean_of(distribution: list[float]) -> float:
+    """The expectation of a distribution over 0, 1, 2, ..."""
+    return sum(r * p for r, p in enumerate(distribution))
 
 
-def rounds_law(*chain) -> list[float]:
+def rounds_distribution(*chain) -> list[float]:
     """P(0), P(1), ... rounds, from the patches that are missing after each."""
-    done = [law[0] for law in theory.markov_missing(*chain)]
+    done = [distribution[0] for distribution in theory.markov_missing(*chain)]
     return list(np.diff([0.0, *done]))
 
 
-def longest(law: list[float], batch: int) -> float:
-    """Expected rounds of the slowest of a batch, from the law of the rounds of one."""
-    done = np.cumsum(law)
+def longest(distribution: list[float], batch: int) -> float:
+    """Expected rounds of the slowest of a batch, from the distribution of the rounds of one."""
+    done = np.cumsum(distribution)
     return theory.longest_drafted([[p, 1 - p] for p in done.tolist()], 1, batch)
 
 
@@ -55,18 +55,18 @@ def simulate(
     return rounds
 
 
-def check_predictions(law: list[float], rounds: np.ndarray) -> None:
+def check_predictions(distribution: list[float], rounds: np.ndarray) -> None:
     """The shares of the simulated numbers of rounds are the probabilities."""
-    shares = np.bincount(rounds, minlength=len(law)) / len(rounds)
-    assert len(shares) == len(law)
-    for share, chance in zip(shares, law, strict=True):
+    shares = np.bincount(rounds, minlength=len(distribution)) / len(rounds)
+    assert len(shares) == len(distribution)
+    for share, chance in zip(shares, distribution, strict=True):
         assert abs(share - chance) < 5 * np.sqrt(chance * (1 - chance) / len(rounds)) + 1e-9
 
 
 @PROPERTY
 @given(after=CHANCE, start=CHANCE, num_draft=st.integers(1, 6))
 def test_a_round_gives_what_its_proposals_allow(after, start, num_draft):
-    """Every prediction from measured acceptances starts from this law."""
+    """Every prediction from measured acceptances starts from this distribution."""
     expected = [0.0] * (num_draft + 1)
     for fates in itertools.product([True, False], repeat=num_draft):  # also of those not tested
         chances = [start, *[after] * (num_draft - 1)]
@@ -87,28 +87,28 @@ def test_a_round_of_independent_proposals_is_the_paper_s(acceptance, num_draft):
 
 @PROPERTY
 @given(chain=CHAIN, num_draft=st.integers(1, 9), num_patches=st.integers(1, 9))
-def test_the_rounds_have_a_law(chain, num_draft, num_patches):
+def test_the_rounds_have_a_distribution(chain, num_draft, num_patches):
     """Chances that do not add up to 1 make every predicted speedup too large or too small."""
-    law = rounds_law(*chain, num_draft, num_patches)
-    assert len(law) == num_patches + 1
-    assert min(law) >= -1e-12  # differences of sums
-    assert sum(law) == pytest.approx(1)
+    distribution = rounds_distribution(*chain, num_draft, num_patches)
+    assert len(distribution) == num_patches + 1
+    assert min(distribution) >= -1e-12  # differences of sums
+    assert sum(distribution) == pytest.approx(1)
     fewest = -(-num_patches // (num_draft + 1))
-    assert sum(law[:fewest]) == 0
+    assert sum(distribution[:fewest]) == 0
 
 
 def test_nothing_to_decode_takes_no_round():
-    """The law of no rounds would be no law."""
-    assert rounds_law(0.5, 0.5, 0.5, 3, 0) == [1.0]
+    """The distribution of no rounds would be none."""
+    assert rounds_distribution(0.5, 0.5, 0.5, 3, 0) == [1.0]
 
 
 @PROPERTY
 @given(acceptance=CHANCE, num_draft=st.integers(1, 9), num_patches=st.integers(1, 12))
 def test_equal_chances_are_the_independent_rounds(acceptance, num_draft, num_patches):
     """The two predictions beside a measured speedup could not be told apart from a mistake."""
-    law = rounds_law(acceptance, acceptance, acceptance, num_draft, num_patches)
+    distribution = rounds_distribution(acceptance, acceptance, acceptance, num_draft, num_patches)
     expected = theory.rounds(acceptance, num_draft, num_patches)
-    assert mean_of(law) == pytest.approx(expected)
+    assert mean_of(distribution) == pytest.approx(expected)
 
 
 @PROPERTY
@@ -116,18 +116,18 @@ def test_equal_chances_are_the_independent_rounds(acceptance, num_draft, num_pat
 def test_worked_lines(chain):
     """Which acceptance a first proposal has depends on how the round before it ended."""
     a, r, f = chain
-    two = rounds_law(a, r, f, 1, 2)
+    two = rounds_distribution(a, r, f, 1, 2)
     np.testing.assert_allclose(two, [0, f, 1 - f], atol=1e-12)
     # one proposal a round: accepted gives 2 patches, rejected 1
-    three = rounds_law(a, r, f, 1, 3)
+    three = rounds_distribution(a, r, f, 1, 3)
     np.testing.assert_allclose(three, [0, 0, f + (1 - f) * r, (1 - f) * (1 - r)], atol=1e-12)
-    four = rounds_law(a, r, f, 1, 4)
+    four = rounds_distribution(a, r, f, 1, 4)
     in_two = f * a
     in_three = f * (1 - a) + (1 - f) * r + (1 - f) * (1 - r) * r
     rest = (1 - f) * (1 - r) * (1 - r)
     np.testing.assert_allclose(four, [0, 0, in_two, in_three, rest], atol=1e-12)
     # two proposals: the second follows an accepted one
-    long = rounds_law(a, r, f, 2, 3)
+    long = rounds_distribution(a, r, f, 2, 3)
     expected = [0, f * a, f * (1 - a) + (1 - f) * r, (1 - f) * (1 - r)]
     np.testing.assert_allclose(long, expected, atol=1e-12)
 
@@ -136,9 +136,9 @@ def test_worked_lines(chain):
 def test_the_ends(num_draft):
     """A perfect draft, or a useless one, would be predicted a wrong speedup."""
     for num_patches in range(1, 10):
-        perfect = rounds_law(1.0, 1.0, 1.0, num_draft, num_patches)
+        perfect = rounds_distribution(1.0, 1.0, 1.0, num_draft, num_patches)
         assert perfect[-(-num_patches // (num_draft + 1))] == 1
-        useless = rounds_law(0.0, 0.0, 0.0, num_draft, num_patches)
+        useless = rounds_distribution(0.0, 0.0, 0.0, num_draft, num_patches)
         assert useless[num_patches] == 1
 
 
@@ -151,15 +151,15 @@ def test_the_ends(num_draft):
         ((0.85, 0.4, 0.7), 9, 5),
     ],
 )
-def test_the_law_of_rounds_is_that_of_a_simulated_chain(chain, num_draft, num_patches):
+def test_the_distribution_of_rounds_is_that_of_a_simulated_chain(chain, num_draft, num_patches):
     """The prediction that is fitted to a measured row would be of another process."""
     rounds = simulate(*chain, num_draft, num_patches)
-    check_predictions(rounds_law(*chain, num_draft, num_patches), rounds)
+    check_predictions(rounds_distribution(*chain, num_draft, num_patches), rounds)
     # the overall rate alone, or the chain with its ends exchanged, is not enough
     accept, reject, first = chain
     for wrong in ([sum(chain) / 3] * 3, [reject, accept, first]):
         with pytest.raises(AssertionError):
-            check_predictions(rounds_law(*wrong, num_draft, num_patches), rounds)
+            check_predictions(rounds_distribution(*wrong, num_draft, num_patches), rounds)
 
 
 @PROPERTY
@@ -169,22 +169,22 @@ def test_the_law_of_rounds_is_that_of_a_simulated_chain(chain, num_draft, num_pa
 )
 def test_the_longest_of_a_batch_by_enumeration(weights, batch):
     """A batch waits for its slowest series; predicting the mean promises too much."""
-    law = [0.0, *(w / sum(weights) for w in weights)]
+    distribution = [0.0, *(w / sum(weights) for w in weights)]
     expected = 0.0
-    for each in itertools.product(range(len(law)), repeat=batch):
-        expected += max(each) * float(np.prod([law[r] for r in each]))
-    assert longest(law, batch) == pytest.approx(expected)
+    for each in itertools.product(range(len(distribution)), repeat=batch):
+        expected += max(each) * float(np.prod([distribution[r] for r in each]))
+    assert longest(distribution, batch) == pytest.approx(expected)
 
 
 def test_the_longest_of_one_is_the_mean_and_of_many_the_largest():
     """A batch of one would be predicted to wait for others."""
-    law = rounds_law(0.8, 0.4, 0.6, 3, 8)
-    assert longest(law, 1) == pytest.approx(mean_of(law))
-    found = [longest(law, batch) for batch in (1, 2, 8, 64, 10**9)]
+    distribution = rounds_distribution(0.8, 0.4, 0.6, 3, 8)
+    assert longest(distribution, 1) == pytest.approx(mean_of(distribution))
+    found = [longest(distribution, batch) for batch in (1, 2, 8, 64, 10**9)]
     assert found == sorted(found)
     assert found[-1] == pytest.approx(8)
     # all proposals accepted: everybody is done at once
-    sure = rounds_law(1.0, 1.0, 1.0, 3, 8)
+    sure = rounds_distribution(1.0, 1.0, 1.0, 3, 8)
     assert longest(sure, 64) == pytest.approx(2)
 
 
@@ -192,11 +192,11 @@ def test_the_longest_of_a_batch_by_simulation():
     """The two formulas together are what is printed beside the measured speedup of a batch."""
     chain, num_draft, num_patches, batch = (0.9, 0.3, 0.6), 3, 8, 5
     rounds = simulate(*chain, num_draft, num_patches).reshape(-1, batch)
-    law = rounds_law(*chain, num_draft, num_patches)
+    distribution = rounds_distribution(*chain, num_draft, num_patches)
     slowest = rounds.max(axis=1)
     error = 5 * slowest.std() / np.sqrt(len(slowest))
-    assert abs(slowest.mean() - longest(law, batch)) < error
-    assert abs(slowest.mean() - mean_of(law)) > 10 * error  # not the mean of one
+    assert abs(slowest.mean() - longest(distribution, batch)) < error
+    assert abs(slowest.mean() - mean_of(distribution)) > 10 * error  # not the mean of one
 
 
 def test_draft_steps_of_a_batch_by_simulation():
@@ -205,10 +205,10 @@ def test_draft_steps_of_a_batch_by_simulation():
     missing: list[np.ndarray] = []
     simulate(*chain, num_draft, num_patches, missing=missing)
     lengths = np.clip(np.stack(missing), 0, num_draft)  # [rounds, paths]
-    laws = theory.markov_missing(*chain, num_draft, num_patches)
+    distributions = theory.markov_missing(*chain, num_draft, num_patches)
     for size in (1, batch):
         steps = lengths.reshape(len(lengths), -1, size).max(axis=2).sum(axis=0)
         error = 5 * steps.std() / np.sqrt(len(steps))
-        assert abs(steps.mean() - theory.longest_drafted(laws, num_draft, size)) < error
+        assert abs(steps.mean() - theory.longest_drafted(distributions, num_draft, size)) < error
     certain = theory.markov_missing(1.0, 1.0, 1.0, 3, 9)
     assert theory.longest_drafted(certain, 3, 7) == pytest.approx(3 + 3 + 1)  # 4 + 4 + 1 patches

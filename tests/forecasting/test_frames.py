@@ -16,10 +16,11 @@ from utilsforecast import losses
 from utilsforecast.evaluation import evaluate
 
 from stride_jax import metrics
+from stride_jax.data.long_frames import read_panel
 from stride_jax.errors import InputError
-from stride_jax.evaluation import figures as plots
+from stride_jax.evaluation.figures import forecasts as plots
 from stride_jax.forecasting.forecast import forecast
-from stride_jax.forecasting.frames import backtest, forecast_df, read_frame
+from stride_jax.forecasting.frames import backtest, forecast_df
 
 
 def own(found: pd.DataFrame, name: Any) -> pd.DataFrame:
@@ -212,7 +213,7 @@ def test_gaps_in_the_clock_are_missing_values() -> None:
     assert own(found[0], "a")["ds"].tolist() == hours(18).tolist()[12:]
     with pytest.raises(InputError, match="series 'a' has 2 missing values, the first at step 3"):
         forecast_df(lost, 6, missing="error", **POINT)
-    grid = read_frame(lost, "unique_id", "ds", "y")[0]
+    grid = read_panel(lost, "unique_id", "ds", "y").grids[0]
     assert np.flatnonzero(np.isnan(grid.values)).tolist() == [3, 10]
     assert grid.times.tolist() == hours(12).tolist()
 
@@ -220,7 +221,7 @@ def test_gaps_in_the_clock_are_missing_values() -> None:
 def test_a_gap_in_a_clock_of_numbers() -> None:
     """The same for steps that are counted."""
     df = long(a=np.arange(0, 60, 5))
-    grid = read_frame(df.drop(index=4), "unique_id", "ds", "y")[0]
+    grid = read_panel(df.drop(index=4), "unique_id", "ds", "y").grids[0]
     assert (grid.clock.step, grid.times.tolist()) == (5, list(range(0, 60, 5)))
     assert np.flatnonzero(np.isnan(grid.values)).tolist() == [4]
 
@@ -362,7 +363,7 @@ BAD: dict[str, tuple[pd.DataFrame, dict[str, Any], str]] = {
     "a gap": (
         changed("y", 11, np.nan),
         {"missing": "error"},
-        "series 'b(, cutoff [^']*)?' has 1 missing values, the first at step 2",
+        "series 'b(, cutoff [^']*)?' has 1 missing value, the first at step 2",
     ),
     "no horizon": (BASE, {"h": 0}, "0"),
     "half a horizon": (BASE, {"h": 2.5}, r"2\.5"),

@@ -222,7 +222,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
         "interpolate",
         "series 1, variable 1 has no value at all",
     ),
-    "a gap": ([1.0, NAN], "error", "series 0 has 1 missing values, the first at step 1"),
+    "a gap": ([1.0, NAN], "error", "series 0 has 1 missing value, the first at step 1"),
     "gaps": (
         [[[1.0, 2.0]], [[1.0, 2.0], [NAN, NAN], [NAN, 1.0]]],
         "error",

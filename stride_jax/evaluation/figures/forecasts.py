@@ -1,0 +1,164 @@
+"""Pictures of forecasts: one decoded window, its trace, and the bands of a long frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from pandas import to_datetime
+from pandas.api.types import is_numeric_dtype
+
+from stride_jax.decoding.base import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
+from stride_jax.evaluation.figures.canvas import new_figure
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = {ACCEPTED: "#bfe3c0", RECOVERED: "#f6c5b5", BONUS: "#c5d8f0"}
+"""Shade behind a patch: what became of the draft's proposal there."""
+
+
+class Picture(NamedTuple):
+    """One decoded window of one variable, in the file's own units.
+
+    Attributes:
+        context: `[L]`, or its end.
+        truth: `[H]`.
+        target: `[H]`, the target's mean path.
+        draft: `[H]`, the draft's mean path.
+        speculative: `[H]`, one speculative sample path.
+        proposal: `[N, P]`, see `DecodeInfo`.
+        origin: `[N]`, see `DecodeInfo`.
+        patch_len: P.
+        title: above the picture.
+        unit: of the vertical axis.
+        trace: of the speculative path, see `DecodeInfo`; or None.
+    """
+
+    context: np.ndarray
+    truth: np.ndarray
+    target: np.ndarray
+    draft: np.ndarray
+    speculative: np.ndarray
+    proposal: np.ndarray
+    origin: np.ndarray
+    patch_len: int
+    title: str
+    unit: str
+    trace: Any = None
+
+
+def save_forecast(path: Path, picture: Picture) -> None:
+    """Draws the window to a PNG: point forecasts above, the speculative path and its patches below.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = new_figure(10, 6.4)
+    above, below = figure.subplots(2, 1, sharex=True)
+    for axes in (above, below):
+        past = np.arange(-len(picture.context), 0)
+        axes.plot(past, picture.context, color="0.45", linewidth=1, label="context")
+        axes.plot(_steps(picture), picture.truth, color="black", linewidth=1.3, label="truth")
+        axes.axvline(-0.5, color="0.6", linewidth=0.8)
+        axes.set_ylabel(picture.unit)
+    above.plot(_steps(picture), picture.target, color="tab:blue", label="target only (mean)")
+    steps, dashed = _steps(picture), {"color": "tab:orange", "linestyle": "--"}
+    above.plot(steps, picture.draft, label="draft only (mean)", **dashed)
+    above.set_title(picture.title, fontsize=10)
+    _draw_patches(below, picture)
+    below.set_title("one speculative path (with noise where the rule samples)", fontsize=10)
+    below.set_xlabel("steps after the end of the context")
+    for axes in (above, below):
+        low, high = axes.get_ylim()
+        axes.set_ylim(top=high + 0.2 * (high - low))  # room for the legend
+        axes.legend(loc="upper left", fontsize=9, ncols=4)
+    figure.savefig(path, dpi=110)
+
+
+def _steps(picture: Picture) -> np.ndarray:
+    return np.arange(len(picture.truth))
+
+
+def _draw_patches(axes: Axes, picture: Picture) -> None:
+    """Shades each patch by its origin and dots the proposals that were rejected."""
+    axes.plot(_steps(picture), picture.speculative, color="tab:green", label="speculative path")
+    labels: dict[Any, str] = {origin: f"patch: {ORIGIN_NAMES[origin]}" for origin in COLOURS}
+    labels["rejected"] = "rejected proposal"
+    for n, origin in enumerate(picture.origin.tolist()):
+        start = n * picture.patch_len
+        stop = min(start + picture.patch_len, len(picture.truth))
+        # Each label is used once, so that the legend names it once.
+        label = labels.pop(origin, None)
+        axes.axvspan(start - 0.5, stop - 0.5, color=COLOURS[origin], label=label, zorder=0)
+        if origin == RECOVERED:
+            steps, rejected = np.arange(start, stop), picture.proposal[n, : stop - start]
+            label = labels.pop("rejected", None)
+            axes.plot(steps, rejected, color="tab:red", linestyle=":", linewidth=1, label=label)
+
+
+def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
+    """Draws every proposal of one path: the gap of the means, and what decided.
+
+    Args:
+        path: PNG to write.
+        rows: see `decoding.info.rows`.
+        title: above the picture.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    figure = new_figure(11, 6)
+    above, below = figure.subplots(2, 1, sharex=True)
+    fates = (
+        (True, "tab:green", "accepted"),
+        (False, "tab:red", "rejected, or after a rejected one"),
+    )
+    for accepted, colour, label in fates:
+        shown = [row for row in rows if row["accepted"] == accepted]
+        where = [row["position"] for row in shown]
+        above.scatter(where, [row["gap"] for row in shown], color=colour, s=22, label=label)
+        margin = [row["log_ratio"] - row["threshold"] for row in shown]
+        below.scatter(where, margin, color=colour, s=22, label=label)
+    above.set_ylabel("gap of the means (RMS, in sigma)")
+    above.set_ylim(bottom=0)
+    below.set_ylabel("log ratio minus threshold")
+    below.axhline(0, color="0.4", linewidth=0.8)
+    below.set_xlabel("patch that the proposal stands for (a rejected one is tried again later)")
+    above.set_title(f"{title}: every proposal of every round", fontsize=10)
+    for axes in (above, below):
+        axes.legend(loc="upper right", fontsize=8)
+    figure.savefig(path, dpi=110)
+
+
+def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str, str, str]) -> None:
+    """Draws the forecasts of a long frame: the mean and, where there are quantiles, their bands.
+
+    Args:
+        path: PNG to write.
+        history: long frame of the past.
+        forecasts: long frame from `forecasting.frames.forecast_df`.
+        columns: id, time and value.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    id_col, time_col, target_col = columns
+    names = list(dict.fromkeys(forecasts[id_col]))[:6]
+    figure = new_figure(11, 1 + 2.2 * len(names))
+    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
+        ahead, past = forecasts[forecasts[id_col] == name], history[history[id_col] == name]
+        if not is_numeric_dtype(ahead[time_col]):  # the history's may still be text
+            past = past.assign(**{time_col: to_datetime(past[time_col])})
+        past = past.sort_values(time_col).tail(3 * len(ahead))
+        bands = [c for c in ahead.columns if c.startswith("stride-q-")]
+        axes.plot(past[time_col], past[target_col], color="0.3", linewidth=1, label="history")
+        for low, high in zip(bands[: len(bands) // 2], bands[::-1], strict=False):
+            label = f"{low.rpartition('-')[2]} to {high.rpartition('-')[2]} %"
+            steps = ahead[time_col], ahead[low], ahead[high]
+            axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+        axes.plot(ahead[time_col], ahead["stride"], color="tab:blue", linewidth=1.3, label="mean")
+        axes.set_title(str(name), fontsize=10)
+        axes.legend(loc="upper left", fontsize=8, ncols=4)
+    figure.savefig(path, dpi=110)
