@@ -65,6 +65,9 @@ from .decoding.rules.exact import Maximal as Maximal
 from .decoding.rules.exact import Residual as Residual
 from .decoding.speculative import decode as decode
 from .errors import InputError as InputError
+from .forecasting.decoder import Decoder as Decoder
+from .forecasting.decoder import build_decoder as build_decoder
+from .forecasting.decoder import load_decoder as load_decoder
 from .forecasting.forecast import forecast as forecast
 from .forecasting.frames import backtest as backtest
 from .forecasting.frames import forecast_df as forecast_df

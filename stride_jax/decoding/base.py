@@ -400,6 +400,10 @@ class DecodeInfo(NamedTuple):
         proposal: `[N, P, C]`, what the draft proposed last at each patch: the patch itself where
             accepted, the rejected one where recovered, NaN where nothing was proposed.
         trace: with `DecodeConfig.trace`, else None.
+        valid_input: bool, whether the values of the series are such as `decode` accepts: a finite
+            context, a finite sigma that is not negative (above 0 for a rule that samples), and a
+            length of whole patches. `decode` raises for values on the host. It does not read those
+            of a `jax.Array`, and where this is False the forecast means nothing.
     """
 
     accepted: jax.Array
@@ -411,6 +415,7 @@ class DecodeInfo(NamedTuple):
     origin: jax.Array
     proposal: jax.Array
     trace: Trace | None = None
+    valid_input: jax.Array | None = None
 
 
 def num_patches(horizon: int, patch_len: int) -> int:

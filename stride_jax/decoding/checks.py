@@ -1,7 +1,11 @@
-"""Checks of arguments that may be traced: shapes always, values only where they are concrete."""
+"""Checks of arguments: shapes always, values only where they are on the host.
+
+The values of a `jax.Array`, traced or not, are never read: that would wait for the device.
+"""
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -14,11 +18,23 @@ from stride_jax.decoding.base import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 
 
+def on_host(value: Any) -> bool:
+    """Whether the values can be read without waiting for a device: no `jax.Array`, none traced."""
+    return not isinstance(value, jax.Array)
+
+
+def _as(value: Any, dtype: Any) -> Any:
+    """An array of a type: of numpy for a value of the host, else where it is."""
+    if on_host(value):
+        return np.asarray(value, dtype)
+    return value if value.dtype == dtype else value.astype(dtype)
+
+
 def check_scalar(name: str, value: Any, *, at_least: float) -> None:
-    """Raises InputError unless a concrete `value` is a finite number, at least `at_least`."""
+    """Raises InputError unless `value` is a scalar and, on the host, finite and not too small."""
     if np.ndim(value) != 0:
         raise InputError(f"{name} must be a scalar, got shape {np.shape(value)}.")
-    if isinstance(value, jax.core.Tracer):
+    if not on_host(value):
         return
     number = np.asarray(value).dtype.kind in "biuf"
     if not (number and np.isfinite(value) and value >= at_least):
@@ -43,10 +59,34 @@ class Inputs(NamedTuple):
     series_index: jax.Array | None
     lengths: jax.Array | None
 
-    def as_float32(self) -> Inputs:
-        """With context and sigma as float32 arrays."""
-        context, sigma = (jnp.asarray(x, jnp.float32) for x in (self.context, self.sigma))
-        return self._replace(context=context, sigma=sigma)
+    def as_arrays(self) -> Inputs:
+        """With context and sigma as float32 and lengths as int32 arrays, none of them read back.
+
+        So lists, Python numbers and arrays of any type are taken by the same compiled program.
+        """
+        lengths = None if self.lengths is None else _as(self.lengths, np.int32)
+        context, sigma = (_as(x, np.float32) for x in (self.context, self.sigma))
+        return self._replace(context=context, sigma=sigma, lengths=lengths)
+
+    def valid(self, patch_len: int, *, sampling: bool) -> jax.Array:
+        """Whether `check_inputs` accepts the values, for each series: bool, scalar or `[B]`.
+
+        It is computed inside the compiled program, where arrays of a device are not read back.
+
+        Args:
+            patch_len: P.
+            sampling: whether a rule samples, which needs a sigma above 0.
+        """
+        steps, lengths = self.context.shape[-2], self.lengths
+        finite = jnp.isfinite(self.context)
+        sigma = self.scale(patch_len)
+        scales = jnp.isfinite(sigma) & ((sigma > 0) if sampling else (sigma >= 0))
+        valid = jnp.all(scales, axis=(-2, -1))
+        if lengths is not None:
+            place = jnp.broadcast_to(jnp.arange(steps), self.context.shape[:-1])  # [L] or [B, L]
+            finite |= (place < (steps - lengths)[..., None])[..., None]
+            valid &= (lengths >= patch_len) & (lengths <= steps) & (lengths % patch_len == 0)
+        return valid & jnp.all(finite, axis=(-2, -1))
 
     def scale(self, patch_len: int) -> jax.Array:
         """Sigma as float32 for each series, `[P, C]` or `[B, P, C]` as the context has a B."""
@@ -58,13 +98,21 @@ LARGEST_SEED = 2**32 - 1
 """JAX takes 32 bits of a seed; larger ones would be the same as smaller ones."""
 
 
+@functools.lru_cache
+def _raw_key_shape(implementation: str) -> tuple[int, ...]:
+    """The shape of the raw data of a key of `jax_default_prng_impl`."""
+    data = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0, impl=implementation)))
+    return tuple(data.shape)
+
+
 def check_key(key: Any) -> None:
     """Raises InputError unless `key` is one PRNG key, typed or its raw key data."""
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     if typed and key.shape == ():
         return
     raw = isinstance(key, jax.Array | np.ndarray) and key.dtype == np.uint32
-    if raw and key.shape == jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape:
+    config: Any = jax.config
+    if raw and key.shape == _raw_key_shape(config.jax_default_prng_impl):
         return
     shown = f"shape {key.shape}" if typed or raw else repr(key)
     raise InputError(f"key must be one PRNG key, such as jax.random.key(0), got {shown}.")
@@ -110,7 +158,7 @@ def check_inputs(
     *,
     sampling: bool,
 ) -> None:
-    """Checks shapes always, and values where they are concrete (not inside a caller's jit).
+    """Checks shapes always, and values where they are on the host; see also `Inputs.valid`.
 
     Raises:
         InputError: a key that is not one PRNG key; more values than can be counted; context not
@@ -138,9 +186,9 @@ def check_inputs(
         raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
     _check_lengths(lengths, shape, patch_len)
     check_size(shape, patch_len, config)
-    if not isinstance(context, jax.core.Tracer):
+    if on_host(context) and on_host(lengths):
         bad = ~np.isfinite(np.asarray(context, np.float32))
-        if lengths is not None and not isinstance(lengths, jax.core.Tracer):
+        if lengths is not None:
             # what is before the history is padding
             first = shape[-2] - np.asarray(lengths, np.int64)[..., None]
             bad &= (np.arange(shape[-2]) >= first)[..., None]
@@ -162,7 +210,7 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None
             f"lengths must be one whole number per series, shape {shape[:-2]}, got "
             f"{_dtype(lengths)} of shape {np.shape(lengths)}."
         )
-    if isinstance(lengths, jax.core.Tracer):
+    if not on_host(lengths):
         return
     values = np.atleast_1d(np.asarray(lengths))
     bad = (values < patch_len) | (values > shape[-2]) | (values % patch_len != 0)
@@ -200,7 +248,7 @@ def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
             f"sigma must be a scalar, [C], [P, C] or, for each series, [B, P, C]; patches are "
             f"{shape}, got shape {np.shape(sigma)}."
         )
-    if isinstance(sigma, jax.core.Tracer):
+    if not on_host(sigma):
         return
     values = np.asarray(sigma)
     if not np.isfinite(values).all() or (values < 0).any():

@@ -9,23 +9,49 @@ from typing import Any
 import jax
 
 
-def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
-    """`jax.jit` over the positional arguments; those by keyword are static.
+class Structure:
+    """The structure of a pytree, which also knows the classes of registered dataclasses.
 
     jaxlib (0.10 to 0.12) compares two registered dataclasses by their fields, not by their class,
     and only its hash knows the class: once in about a hundred times the program of one class is
-    run for another with the same fields. So the hash is an argument of its own.
+    run for another with the same fields. So two structures are equal only if their hashes are.
+
+    Attributes:
+        tree: of `jax.tree.structure`.
+        number: its hash.
     """
 
-    def program(*args: Any, structure: int, static: tuple[tuple[str, Any], ...]) -> Any:
-        return function(*args, **dict(static))
+    __slots__ = ("number", "tree")
+
+    def __init__(self, tree: jax.tree_util.PyTreeDef) -> None:
+        self.tree, self.number = tree, hash(tree)
+
+    def __hash__(self) -> int:
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Structure):
+            return NotImplemented
+        return self.number == other.number and self.tree == other.tree
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` over the positional arguments; those by keyword are static.
+
+    The arguments are flattened once, and their structure is static: see `Structure`.
+    """
+
+    def program(
+        leaves: list[Any], structure: Structure, static: tuple[tuple[str, Any], ...]
+    ) -> Any:
+        return function(*jax.tree.unflatten(structure.tree, leaves), **dict(static))
 
     program.__name__ = function.__name__  # what profiles and the cache on disk show
-    jitted = jax.jit(program, static_argnames=("structure", "static"), **options)
+    jitted = jax.jit(program, static_argnums=(1, 2))
 
     @functools.wraps(function)
     def call(*args: Any, **static: Any) -> Any:
-        structure = hash(jax.tree.structure(args))
-        return jitted(*args, structure=structure, static=tuple(static.items()))
+        leaves, tree = jax.tree.flatten(args)
+        return jitted(leaves, Structure(tree), tuple(static.items()))
 
     return call

@@ -145,23 +145,41 @@ def decode(
     source = draft if target is None else target
     if source is None:
         raise InputError("decode needs a target, a draft, or both; got neither.")
-    _check_choices(target, draft, rule, draft_length, config)
-    speculative = target is not None and draft is not None and config.num_draft > 0
-    sampling = speculative and rule.proposes != "mean"
+    check_choices(target, draft, rule, draft_length, config)
     inputs = Inputs(key, context, sigma, series_index, lengths)
+    model = Model(target, draft, rule, draft_length)
+    sampling = speculates(model, config) and rule.proposes != "mean"
     check_inputs(inputs, source.patch_len, config, sampling=sampling)
-    inputs = inputs.as_float32()
-    if not speculative and rule.proposes == "mean":
+    out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
+    return out
+
+
+def speculates(model: Model, config: DecodeConfig) -> bool:
+    """Whether target and draft decode together."""
+    return model.target is not None and model.draft is not None and config.num_draft > 0
+
+
+@compiled
+def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.Array, DecodeInfo]:
+    """The whole decode as one program, with the checks of values that lie on a device."""
+    target, draft, rule, _ = model
+    source = draft if target is None else target
+    speculative, means = speculates(model, config), rule.proposes == "mean"
+    valid = inputs.valid(source.patch_len, sampling=speculative and not means)
+    if means and not speculative:
         inputs = inputs._replace(sigma=jnp.zeros_like(inputs.sigma))
     if target is None:
-        return roll_draft(inputs, source, config=config)
-    if draft is None or config.num_draft == 0:
-        return roll_process(inputs, target, config=config)
-    model = Model(target, as_draft(draft), rule, draft_length)
-    return _speculate(inputs, model, config=config)
+        forecast, info = roll_draft(inputs, source, config=config)
+    elif not speculative:
+        forecast, info = roll_process(inputs, target, config=config)
+    else:
+        forecast, info = _speculate(inputs, model._replace(draft=as_draft(draft)), config=config)
+    if config.num_paths is not None:
+        valid = jnp.broadcast_to(valid[..., None], info.rounds.shape)  # [B] -> [B, S]
+    return forecast, info._replace(valid_input=valid)
 
 
-def _check_choices(
+def check_choices(
     target: Process | None,
     draft: Draft | Process | None,
     rule: Rule,

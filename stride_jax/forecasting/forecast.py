@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.checkpoints.build import Pair
@@ -231,14 +230,14 @@ def _decode(
     skipped = inputs.ahead[rows]
     decoded, info = decode(
         settings.key,
-        jnp.asarray(contexts.values[rows][:, total - length :]),
+        contexts.values[rows][:, total - length :],
         target=pair.target,
         draft=pair.draft,
-        sigma=jnp.asarray(inputs.sigma[rows], jnp.float32),
+        sigma=inputs.sigma[rows],
         config=dataclasses.replace(config, horizon=config.horizon + int(skipped.max())),
         rule=settings.rule,
-        series_index=jnp.asarray(inputs.streams[rows]),
-        lengths=jnp.asarray(contexts.lengths[rows]) if inputs.masked else None,
+        series_index=inputs.streams[rows],
+        lengths=contexts.lengths[rows] if inputs.masked else None,
     )
     steps = skipped[:, None] + np.arange(config.horizon)  # [b, H]
     last = np.take_along_axis(np.asarray(decoded, np.float64), steps[:, None, :, None], axis=2)
