@@ -14,7 +14,7 @@ from stride_jax.decoding.checks import Inputs
 
 
 class PathKeys(NamedTuple):
-    """Keys of one path: `noise` stays, `rounds` is split anew every round."""
+    """Keys of one path: of the noise of its patches, and of its rounds, split in every round."""
 
     noise: jax.Array
     rounds: jax.Array
@@ -28,9 +28,18 @@ def path_keys(key: jax.Array) -> PathKeys:
 def patch_noise(key: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Array:
     """Noise of the patches `first`, `first + 1`, ...: `[count, P, C]`, standard normal.
 
-    Patch n of a path has the same noise in both decoders and in every round: `fold_in(key, n)`.
+    Patch n of a path has the same noise in both decoders and in every round, see `patch_keys`.
     """
-    keys = jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(count))
+    return normals(patch_keys(key, first, count), shape)
+
+
+def patch_keys(key: jax.Array, first: jax.Array | int, count: int) -> jax.Array:
+    """Keys `[count]` of the noise of the patches `first`, `first + 1`, ...: `fold_in(key, n)`."""
+    return jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(count))
+
+
+def normals(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Standard normal noise `[count, P, C]`, one patch from each of the keys `[count]`."""
     return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
 
 
@@ -42,7 +51,8 @@ def over_lanes(fn: Callable[..., Any], shape: tuple[int, ...]) -> Callable[..., 
     """Maps `fn(memory, path, *shared)` over B contexts and S paths of each.
 
     The memory of a context has a leading B and is shared by its paths; a path has `[B, S]`. An
-    axis of size 1 is dropped instead of mapped: a mapped write at a traced place is a scatter.
+    axis of size 1 is dropped instead of mapped: a mapped write at a traced place is a scatter, see
+    `overwrite`.
     """
     batch, paths = shape
     return _mapped(_mapped(fn, paths, shared=True), batch, shared=False)
@@ -59,6 +69,19 @@ def _mapped(fn: Callable[..., Any], size: int, *, shared: bool) -> Callable[...,
         return jax.vmap(lambda m, p: fn(m, p, *rest), in_axes=axes)(memory, path)
 
     return single if size == 1 else several
+
+
+def overwrite(buffer: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array:
+    """`buffer [room, ...]` with `rows [k, ...]` at the places `first`, `first + 1`, ...
+
+    A choice at every place, not a write of the slice: that would be a scatter where paths are
+    mapped. It touches the whole buffer, but is one operation of an accelerator, fuses with what
+    makes the rows, and is as fast as the scatter on a CPU.
+    """
+    row = jnp.arange(buffer.shape[0]) - first
+    inside = (row >= 0) & (row < rows.shape[0])
+    new = jnp.take(rows, row, axis=0, mode="clip")
+    return jnp.where(inside.reshape(-1, *[1] * (buffer.ndim - 1)), new, buffer)
 
 
 def decode_batch(

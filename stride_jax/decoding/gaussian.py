@@ -23,9 +23,15 @@ def mirror(noise: jax.Array, gap: jax.Array) -> jax.Array:
         noise: z, `[P, C]`.
         gap: d = (mean_p - mean_q) / sigma, `[P, C]`; no gap leaves the noise as it is.
     """
-    square = jnp.sum(jnp.square(gap))
+    return mirror_along(noise, gap, jnp.sum(gap * noise), jnp.sum(jnp.square(gap)))
+
+
+def mirror_along(
+    noise: jax.Array, gap: jax.Array, product: jax.Array, square: jax.Array
+) -> jax.Array:
+    """`mirror` where the product `d . z` and the square `|d|^2` are known."""
     safe = jnp.where(square > 0, square, 1.0)
-    return noise - 2 * jnp.where(square > 0, jnp.sum(gap * noise) / safe, 0.0) * gap
+    return noise - 2 * jnp.where(square > 0, product / safe, 0.0) * gap
 
 
 def acceptance(delta: jax.Array) -> jax.Array:

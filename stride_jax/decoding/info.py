@@ -4,118 +4,145 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Outcome, Round, Trace
+from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.rules.common import gaps
 from stride_jax.errors import InputError
 
 
-def empty_info(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool) -> DecodeInfo:
-    """Nothing decoded, with room for `room` patches and rounds."""
-    zero = jnp.zeros((), jnp.int32)
-    rows = None
-    if trace:
-        grid = jnp.zeros((room, num_draft), jnp.float32)
-        numbers = jnp.full(room, -1, jnp.int32)
-        rows = Trace(numbers, grid, grid, grid > 0, grid, length=numbers)
-    return DecodeInfo(
-        accepted=jnp.zeros(num_draft, jnp.int32),
-        proposed=jnp.zeros(num_draft, jnp.int32),
-        rounds=zero,
-        target_passes=zero,
-        drafted=zero,
-        overflow=zero,
-        origin=jnp.zeros(room, jnp.int32),
+class Log(NamedTuple):
+    """What the rounds of one path leave behind; the counts are made of it after the last one.
+
+    Everything stands at the place of a patch: a round at that of its first one. The room is N and
+    K + 1 spare places, where a path that has its N patches still writes.
+
+    Attributes:
+        patches: `[room, P, C]`, the patches put out.
+        proposal: `[room, P, C]`, what the draft proposed there, NaN where it proposed nothing.
+        rounds: `[room, 3]` int32, the fields of `Played`; -1 where no round started.
+        compared: `[room, 3, K]`, log ratio, threshold and gap of the round; None without a trace.
+    """
+
+    patches: jax.Array
+    proposal: jax.Array
+    rounds: jax.Array
+    compared: jax.Array | None
+
+
+class Played(NamedTuple):
+    """One round, or `[N]` of them by the place of their first patch; int32.
+
+    Attributes:
+        length: proposals drafted, no more than were missing of N; -1 where no round started.
+        accepted: the leading ones that the rule kept.
+        overflow: 1 if a bounded loop of the rule ran out.
+    """
+
+    length: jax.Array
+    accepted: jax.Array
+    overflow: jax.Array
+
+
+def empty_log(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool) -> Log:
+    """Nothing decoded, with room for `room` patches."""
+    return Log(
+        patches=jnp.zeros((room, *patch), jnp.float32),
         proposal=jnp.full((room, *patch), jnp.nan, jnp.float32),
-        trace=rows,
+        rounds=jnp.full((room, len(Played._fields)), -1, jnp.int32),
+        compared=jnp.zeros((room, 3, num_draft), jnp.float32) if trace else None,
     )
 
 
-def trimmed(info: DecodeInfo, count: int) -> DecodeInfo:
-    """Without the spare room; leaves have leading `[B, S]`."""
-    return info._replace(
-        target_passes=info.rounds,
-        origin=info.origin[:, :, :count],
-        proposal=info.proposal[:, :, :count],
-        trace=jax.tree.map(lambda x: x[:, :, :count], info.trace),
-    )
-
-
-def count_round(
-    info: DecodeInfo,
-    filled: jax.Array,
-    current: Round,
-    outcome: Outcome,
-    emitted: jax.Array,
-    count: int,
-) -> DecodeInfo:
-    """The info after a round; only proposals that fall within the N patches count.
+def write_round(
+    log: Log, first: jax.Array, current: Round, outcome: Outcome, emitted: jax.Array
+) -> Log:
+    """The log after a round.
 
     Args:
-        info: before it, with room.
-        filled: patches emitted before it.
+        log: before it.
+        first: int32, the place of its first patch.
         current: the round.
         outcome: what the rule decided.
-        emitted: patches emitted in it; 0 for a path that has all.
-        count: N.
+        emitted: `[K + 1, P, C]`, the patches put out; those after the rule's own do not count.
     """
-    length = current.length
-    num_draft = current.proposals.shape[0]
-    place = jnp.arange(num_draft + 1)
-    within = (filled + place < count) & (place < length)
-    within, before = within[:-1], place[:-1]
-    last = jnp.where(outcome.num_accepted == length, BONUS, RECOVERED)
-    origin = jnp.where(place < outcome.num_accepted, ACCEPTED, last).astype(jnp.int32)
-    nothing = jnp.full_like(current.fresh[:1], jnp.nan)
-    proposal = jnp.concatenate([current.proposals, nothing])
-    proposal = jnp.where((place < length)[:, None, None], proposal, jnp.nan)
-    active = emitted > 0
-    ran_out = jnp.asarray(outcome.overflow) * (outcome.num_accepted < emitted)
-    return info._replace(
-        accepted=info.accepted + (within & (before < outcome.num_accepted)),
-        proposed=info.proposed + (within & (before <= outcome.num_accepted)),
-        rounds=info.rounds + active,
-        drafted=info.drafted + jnp.where(active, length, 0),
-        overflow=info.overflow + jnp.asarray(ran_out, jnp.int32),
-        origin=jax.lax.dynamic_update_slice_in_dim(info.origin, origin, filled, 0),
-        proposal=jax.lax.dynamic_update_slice_in_dim(info.proposal, proposal, filled, 0),
-        trace=None
-        if info.trace is None
-        else _traced(info, filled, current, outcome, active, count),
+    place = jnp.arange(len(emitted))[:, None, None]
+    proposed = jnp.concatenate([current.proposals, jnp.zeros_like(emitted[:1])])
+    proposed = jnp.where(place < current.length, proposed, jnp.nan)
+    played = Played(current.length, outcome.num_accepted, jnp.asarray(outcome.overflow))
+    played_row = jnp.stack(played).astype(jnp.int32)[None]
+    compared = log.compared
+    if compared is not None:
+        compared = overwrite(compared, _compared(current, outcome)[None], first)
+    return Log(
+        patches=overwrite(log.patches, emitted, first),
+        proposal=overwrite(log.proposal, proposed, first),
+        rounds=overwrite(log.rounds, played_row, first),
+        compared=compared,
     )
 
 
-def _traced(
-    info: DecodeInfo,
-    filled: jax.Array,
-    current: Round,
-    outcome: Outcome,
-    active: jax.Array,
-    count: int,
-) -> Trace:
-    """The trace with this round written at its number; a finished path writes past round N."""
-    trace = info.trace
-    assert trace is not None
-    missing = jnp.full(current.proposals.shape[0], jnp.nan, jnp.float32)
-    place = jnp.arange(len(missing))
-    row = Trace(
-        start=jnp.where(active, filled, -1),
-        log_ratio=missing if outcome.log_ratio is None else outcome.log_ratio,
-        threshold=missing if outcome.threshold is None else outcome.threshold,
-        accepted=place < outcome.num_accepted,
-        gap=jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2))),
-        length=current.length,
+def _compared(current: Round, outcome: Outcome) -> jax.Array:
+    """Log ratio, threshold and gap of a round, `[3, K]`; NaN where the rule has none."""
+    gap = jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2)))
+    missing = jnp.full_like(gap, jnp.nan)
+    log_ratio = missing if outcome.log_ratio is None else outcome.log_ratio
+    threshold = missing if outcome.threshold is None else outcome.threshold
+    return jnp.stack([log_ratio, threshold, gap])
+
+
+def decode_info(log: Log, num_draft: int, count: int) -> DecodeInfo:
+    """The info of one path from the log of its rounds; only what falls within the N counts."""
+    length, accepted, overflow = played = Played(*log.rounds[:count].T)
+    places = jnp.arange(count, dtype=jnp.int32)
+    started = length >= 0
+
+    # Proposals by their place in the round, [N, K]; no round is longer than what is missing.
+    place = jnp.arange(num_draft)
+    drafted = place < length[:, None]
+    kept, tested = place < accepted[:, None], place <= accepted[:, None]
+
+    # Where each patch comes from: the last round that started at or before it.
+    first = jax.lax.cummax(jnp.where(started, places, 0))
+    last = jnp.where(accepted == length, BONUS, RECOVERED)
+    origin = jnp.where(places - first < accepted[first], ACCEPTED, last[first])
+
+    rounds = _total(started)
+    return DecodeInfo(
+        accepted=_total(drafted & kept),
+        proposed=_total(drafted & tested),
+        rounds=rounds,
+        target_passes=rounds,
+        drafted=_total(jnp.where(started, length, 0)),
+        overflow=_total(jnp.where(started & (accepted < count - places), overflow, 0)),
+        origin=origin.astype(jnp.int32),
+        proposal=log.proposal[:count],
+        trace=None if log.compared is None else _trace(played, log.compared[:count]),
     )
-    number = jnp.where(active, info.rounds, count)
-    return jax.tree.map(
-        lambda rows, new: jax.lax.dynamic_update_slice_in_dim(rows, new[None], number, 0),
-        trace,
-        row,
+
+
+def _total(numbers: jax.Array) -> jax.Array:
+    """The sum over the first axis, int32."""
+    return jnp.sum(numbers, axis=0, dtype=jnp.int32)
+
+
+def _trace(played: Played, compared: jax.Array) -> Trace:
+    """The trace, round by round, from what was logged by places; `compared [N, 3, K]`."""
+    started = played.length >= 0
+    order = jnp.argsort(~started, stable=True).astype(jnp.int32)  # the places of the rounds first
+    log_ratio, threshold, gap = jnp.moveaxis(compared[order], 1, 0)  # [N, 3, K] -> [3, N, K]
+    return Trace(
+        start=jnp.where(started[order], order, -1),
+        log_ratio=log_ratio,
+        threshold=threshold,
+        accepted=jnp.arange(gap.shape[1]) < played.accepted[order][:, None],
+        gap=gap,
+        length=played.length[order],
     )
 
 

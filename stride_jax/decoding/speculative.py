@@ -28,12 +28,18 @@ from stride_jax.decoding.base import (
     for_paths,
     num_patches,
 )
-from stride_jax.decoding.batching import PathKeys, decode_batch, over_lanes, patch_noise, path_keys
+from stride_jax.decoding.batching import (
+    decode_batch,
+    normals,
+    over_lanes,
+    patch_keys,
+    path_keys,
+)
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
-from stride_jax.decoding.info import count_round, empty_info, trimmed
+from stride_jax.decoding.info import Log, decode_info, empty_log, write_round
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.errors import InputError
 
@@ -69,25 +75,26 @@ class Memory(NamedTuple):
 
 
 class LoopState(NamedTuple):
-    """The carry of the loop, for one path. The outputs have K + 1 spare patches at their end.
+    """The carry of the loop, for one path.
 
     Attributes:
-        keys: of the patches' noise and of the next round.
+        patch_keys: `[N + K + 1]`, of the noise of every patch.
+        round_keys: `[3]`, of the round after the next one, and of the draft and the rule in the
+            next one.
         filled: int32, patches emitted so far, at most N.
         target: the target's state.
         draft: the draft's state.
         length: how many to draft next.
-        patches: `[N + K + 1, P, C]`; what stands at `filled` and after is overwritten.
-        info: counts so far; origin, proposal and trace have spare room like `patches`.
+        log: the patches and the rounds so far.
     """
 
-    keys: PathKeys
+    patch_keys: jax.Array
+    round_keys: jax.Array
     filled: jax.Array
     target: Any
     draft: Any
     length: LengthState
-    patches: jax.Array
-    info: DecodeInfo
+    log: Log
 
 
 def decode(
@@ -240,9 +247,10 @@ def _speculate(
 
         # Until every path has its N patches.
         state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
+        summary = functools.partial(decode_info, num_draft=config.num_draft, count=count)
         # [B, S, N, P, C] -> [B, S, N * P, C]
-        forecast = state.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
-        return forecast[:, :, : config.horizon], trimmed(state.info, count)
+        forecast = state.log.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
+        return forecast[:, :, : config.horizon], jax.vmap(jax.vmap(summary))(state.log)
 
     stepwise = hasattr(draft, "step")
     return decode_batch(prepare, run, inputs, target.patch_len, config, stepwise=stepwise)
@@ -253,14 +261,15 @@ def initial_state(
 ) -> LoopState:
     """The carry before the first round of a path; `key` passes into it."""
     room, shape = count + config.num_draft + 1, memory.sigma.shape
+    keys = path_keys(key)
     return LoopState(
-        keys=path_keys(key),
+        patch_keys=patch_keys(keys.noise, 0, room),
+        round_keys=jax.random.split(keys.rounds, 3),
         filled=jnp.zeros((), jnp.int32),
         target=model.target.start(memory.target, count + config.num_draft),
         draft=model.draft.start(memory.draft, count + config.num_draft),
         length=model.draft_length.init(config.num_draft),
-        patches=jnp.zeros((room, *shape), jnp.float32),
-        info=empty_info(config.num_draft, room, shape, trace=config.trace),
+        log=empty_log(config.num_draft, room, shape, trace=config.trace),
     )
 
 
@@ -289,11 +298,12 @@ def decode_round(
         longest: proposals that are drafted; those past the path's own length do not count.
         model: target, draft, rule and strategy.
         config: static choices.
-        count: N; a path that has N patches comes back as it was, but for its key.
+        count: N; a path that has N patches keeps them, and goes on with no more of them.
     """
     sigma, num_draft = memory.sigma, config.num_draft
-    next_key, draft_key, rule_key = jax.random.split(state.keys.rounds, 3)
-    fresh = patch_noise(state.keys.noise, state.filled, num_draft + 1, sigma.shape)
+    next_key, draft_key, rule_key = state.round_keys
+    keys = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
+    fresh = normals(keys, sigma.shape)
 
     # Draft: K proposals, patch by patch or all at once.
     noise = proposal_noise(model.rule, draft_key, fresh[:-1])
@@ -323,15 +333,13 @@ def decode_round(
 
     # Commit: both models keep the first `num_new` patches of their context.
     return LoopState(
-        keys=state.keys._replace(rounds=next_key),
+        patch_keys=state.patch_keys,
+        round_keys=jax.random.split(next_key, 3),
         filled=state.filled + num_new,
         target=model.target.commit(target_state, context_patches, num_new),
         draft=model.draft.commit(draft_state, context_patches, num_new),
-        length=next_length(model, state.length, current, outcome, sigma, active=num_new > 0),
-        patches=jax.lax.dynamic_update_slice_in_dim(
-            state.patches, emitted_patches, state.filled, 0
-        ),
-        info=count_round(state.info, state.filled, current, outcome, num_new, count),
+        length=next_length(model, state.length, current, outcome, sigma),
+        log=write_round(state.log, state.filled, current, outcome, emitted_patches),
     )
 
 
@@ -366,13 +374,11 @@ def next_length(
     current: Round,
     outcome: Outcome,
     sigma: jax.Array,
-    *,
-    active: jax.Array,
 ) -> LengthState:
-    """The state of the draft length after a round; unchanged for a path that is not active."""
+    """The state of the draft length after a round; of no matter to a path that has its patches."""
     chances = None
     if model.draft_length.reads_chances and current.draft_logvar is not None:
         chances = expected_acceptance(current.draft_logvar, sigma)
     played = state._replace(length=current.length)
-    after = model.draft_length.update(played, outcome.num_accepted, len(current.proposals), chances)
-    return jax.tree.map(lambda new, old: jnp.where(active, new, old), after, state)
+    num_draft = len(current.proposals)
+    return model.draft_length.update(played, outcome.num_accepted, num_draft, chances)

@@ -10,8 +10,9 @@ from stride_jax.decoding.base import Round
 
 def num_leading(accepted: jax.Array, length: jax.Array) -> jax.Array:
     """How many of the first `length` entries of `[K]` bool are true before one is false; int32."""
-    real = jnp.arange(accepted.shape[0]) < length
-    return jnp.sum(jnp.cumprod((accepted & real).astype(jnp.int32))).astype(jnp.int32)
+    places = jnp.arange(accepted.shape[0], dtype=jnp.int32)
+    first_false = jnp.min(jnp.where(accepted, accepted.shape[0], places))
+    return jnp.minimum(first_false, length).astype(jnp.int32)
 
 
 def log_uniform(key: jax.Array, count: int) -> jax.Array:
@@ -25,14 +26,25 @@ def gaps(current: Round) -> jax.Array:
     return (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
 
 
+def gap_at(current: Round, place: jax.Array) -> jax.Array:
+    """`gaps(current)[place]`, `[P, C]`, without the others."""
+    return (current.target_mean[place] - current.draft_mean[place]) / current.target_sigma[place]
+
+
+def gap_products(current: Round) -> tuple[jax.Array, jax.Array]:
+    """`d . z` and `|d|^2` of the gap d and the noise z of each proposal, each `[K]`."""
+    d = gaps(current)
+    return jnp.sum(d * current.noise, axis=(1, 2)), jnp.sum(jnp.square(d), axis=(1, 2))
+
+
 def log_ratios(current: Round) -> jax.Array:
     """`log p(x) - log q(x)` of each proposal under one sigma for both distributions, `[K]`.
 
     With the gap d and the noise z of the proposal it is `d . z - |d|^2 / 2`: no difference of two
     large squares, and nothing is read back from the rounded proposal.
     """
-    d = gaps(current)
-    return jnp.sum(d * current.noise, axis=(1, 2)) - 0.5 * jnp.sum(jnp.square(d), axis=(1, 2))
+    product, square = gap_products(current)
+    return product - 0.5 * square
 
 
 def target_draw(current: Round, place: jax.Array) -> jax.Array:

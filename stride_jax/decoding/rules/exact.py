@@ -16,7 +16,15 @@ from jax.scipy.stats import norm
 
 from stride_jax.decoding import gaussian
 from stride_jax.decoding.base import Outcome, Round, Rule
-from stride_jax.decoding.rules.common import gaps, log_ratios, log_uniform, num_leading, target_draw
+from stride_jax.decoding.rules.common import (
+    gap_at,
+    gap_products,
+    gaps,
+    log_ratios,
+    log_uniform,
+    num_leading,
+    target_draw,
+)
 
 BISECTIONS = 40
 """Halvings of the bracket in `block`; 40 leave less than float32 resolves."""
@@ -44,15 +52,16 @@ class Maximal(Rule):
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
-        ratio = log_ratios(current)
+        product, square = gap_products(current)
+        ratio = product - 0.5 * square
         log_u = log_uniform(key, len(ratio))
         count = num_leading(log_u <= ratio, current.length)
         first = jnp.minimum(count, len(ratio) - 1)
-        gap = gaps(current)[first]
-        mirrored = current.target_mean[first] + current.target_sigma[first] * gaussian.mirror(
-            current.noise[first], gap
+        noise = gaussian.mirror_along(
+            current.noise[first], gap_at(current, first), product[first], square[first]
         )
-        mirror = (count < current.length) & jnp.isfinite(jnp.sum(jnp.square(gap)))
+        mirrored = current.target_mean[first] + current.target_sigma[first] * noise
+        mirror = (count < current.length) & jnp.isfinite(square[first])
         patch = jnp.where(mirror, mirrored, target_draw(current, count))
         return Outcome(count, patch, log_ratio=ratio, threshold=log_u)
 
