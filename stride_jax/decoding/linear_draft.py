@@ -65,6 +65,11 @@ def feature_lags(context_len: int) -> list[int]:
     return sorted(lag for lag in lags if 2 * lag <= context_len)
 
 
+def num_features(context_len: int) -> int:
+    """F of `window_features`, for windows of L steps."""
+    return 2 * len(feature_lags(context_len)) + 5
+
+
 def window_features(window: jax.Array) -> jax.Array:
     """What the gate sees of a window `[L, C]`: the shape of its variation, `[C, F]`.
 
@@ -226,17 +231,16 @@ def linear_draft(
     means, responses = (np.stack(each, axis=2) for each in zip(*steps, strict=True))
     if array.ndim == 3 and gate is None:  # the maps are those of C variables: M is 1
         means, responses = means[:, :, None], responses[:, :, None]
-    on_device = (jnp.asarray(x, jnp.float32) for x in (means, responses))
-    return LinearDraft(*on_device, gate, level)
+    means, responses = (jnp.asarray(x, jnp.float32) for x in (means, responses))
+    return LinearDraft(means, responses, gate, level)
 
 
 def _check_gate(maps: np.ndarray, gate: Gate | None) -> None:
     """Raises InputError for a gate that does not fit the maps."""
     if gate is None:
         return
-    features = 2 * len(feature_lags(maps.shape[-2])) + 5
     shapes = np.shape(gate.kernel), np.shape(gate.bias)
-    expected = (features, len(maps)), (len(maps),)
+    expected = (num_features(maps.shape[-2]), len(maps)), (len(maps),)
     if maps.ndim != 3 or shapes != expected:
         raise InputError(
             f"a gate of {len(maps)} maps over {maps.shape[-2]} steps has kernel and bias of shapes "

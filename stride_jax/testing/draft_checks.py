@@ -86,14 +86,16 @@ def _check_commit(draft: Any, memory: Any, round_: Any, count: int, atol: float)
     start, accepted = draft.start(memory, 2 * len(noise) + 1), max(count - 1, 0)
     proposals = _means(draft, memory, start, noise, sigma) + sigma[None] * noise
     # a decoder keeps the proposals that were accepted and one patch more
-    kept = jnp.concatenate([proposals[:accepted], patches[accepted:]])
-    together = _commit(draft, memory, start, (noise, sigma, kept), jnp.int32(count))
+    committed = jnp.concatenate([proposals[:accepted], patches[accepted:]])
+    together = _commit(draft, memory, start, (noise, sigma, committed), jnp.int32(count))
     single = start
     for number in range(count):
-        rest = jnp.broadcast_to(kept[number], kept.shape)
+        rest = jnp.broadcast_to(committed[number], committed.shape)
         single = _commit(draft, memory, single, (noise, sigma, rest), jnp.int32(1))
-    found, expected = (_means(draft, memory, state, noise, sigma) for state in (together, single))
-    _same(f"{count} patches kept at once are as one by one", found, expected, atol)
+    at_once, one_by_one = (
+        _means(draft, memory, state, noise, sigma) for state in (together, single)
+    )
+    _same(f"{count} patches kept at once are as one by one", at_once, one_by_one, atol)
 
 
 def _same(claim: str, one: jax.Array, other: jax.Array, atol: float) -> None:

@@ -13,8 +13,8 @@ from stride_jax.decoding.drafts import propose
 from stride_jax.decoding.linear_draft import (
     Gate,
     LinearDraft,
-    feature_lags,
     linear_draft,
+    num_features,
     window_features,
 )
 from stride_jax.decoding.naive_drafts import seasonal_draft
@@ -29,7 +29,7 @@ RNG = np.random.default_rng(0)
 CONTEXT = RNG.normal(size=(24, C)).cumsum(axis=0).astype(np.float32)
 NOISE = RNG.normal(size=(K, P, C)).astype(np.float32)
 SHAPES = {"one": (L, P), "per variable": (C, L, P), "mixture": (3, L, P)}
-NUM_FEATURES = 2 * len(feature_lags(L)) + 5
+NUM_FEATURES = num_features(L)
 PROBLEM = make_problem(num_vars=1, patch_len=3, delta=1.0)
 
 
