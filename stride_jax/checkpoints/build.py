@@ -9,11 +9,16 @@ from typing import Any, Literal
 
 import jax
 
-from stride_jax.checkpoints.checkpoint import Checkpoint, check_trained_context
-from stride_jax.checkpoints.store import PACKAGED, find_model
+from stride_jax.checkpoints.checkpoint import (
+    Checkpoint,
+    LinearCheckpoint,
+    check_trained_context,
+)
+from stride_jax.checkpoints.store import PACKAGED, find_any, find_model
 from stride_jax.config import check_context, whole_number
 from stride_jax.decoding.base import Draft, Process, check_process
 from stride_jax.decoding.drafts import as_draft, multi_patch_draft
+from stride_jax.decoding.linear_draft import Gate, LinearDraft, linear_draft
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.processes import Norm, cached_process, window_process
 from stride_jax.errors import InputError
@@ -193,9 +198,26 @@ def _model_draft(
     return make_process(checkpoint, kind, visible, num_vars)
 
 
+def make_linear_draft(checkpoint: LinearCheckpoint, num_vars: int, patch_len: int) -> LinearDraft:
+    """The linear draft of a checkpoint; a shorter context than its own is filled up.
+
+    Raises:
+        InputError: another patch length, or maps of another number of variables.
+    """
+    model, params = checkpoint.model, checkpoint.params
+    check_patch_lens(patch_len, model.patch_len)
+    if model.num_vars not in (None, num_vars):
+        raise InputError(
+            f"the linear draft has a map for each of {model.num_vars} variables, {num_vars} are "
+            "decoded together; fit one with one map, or decode the variables it was fitted to."
+        )
+    gate = Gate(params["gate_kernel"], params["gate_bias"]) if model.num_maps > 1 else None
+    return linear_draft(params["maps"], level=model.level, gate=gate)
+
+
 def make_pair(
     target: Checkpoint,
-    draft: str | Checkpoint | None,
+    draft: str | Checkpoint | LinearCheckpoint | None,
     kind: ProcessKind,
     context_len: int | None,
     num_vars: int,
@@ -218,14 +240,16 @@ def make_pair(
         return Pair(process)
     if isinstance(draft, str):
         named = _named_draft(draft, target)
-        if not isinstance(named, Checkpoint):
+        if not isinstance(named, Checkpoint | LinearCheckpoint):
             return Pair(process, named)
         draft = named
     patch_len = target.model.patch_len
+    if isinstance(draft, LinearCheckpoint):
+        return Pair(process, make_linear_draft(draft, num_vars, patch_len))
     return Pair(process, _model_draft(draft, kind, context_len, num_vars, patch_len))
 
 
-def _named_draft(text: str, target: Checkpoint) -> Draft | Checkpoint:
+def _named_draft(text: str, target: Checkpoint) -> Draft | Checkpoint | LinearCheckpoint:
     """The draft of a name: one without training, the target's first layers, or a trained model."""
     name, _, number = text.partition(":")
     patch_len = target.model.patch_len
@@ -238,7 +262,7 @@ def _named_draft(text: str, target: Checkpoint) -> Draft | Checkpoint:
     if name == "layer-skip":
         parts = first_layers(target.model, target.params, _number(text, number))
         return Checkpoint(*parts, target.context_len)
-    return find_model(text, "draft")
+    return find_any(text, "draft")
 
 
 def _number(draft: str, text: str) -> int:
@@ -249,7 +273,7 @@ def _number(draft: str, text: str) -> int:
 
 def load_pair(
     model: str | Path | Checkpoint = "beijing",
-    draft: str | Path | Checkpoint | None = "auto",
+    draft: str | Path | Checkpoint | LinearCheckpoint | None = "auto",
     *,
     process: Literal["auto", "window", "cached"] = "auto",
     context_len: int | None = None,
@@ -278,7 +302,7 @@ def load_pair(
         raise InputError(f"process must be 'auto', 'window' or 'cached', got {process!r}.")
     if not isinstance(model, str | Path | Checkpoint):
         raise InputError(f"model must be a name, a path or a checkpoint, got {model!r}.")
-    if not (draft is None or isinstance(draft, str | Path | Checkpoint)):
+    if not (draft is None or isinstance(draft, str | Path | Checkpoint | LinearCheckpoint)):
         raise InputError(
             f"draft must be a name, a path or a checkpoint, got {draft!r}; to decode with a draft "
             "object use Pair(load_pair(model, None).target, draft)."

@@ -15,6 +15,7 @@ import numpy as np
 from stride_jax.config import from_dict, to_dict
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.linear import LinearConfig
 from stride_jax.models.timer_xl import Params, init_params
 
 CHECKSUM = "crc32"
@@ -42,9 +43,57 @@ class Checkpoint(NamedTuple):
     context_len: int | None
 
 
-def describe(checkpoint: Checkpoint) -> dict[str, Any]:
+class LinearCheckpoint(NamedTuple):
+    """A fitted linear draft.
+
+    Attributes:
+        model: its config.
+        params: its maps, and the gate of a mixture; names and shapes are `model.shapes`.
+    """
+
+    model: LinearConfig
+    params: Params
+
+    @property
+    def context_len(self) -> int:
+        """Steps it sees."""
+        return self.model.context_len
+
+
+LINEAR = "linear"
+"""Key of a linear draft's config in the metadata; a forecaster's is `model`."""
+
+
+def describe(checkpoint: Checkpoint | LinearCheckpoint) -> dict[str, Any]:
     """Metadata stored beside the parameters, JSON-ready."""
+    if isinstance(checkpoint, LinearCheckpoint):
+        return {LINEAR: to_dict(checkpoint.model)}
     return {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
+
+
+def only_forecaster(source: str | Path, model: Checkpoint | LinearCheckpoint) -> Checkpoint:
+    """The checkpoint of a forecaster.
+
+    Raises:
+        InputError: it is a linear draft.
+    """
+    if isinstance(model, LinearCheckpoint):
+        raise InputError(
+            f"{source} is a linear draft, no target: give it as the draft, as in "
+            f"load_pair(target, {str(source)!r})."
+        )
+    return model
+
+
+def linear_params(path: Path, model: LinearConfig, arrays: Mapping[str, Any]) -> Params:
+    """The arrays of a linear draft in float32, checked against its config.
+
+    Raises:
+        InputError: a missing, extra or misshapen array; each is named.
+    """
+    shapes = {name: jax.ShapeDtypeStruct(shape, "f4") for name, shape in model.shapes.items()}
+    _check_leaves(path, shapes, arrays)
+    return {name: jnp.asarray(arrays[name], jnp.float32) for name in shapes}
 
 
 def checksum(tree: Any, described: Mapping[str, Any]) -> int:
@@ -71,8 +120,8 @@ def verify_checksum(path: Path, tree: Any, stored: Mapping[str, Any]) -> None:
         )
 
 
-def save(path: str | Path, checkpoint: Checkpoint) -> None:
-    """Writes a forecaster to a new directory.
+def save(path: str | Path, checkpoint: Checkpoint | LinearCheckpoint) -> None:
+    """Writes a forecaster or a linear draft to a new directory.
 
     Raises:
         InputError: the path exists.
@@ -84,8 +133,8 @@ def save(path: str | Path, checkpoint: Checkpoint) -> None:
     _orbax().save(path, tree, custom_metadata=with_checksum(tree, describe(checkpoint)))
 
 
-def load(path: str | Path) -> Checkpoint:
-    """Reads a forecaster from a run directory (its best checkpoint) or a checkpoint directory.
+def load(path: str | Path) -> Checkpoint | LinearCheckpoint:
+    """Reads a model from a run directory (its best checkpoint) or a checkpoint directory.
 
     Raises:
         InputError: no checkpoint there, or one that does not hold what its config says: missing,
@@ -96,23 +145,37 @@ def load(path: str | Path) -> Checkpoint:
     stored, tree = metadata.custom_metadata, metadata.metadata
     if tree is None:
         raise InputError(f"{path} is damaged: the description of its arrays cannot be read.")
-    if not isinstance(stored, dict) or not {"model", "context_len"} <= set(stored):
+    linear = isinstance(stored, dict) and LINEAR in stored
+    if not linear and not (isinstance(stored, dict) and {"model", "context_len"} <= set(stored)):
         raise InputError(
             f"{path} is no forecaster written by stride-jax; give a run directory or its best/."
         )
+    leaves = tree.get("params", {})
+    if linear:
+        config = from_dict(LinearConfig, stored[LINEAR])
+        return LinearCheckpoint(config, linear_params(path, config, _read(path, leaves, stored)))
     model = from_dict(TimerXLConfig, stored["model"])
     shapes = jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))
-    leaves = tree.get("params", {})
     _check_leaves(path, shapes, leaves)
-    # read as written, to be checked bit for bit: jax holds 64 bits only where it is told to
-    like = jax.tree.map(lambda _, leaf: np.zeros(leaf.shape, leaf.dtype), shapes, leaves)
+    arrays = _read(path, leaves, stored)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), arrays)
+    return Checkpoint(model, params, stored.get("context_len"))
+
+
+def _read(path: Path, leaves: Any, stored: Mapping[str, Any]) -> Any:
+    """The parameters of a checkpoint directory, as written and checked bit for bit.
+
+    Raises:
+        InputError: they cannot be read, or are not what was written.
+    """
+    # jax holds 64 bits only where it is told to
+    like = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), leaves)
     try:
         tree = _orbax().load(path, {"params": like})
     except Exception as error:
         raise InputError(f"{path} is damaged: {error}") from error
     verify_checksum(path, tree, stored)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), tree["params"])
-    return Checkpoint(model, params, stored.get("context_len"))
+    return tree["params"]
 
 
 def _resolve(path: Path) -> Path:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from stride_jax.checkpoints import checkpoint as checkpoints
-from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
 from stride_jax.checkpoints.files import METADATA, read_arrays, stored_model
 from stride_jax.checkpoints.pytorch import (
     ONLY_OURS,
@@ -20,8 +20,10 @@ from stride_jax.checkpoints.pytorch import (
     inexpressible,
     only_weights,
 )
+from stride_jax.config import from_dict
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.linear import LinearConfig
 
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
@@ -29,7 +31,9 @@ PACKAGED = ("beijing",)
 """Names of the pairs in `stride_jax/assets`: files `NAME_target` and `NAME_draft.safetensors`."""
 
 
-def save_model(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) -> None:
+def save_model(
+    path: str | Path, checkpoint: Checkpoint | LinearCheckpoint, *, half: bool = False
+) -> None:
     """Writes a model to a `.safetensors` or `.npz` file, or to a new checkpoint directory.
 
     A file holds the arrays under the original's names, with our config beside them: as metadata in
@@ -59,10 +63,13 @@ def save_model(path: str | Path, checkpoint: Checkpoint, *, half: bool = False) 
         checkpoints.save(path, checkpoint)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = arrays_by_name(checkpoint.model, checkpoint.params)
+    if isinstance(checkpoint, LinearCheckpoint):
+        arrays, fields = {n: np.asarray(x) for n, x in checkpoint.params.items()}, []
+    else:
+        arrays = arrays_by_name(checkpoint.model, checkpoint.params)
+        fields = inexpressible(checkpoint.model)
     if half:
         arrays = {name: _halved(path, name, array) for name, array in arrays.items()}
-    fields = inexpressible(checkpoint.model)
     arrays |= {ONLY_OURS + field: np.zeros(0, np.float32) for field in fields}
     meta = checkpoints.with_checksum(arrays, checkpoints.describe(checkpoint))
     if path.suffix == ".safetensors":
@@ -84,13 +91,22 @@ def _halved(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def load_model(path: str | Path) -> Checkpoint:
+    """A forecaster; see `load_any`, which also reads linear drafts.
+
+    Raises:
+        InputError: a linear draft, or see `load_any`.
+    """
+    return checkpoints.only_forecaster(path, load_any(path))
+
+
+def load_any(path: str | Path) -> Checkpoint | LinearCheckpoint:
     """Any trained model: a run or checkpoint directory, or a `.safetensors`, `.npz`, `.pth` file.
 
     A file written by `save_model` knows its whole config; any other one is read with the
     defaults of `load_pytorch`.
 
     Raises:
-        InputError: nothing there, damaged, or not a Timer-XL.
+        InputError: nothing there, damaged, neither a Timer-XL nor a linear draft.
     """
     path = Path(path)
     if path.is_dir():
@@ -98,6 +114,10 @@ def load_model(path: str | Path) -> Checkpoint:
     arrays, meta = read_arrays(path)
     if not meta:
         return Checkpoint(*from_arrays(arrays, {}), context_len=None)
+    if isinstance(meta, dict) and checkpoints.LINEAR in meta:
+        linear = from_dict(LinearConfig, meta[checkpoints.LINEAR])
+        checkpoints.verify_checksum(path, arrays, meta)
+        return LinearCheckpoint(linear, checkpoints.linear_params(path, linear, arrays))
     model = stored_model(path, meta)
     checkpoints.verify_checksum(path, arrays, meta)
     names = {field.name for field in dataclasses.fields(TimerXLConfig)} - READ_OFF_ARRAYS
@@ -110,6 +130,17 @@ def load_model(path: str | Path) -> Checkpoint:
 
 
 def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -> Checkpoint:
+    """Loads a forecaster; see `find_any`, which also finds linear drafts.
+
+    Raises:
+        InputError: a linear draft, or see `find_any`.
+    """
+    return checkpoints.only_forecaster(name_or_path, find_any(name_or_path, part))
+
+
+def find_any(
+    name_or_path: str, part: Literal["target", "draft"] = "target"
+) -> Checkpoint | LinearCheckpoint:
     """Loads a model by the name of a packaged pair, by a path, or by a file name in the package.
 
     Args:
@@ -117,11 +148,11 @@ def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -
         part: the model of a packaged pair to load.
 
     Raises:
-        InputError: neither exists, or see `load_model`.
+        InputError: neither exists, or see `load_any`.
     """
     packaged = name_or_path in PACKAGED
     if not packaged and Path(name_or_path).exists():
-        return load_model(name_or_path)
+        return load_any(name_or_path)
     file = f"{name_or_path}_{part}.safetensors" if packaged else name_or_path
     asset = files("stride_jax") / "assets" / file
     if not asset.is_file():
@@ -130,4 +161,4 @@ def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -
             f"({', '.join(PACKAGED)}); train one with train.py or give another path."
         )
     with as_file(asset) as path:
-        return load_model(path)
+        return load_any(path)

@@ -20,10 +20,10 @@ def run_info(args: Arguments) -> None:
     """`stride-jax info`: a model as JSON."""
     import jax
 
-    from stride_jax.checkpoints.store import find_model
+    from stride_jax.checkpoints.store import find_any
     from stride_jax.config import to_dict
 
-    checkpoint = find_model(args.model)
+    checkpoint = find_any(args.model)
     sizes = [leaf.size for leaf in jax.tree.leaves(checkpoint.params)]
     described = {
         "checkpoint": args.model,
@@ -59,9 +59,9 @@ def run_convert(args: Arguments) -> None:
     Raises:
         InputError: see `checkpoints.pytorch.load_pytorch` and `checkpoints.store.save_model`.
     """
-    from stride_jax.checkpoints.checkpoint import Checkpoint
+    from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
     from stride_jax.checkpoints.pytorch import load_pytorch
-    from stride_jax.checkpoints.store import load_model, save_model
+    from stride_jax.checkpoints.store import load_any, save_model
 
     if args.activation or args.no_instance_norm or args.covariate:
         config, params = load_pytorch(
@@ -70,9 +70,9 @@ def run_convert(args: Arguments) -> None:
             instance_norm=None if args.no_instance_norm else "window",
             covariate=args.covariate,
         )
-        checkpoint = Checkpoint(config, params, None)
+        checkpoint: Checkpoint | LinearCheckpoint = Checkpoint(config, params, None)
     else:
-        checkpoint = load_model(args.input)
+        checkpoint = load_any(args.input)
     save_model(args.output, checkpoint, half=args.half)
     print(f"{args.input} -> {args.output}: {checkpoint.model}")
 

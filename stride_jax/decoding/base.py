@@ -185,7 +185,8 @@ class Draft(Protocol):
 
     A draft never sees the noise, nor sigma, and does not make its proposals: whatever it predicts,
     an exact rule stays exact. What is not finite is never accepted. A draft that predicts one patch
-    at a time is a `StepwiseDraft`.
+    at a time is a `StepwiseDraft`; one that predicts all K at once, and moves the later ones by the
+    errors of those before, is a `RespondingDraft`.
     """
 
     @property
@@ -226,6 +227,25 @@ class StepwiseDraft(Draft, Protocol):
 
     def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchDistribution, Any]:
         """The distribution `[P, C]` after one more proposal `[P, C]`, without keeping it."""
+
+
+class RespondingDraft(Draft, Protocol):
+    """A draft of all K patches at once whose later means respond to its own earlier errors.
+
+    `predict_next` returns the K means of a path without errors.
+    """
+
+    def respond(self, memory: Any, state: Any, errors: jax.Array) -> jax.Array:
+        """What the errors of the proposals add to the K means, `[K, P, C]`; linear in the errors.
+
+        The exact rules need that place k responds to the errors of the places before k alone;
+        `stride_jax.testing.check_draft` tests it.
+
+        Args:
+            memory: of the context.
+            state: of the path, as `predict_next` returned it.
+            errors: `[K, P, C]`, each proposal minus its mean, in the units of the series.
+        """
 
 
 class Round(NamedTuple):

@@ -18,6 +18,7 @@ from stride_jax.decoding.base import (
     Draft,
     Process,
     Proposals,
+    RespondingDraft,
     StepwiseDraft,
     check_predictions,
     for_paths,
@@ -69,6 +70,7 @@ def propose(
     predictions, state = draft.predict_next(memory, state, cast(Any, noise.shape))
     predictions = _checked(draft, "predict_next", predictions, noise)
     if len(predictions.mean) == len(noise):
+        predictions = _with_response(draft, memory, state, predictions, noise, sigma, learned)
         return _drawn(predictions, noise, sigma, learned), state
     if not callable(getattr(draft, "step", None)):
         raise InputError(
@@ -88,6 +90,25 @@ def propose(
         return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
 
     return jax.lax.fori_loop(1, count, step, (proposals, state))
+
+
+def _with_response(
+    draft: Draft,
+    memory: Any,
+    state: Any,
+    predictions: PatchDistribution,
+    noise: jax.Array,
+    sigma: jax.Array,
+    learned: bool,
+) -> PatchDistribution:
+    """The predictions of K patches, moved by the errors before each of them; see `respond`."""
+    if not callable(getattr(draft, "respond", None)):
+        return predictions
+    errors = prediction_sigma(predictions, sigma, learned) * noise
+    moved = cast(RespondingDraft, draft).respond(memory, state, errors)
+    name = f"respond of the draft {type(draft).__name__}"
+    check_predictions(PatchDistribution(moved), noise.shape, "[K, P, C]", name)
+    return predictions._replace(mean=predictions.mean + jnp.asarray(moved, jnp.float32))
 
 
 def _drawn(
@@ -114,10 +135,18 @@ def _checked(draft: Draft, method: str, prediction: Any, noise: jax.Array) -> Pa
     return PatchDistribution(jnp.asarray(prediction.mean, jnp.float32), logvar)
 
 
-def _filled(context: jax.Array, length: jax.Array) -> jax.Array:
+def filled(context: jax.Array, length: jax.Array) -> jax.Array:
     """`[L, C]` with the first value of its last `length` steps in place of those before them."""
     first = context.shape[0] - length
     return context[jnp.maximum(jnp.arange(context.shape[0]), first)]
+
+
+def moved_window(window: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
+    """`[L, C]` with the first `count` of `patches [K + 1, P, C]` at its end."""
+    # [K + 1, P, C] -> [(K + 1) * P, C]
+    grown = jnp.concatenate([window, patches.reshape(-1, window.shape[1])])
+    start = jnp.asarray(count * patches.shape[1], jnp.int32)
+    return jax.lax.dynamic_slice_in_dim(grown, start, window.shape[0])
 
 
 @jax.tree_util.register_dataclass
@@ -149,7 +178,7 @@ class AutoregressiveDraft:
         """See `Draft`; a process without a mask sees padding as the first value of the history."""
         if length is None or traits_of(self.process).supports_padding:
             return self.process.prepare(context, length)
-        return self.process.prepare(_filled(context, length))
+        return self.process.prepare(filled(context, length))
 
     def start(self, memory: Any, room: int) -> Any:
         """See `Draft`."""
@@ -205,7 +234,7 @@ class ContinuationDraft:
                 f"the context has {context.shape[0]} steps, this draft needs {size}; give a "
                 "longer history."
             )
-        context = context if length is None else _filled(context, length)
+        context = context if length is None else filled(context, length)
         return context[context.shape[0] - size :]
 
     def start(self, memory: jax.Array, room: int) -> jax.Array:
@@ -223,10 +252,7 @@ class ContinuationDraft:
 
     def commit(self, state: jax.Array, patches: jax.Array, count: jax.Array) -> jax.Array:
         """See `Draft`."""
-        # [K + 1, P, C] -> [(K + 1) * P, C]
-        grown = jnp.concatenate([state, patches.reshape(-1, state.shape[1])])
-        start = jnp.asarray(count * self.patch_len, jnp.int32)
-        return jax.lax.dynamic_slice_in_dim(grown, start, state.shape[0])
+        return moved_window(state, patches, count)
 
 
 def as_draft(draft: Draft | Process) -> Draft:

@@ -1,8 +1,12 @@
-"""Checks for people who write a rule or a process of their own; closed forms; sample distances."""
+"""Checks for a rule, a process or a draft of your own; closed forms; sample distances."""
 
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
-    submod_attrs={"process_checks": ["check_process"], "rule_checks": ["check_exact"]},
+    submod_attrs={
+        "draft_checks": ["check_draft"],
+        "process_checks": ["check_process"],
+        "rule_checks": ["check_exact"],
+    },
 )
