@@ -109,6 +109,7 @@ def extended_moments(
         patches: `[k, P, C]`.
         counted: `[j, k]` bool, the patches of each result; the others do not matter, also where
             they are not finite.
+        numbers: `[j]`, how many patches each result counts.
 
     Returns:
         total `[j]`, mean and m2 `[j, C]`.
