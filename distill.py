@@ -12,6 +12,7 @@ from stride_jax.data.splits import load_data
 from stride_jax.sharding import connect
 from stride_jax.training.config import DistillConfig
 from stride_jax.training.distillation import distill
+from stride_jax.training.linear_distillation import distill_linear
 
 CONFIGS = Path(__file__).parent / "configs" / "distill"
 
@@ -21,8 +22,12 @@ def main(argv: Sequence[str]) -> None:
     config = cli.parse(argv, CONFIGS, DistillConfig(), prog="distill.py")
     if config.run.distributed:
         connect()
+    data, target = load_data(config.data), find_model(config.target)
+    if config.objective == "ridge":
+        distill_linear(config, data, target)
+        return
     init = find_model(config.init_from) if config.init_from else None
-    distill(config, load_data(config.data), find_model(config.target), init)
+    distill(config, data, target, init)
 
 
 if __name__ == "__main__":

@@ -98,6 +98,14 @@ def _standardised(series: jax.Array) -> jax.Array:
     return centred / jnp.sqrt(jnp.where(variance > 0, variance, 1.0))
 
 
+def gate_weights(gate: Gate | None, window: jax.Array) -> jax.Array:
+    """Weights of the maps for each variable of a window `[L, C]`, `[C, M]`; 1 without a gate."""
+    if gate is None:
+        return jnp.ones((window.shape[1], 1), window.dtype)
+    logits = window_features(window) @ gate.kernel + gate.bias[None]  # [C, M]
+    return jax.nn.softmax(logits, axis=-1)
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LinearDraft:
@@ -148,10 +156,7 @@ class LinearDraft:
         if missing > 0:
             context = jnp.pad(context, ((missing, 0), (0, 0)), mode="edge")
         window = context[context.shape[0] - self.context_len :]
-        if self.gate is None:
-            return LinearMemory(window, jnp.ones((num_vars, 1), window.dtype))
-        logits = window_features(window) @ self.gate.kernel + self.gate.bias[None]  # [C, M]
-        return LinearMemory(window, jax.nn.softmax(logits, axis=-1))
+        return LinearMemory(window, gate_weights(self.gate, window))
 
     def start(self, memory: LinearMemory, room: int) -> jax.Array:
         """See `Draft`; the window."""
@@ -228,10 +233,10 @@ def linear_draft(
     _check_gate(array, gate)
     steps = [k_step_matrices(one, level, num_draft) for one in array.reshape(-1, *array.shape[-2:])]
     # [maps, K, P, ...] -> [K, P, maps, ...]
-    means, responses = (np.stack(each, axis=2) for each in zip(*steps, strict=True))
+    matrices = [np.stack(each, axis=2) for each in zip(*steps, strict=True)]
     if array.ndim == 3 and gate is None:  # the maps are those of C variables: M is 1
-        means, responses = means[:, :, None], responses[:, :, None]
-    means, responses = (jnp.asarray(x, jnp.float32) for x in (means, responses))
+        matrices = [each[:, :, None] for each in matrices]
+    means, responses = (jnp.asarray(each, jnp.float32) for each in matrices)
     return LinearDraft(means, responses, gate, level)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Lt
+from annotated_types import Ge, Lt, MinLen
 
 from stride_jax.config import (
     Count,
@@ -140,6 +140,29 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class RidgeConfig:
+    """A linear draft, which is fitted in closed form (objective ridge).
+
+    Attributes:
+        maps: one map for all variables; per_variable, one for each variable of joint windows; or a
+            mixture whose gate weights its maps by the context.
+        num_maps: M, maps of a mixture.
+        level: what a window is counted from, its last value or its mean.
+        windows: training windows that the target labels, at most.
+        regularisation: penalties to choose from, by the acceptance on validation windows.
+    """
+
+    maps: Literal["one", "per_variable", "mixture"] = "one"
+    num_maps: Annotated[int, Ge(2)] = 4
+    level: Literal["last", "mean"] = "last"
+    windows: Count = 12_000
+    regularisation: Annotated[tuple[Positive, ...], MinLen(1)] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(frozen=True)
 class DistillConfig:
     """`distill.py`: train a small draft to forecast what a target forecasts.
 
@@ -153,7 +176,8 @@ class DistillConfig:
         draft_context_len: steps the draft sees; None for the target's.
         objective: nll, the original's Gaussian negative log-likelihood of the noisy target;
             kl_mse, the divergence from the target's distribution at sigma plus the error against
-            the truth; mean, the squared distance of the means (a tied sigma).
+            the truth; mean, the squared distance of the means (a tied sigma); ridge, a linear
+            draft, fitted in closed form.
         sigma: std of the target's distribution in kl_mse and of on-policy proposals, in the units
             of the standardised series.
         teacher_noise: std of the noise added to the target's mean in nll.
@@ -167,6 +191,8 @@ class DistillConfig:
         num_draft: K, the most proposals such a context holds.
         output_patches: patches a new draft forecasts in one pass; more than 1 makes a multi-patch
             draft.
+        ridge: the linear draft of the objective ridge, which uses none of the settings of a
+            forecaster or of the optimiser.
         optim: the optimiser.
         run: files and seed.
     """
@@ -178,7 +204,7 @@ class DistillConfig:
     head: Literal["mean", "gaussian"] = "mean"
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     draft_context_len: Count | None = None
-    objective: Literal["nll", "kl_mse", "mean"] = "mean"
+    objective: Literal["nll", "kl_mse", "mean", "ridge"] = "mean"
     sigma: Positive = 0.5
     teacher_noise: NotNegative = 0.05
     teacher_dropout: bool = False
@@ -188,6 +214,7 @@ class DistillConfig:
     on_policy: Share = 0.5
     num_draft: Count = 3
     output_patches: Count = 1
+    ridge: RidgeConfig = field(default_factory=RidgeConfig)
     optim: OptimConfig = field(
         default_factory=lambda: OptimConfig(learning_rate=5e-5, epochs=15, t_max=10)
     )
@@ -199,6 +226,13 @@ class DistillConfig:
         require(
             self.augment == 0 or self.objective != "kl_mse",
             "kl_mse scores against the truth, which a made-up series does not have; set augment 0.",
+        )
+        require(
+            self.objective != "ridge"
+            or self.ridge.maps != "per_variable"
+            or self.data.variables == "joint",
+            "separate windows do not know their variable, so they cannot have a map for each; set "
+            "data.variables joint, or ridge.maps mixture.",
         )
         context = self.data.context_len
         require(
