@@ -43,6 +43,7 @@ def compare(path: Path, weights: Path | None = None) -> dict[str, Any]:
         instance_norm="window" if settings["use_norm"] else None,
         covariate=settings["covariate"],
     )
+    config = dataclasses.replace(config, precision="highest")
     names = ("mean", "logvar") if config.head == "gaussian" else ("y",)
 
     def outputs(config: TimerXLConfig) -> tuple[jax.Array, ...]:
