@@ -72,8 +72,7 @@ def write_round(
         emitted: `[K + 1, P, C]`, the patches put out; those after the rule's own do not count.
     """
     place = jnp.arange(len(emitted))[:, None, None]
-    proposed = jnp.concatenate([current.proposals, jnp.zeros_like(emitted[:1])])
-    proposed = jnp.where(place < current.length, proposed, jnp.nan)
+    proposed = jnp.where(place < current.length, one_more(current.proposals), jnp.nan)
     played = Played(current.length, outcome.num_accepted, jnp.asarray(outcome.overflow))
     played_row = jnp.stack(played).astype(jnp.int32)[None]
     compared = log.compared
@@ -85,6 +84,11 @@ def write_round(
         rounds=overwrite(log.rounds, played_row, first),
         compared=compared,
     )
+
+
+def one_more(patches: jax.Array) -> jax.Array:
+    """`[K, P, C]` with a patch of zeros behind it; a pad fuses with what follows it."""
+    return jnp.pad(patches, ((0, 1), (0, 0), (0, 0)))
 
 
 def _compared(current: Round, outcome: Outcome) -> jax.Array:
@@ -103,7 +107,7 @@ def decode_info(log: Log, num_draft: int, count: int) -> DecodeInfo:
     started = length >= 0
 
     # Proposals by their place in the round, [N, K]; no round is longer than what is missing.
-    place = jnp.arange(num_draft)
+    place = jnp.arange(num_draft)[None]
     drafted = place < length[:, None]
     kept, tested = place < accepted[:, None], place <= accepted[:, None]
 
@@ -140,7 +144,7 @@ def _trace(played: Played, compared: jax.Array) -> Trace:
         start=jnp.where(started[order], order, -1),
         log_ratio=log_ratio,
         threshold=threshold,
-        accepted=jnp.arange(gap.shape[1]) < played.accepted[order][:, None],
+        accepted=jnp.arange(gap.shape[1])[None] < played.accepted[order][:, None],
         gap=gap,
         length=played.length[order],
     )

@@ -39,7 +39,7 @@ from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
-from stride_jax.decoding.info import Log, decode_info, empty_log, write_round
+from stride_jax.decoding.info import Log, decode_info, empty_log, one_more, write_round
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.errors import InputError
 
@@ -361,11 +361,12 @@ def splice(proposals: jax.Array, outcome: Outcome) -> tuple[jax.Array, jax.Array
     The accepted ones come first, then the rule's own patch; what stands after it does not count.
     """
     accepted = (jnp.arange(len(proposals) + 1) < outcome.num_accepted)[:, None, None]
-    last = outcome.patch[None]
-    context_patches = jnp.where(accepted, jnp.concatenate([proposals, last]), last)
-    if outcome.emitted is None:
-        return context_patches, context_patches
-    return context_patches, jnp.where(accepted, jnp.concatenate([outcome.emitted, last]), last)
+
+    def joined(patches: jax.Array) -> jax.Array:
+        return jnp.where(accepted, one_more(patches), outcome.patch[None])
+
+    context_patches = joined(proposals)
+    return context_patches, context_patches if outcome.emitted is None else joined(outcome.emitted)
 
 
 def next_length(

@@ -28,7 +28,13 @@ from scipy import stats
 from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import DecodeConfig, Draft, Outcome, Round, Rule
 from stride_jax.decoding.rules import RULES, AsReleased, Resample, SharedNoise
-from stride_jax.decoding.rules.common import log_ratios, log_uniform, num_leading, target_draw
+from stride_jax.decoding.rules.common import (
+    gap_products,
+    log_ratios,
+    log_uniform,
+    num_leading,
+    target_draw,
+)
 from stride_jax.decoding.rules.exact import full_log_ratio, residual_patch
 from stride_jax.decoding.speculative import decode
 from stride_jax.evaluation.results import write_rows
@@ -79,9 +85,8 @@ class PlantedBlock(Rule):
         uniform_key, along_key = jax.random.split(key)
         fits = log_uniform(uniform_key, len(ratio)) <= joined
         count = jnp.max(jnp.where(fits, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
-        gap = (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
-        delta = jnp.sqrt(jnp.sum(jnp.square(gap), axis=(1, 2)))
-        patch = residual_patch(along_key, current, count, jnp.append(0.0, joined), delta)
+        log_p = jnp.append(0.0, joined)
+        patch = residual_patch(along_key, current, count, log_p, gap_products(current))
         return Outcome(count, patch)
 
 

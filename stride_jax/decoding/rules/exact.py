@@ -12,6 +12,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
 from stride_jax.decoding import gaussian
@@ -19,15 +20,17 @@ from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.rules.common import (
     gap_at,
     gap_products,
-    gaps,
-    log_ratios,
     log_uniform,
     num_leading,
     target_draw,
 )
 
-BISECTIONS = 40
-"""Halvings of the bracket in `block`; 40 leave less than float32 resolves."""
+NEWTON_STEPS = 5
+"""Steps in `block`; from the fourth on the rounding of the mass is all that is left."""
+LEAST = -6.0
+"""Of a standard normal there is less below this than a uniform draw in float32 resolves."""
+TINY = float(jnp.finfo(jnp.float32).tiny)
+"""Keeps a mass of 0 out of logarithms and quotients."""
 DRAWS, TRIES = 16, 64
 """`residual` draws at most 64 times 16 patches before it gives up and counts an overflow."""
 Search = tuple[jax.Array, jax.Array, jax.Array]
@@ -81,26 +84,35 @@ def residual_mass(log_lam: jax.Array, delta: jax.Array) -> jax.Array:
 def residual_along(log_lam: jax.Array, delta: jax.Array, v: jax.Array) -> jax.Array:
     """`S - d`, S with the density of `(lam p - q)_+` along e: where p is N(0, 1) and q N(-d, 1).
 
-    The mass above a point r there, `lam Phi(-r) - Phi(-r - d)`, falls from Z at
-    `-d/2 - log lam / d` to 0; it is set to `v Z` by bisection. Counted from p, so that a huge d
-    costs no digits; below -12 there is nothing of p.
+    The mass above a point r there, `F(r) = lam Phi(-r) - Phi(-r - d)`, falls from Z at
+    `a = -d/2 - log lam / d` to 0; `F(r) = v Z` is solved for r. Counted from p, so that a huge d
+    costs no digits.
+
+    `log F` is nearly a line in `(r - a)^2`, for a small d exactly `-(r - a)^2 / 2`, so Newton's
+    method in that variable is there after a few steps. It starts where `lam Phi(-r) = v Z`, which
+    is the solution for a large d. The steps are written out, not looped: one operation of an
+    accelerator.
     """
-    low = jnp.maximum(-delta / 2 - log_lam / jnp.maximum(delta, SMALL), -12.0)
+    # The bracket of r.
+    safe, lam = jnp.maximum(delta, SMALL), jnp.exp(log_lam)
+    crossing = -safe / 2 - log_lam / safe
+    low = jnp.maximum(crossing, LEAST)
     high = jnp.maximum(low, 0.0) + 12
 
-    def above(r: jax.Array) -> jax.Array:
-        return jnp.exp(log_lam) * norm.cdf(-r) - norm.cdf(-r - delta)
-
+    # The start, and the goal.
     goal = v * residual_mass(log_lam, delta)
+    log_goal = jnp.log(goal)
+    r = jnp.clip(-ndtri(jnp.minimum(goal / jnp.maximum(lam, TINY), 1.0)), low, high)
 
-    def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        more = above(middle) > goal
-        return jnp.where(more, middle, low), jnp.where(more, high, middle)
-
-    low, high = jax.lax.fori_loop(0, BISECTIONS, halve, (low, high))
-    return 0.5 * (low + high)
+    for _ in range(NEWTON_STEPS):
+        x = jnp.maximum(r - low, SMALL)
+        above = jnp.maximum(lam * norm.cdf(-r) - norm.cdf(-r - delta), TINY)
+        # The density lam p - q as lam p (1 - q / (lam p)), over x.
+        slope = lam * norm.pdf(r) * -jnp.expm1(-delta * (x + (low - crossing))) / x
+        square = jnp.square(x) + 2 * (jnp.log(above) - log_goal) * above / slope
+        new = jnp.clip(low + jnp.sqrt(jnp.maximum(square, 0.0)), low, high)
+        r = jnp.where(jnp.isfinite(square), new, r)
+    return r
 
 
 @jax.tree_util.register_dataclass
@@ -121,9 +133,9 @@ class Block(Rule):
         """See `Rule`."""
         # Ratios and gaps; a draft that is not finite shares nothing with the target.
         places = jnp.arange(current.proposals.shape[0])
-        ratio = log_ratios(current)
+        products = product, square = gap_products(current)
+        ratio, delta = product - 0.5 * square, jnp.sqrt(square)
         ratio = jnp.where(jnp.isfinite(ratio), ratio, -jnp.inf)
-        delta = jnp.sqrt(jnp.sum(jnp.square(gaps(current)), axis=(1, 2)))
         delta = jnp.where(jnp.isfinite(delta), delta, jnp.inf)
 
         def clip(log_p: jax.Array, step: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -131,7 +143,7 @@ class Block(Rule):
             return log_p, log_p
 
         # log p_1 ... log p_K
-        _, log_p = jax.lax.scan(clip, jnp.zeros((), jnp.float32), ratio)
+        _, log_p = jax.lax.scan(clip, jnp.zeros((), jnp.float32), ratio, unroll=True)
 
         # h_i of each prefix; the last drafted proposal has no next patch to look at.
         mass = residual_mass(log_p[:-1], delta[1:])
@@ -149,21 +161,35 @@ class Block(Rule):
 
         # The patch after it, from the residual distribution.
         before = jnp.concatenate([none, log_p])  # log p_0 ... log p_K
-        patch = residual_patch(along_key, current, count, before, delta)
+        patch = residual_patch(along_key, current, count, before, products)
         return Outcome(count, patch, log_ratio=log_h, threshold=log_u)
 
 
 def residual_patch(
-    key: jax.Array, current: Round, count: jax.Array, log_p: jax.Array, delta: jax.Array
+    key: jax.Array,
+    current: Round,
+    count: jax.Array,
+    log_p: jax.Array,
+    products: tuple[jax.Array, jax.Array],
 ) -> jax.Array:
-    """The patch after `count` kept ones: the residual along e, the noise it had across e."""
-    first = jnp.minimum(count, len(delta) - 1)
-    d, z, size = gaps(current)[first], current.noise[first], delta[first]
+    """The patch after `count` kept ones: the residual along e, the noise it had across e.
+
+    Args:
+        key: consumed.
+        current: the round.
+        count: int32, how many proposals are kept.
+        log_p: `[K + 1]`, log p_0 ... log p_K.
+        products: each `[K]`, see `gap_products`.
+    """
+    first = jnp.minimum(count, len(current.proposals) - 1)
+    product, square = products[0][first], products[1][first]
+    size = jnp.sqrt(square)
     uniform = jax.random.uniform(key, (), jnp.float32, minval=2.0**-24)
-    along = residual_along(log_p[first], size, uniform)
-    e = d / jnp.maximum(size, SMALL)
-    across = z - jnp.sum(e * z) * e
-    recovered = current.target_mean[first] + current.target_sigma[first] * (across + along * e)
+    safe = jnp.maximum(size, SMALL)
+    # From the part along e that the noise had to the one it gets.
+    moved = residual_along(log_p[first], size, uniform) - product / safe
+    noise = current.noise[first] + moved / safe * gap_at(current, first)
+    recovered = current.target_mean[first] + current.target_sigma[first] * noise
     good = (count < current.length) & jnp.isfinite(size) & (size > SMALL)
     return jnp.where(good, recovered, target_draw(current, count))
 
