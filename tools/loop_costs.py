@@ -58,7 +58,7 @@ def times(layers: int, width: int, batch: int, masked: bool, apart: bool) -> dic
         "layers": layers,
         "width": width,
         "batch": batch,
-        "loop": "one a series" if apart else "one for all",
+        "loop": "one per series" if apart else "one for all",
         "writes": "masked" if masked else "scatter",
         "rounds": float(jnp.mean(info.rounds)),
         "most rounds": int(jnp.max(info.rounds)),

@@ -42,7 +42,7 @@ def row(pair: Any, context: jax.Array, count: int, how: str) -> dict[str, Any]:
         "how": how,
         "paths": count,
         "milliseconds": 1000 * seconds,
-        "milliseconds a path": 1000 * seconds / count,
+        "milliseconds per path": 1000 * seconds / count,
         "MB": program.memory_analysis().temp_size_in_bytes / 1e6,
     }
 

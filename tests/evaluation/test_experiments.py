@@ -143,7 +143,7 @@ def test_the_picture_shows_the_named_variable(report, tmp_path):
     starts = range(first, stop - CONTEXT - HORIZON + 1, CONFIG.setup.stride)
     start = starts[len(starts) // 2]
     values = data.values[start : start + CONTEXT + HORIZON, 1] * data.std[1] + data.mean[1]
-    np.testing.assert_allclose(picture.context, values[:CONTEXT], rtol=1e-5)
+    np.testing.assert_allclose(picture.context, values[:CONTEXT][-HORIZON:], rtol=1e-5)
     np.testing.assert_allclose(picture.truth, values[CONTEXT:], rtol=1e-5)
     np.testing.assert_allclose(picture.draft, values[CONTEXT - 1], rtol=1e-5)
     paths = save_pictures(tmp_path, report.content, picture)

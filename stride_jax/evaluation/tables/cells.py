@@ -28,7 +28,8 @@ def text(name: str) -> Show:
         value = row.get(name)
         if value is None or isinstance(value, bool):
             return {None: "", True: "yes", False: "no"}[value]
-        shown = f"{value:.3g}" if isinstance(value, float) else str(value)
+        form = ".0f" if isinstance(value, float) and 1000 <= abs(value) < 1e6 else ".3g"
+        shown = format(value, form) if isinstance(value, float) else str(value)
         return " ".join(shown.split()).replace("|", "\\|")
 
     return cell
