@@ -74,7 +74,7 @@ def write_round(
     place = jnp.arange(len(emitted))[:, None, None]
     proposed = jnp.where(place < current.length, one_more(current.proposals), jnp.nan)
     played = Played(current.length, outcome.num_accepted, jnp.asarray(outcome.overflow))
-    played_row = jnp.stack(played).astype(jnp.int32)[None]
+    played_row = jnp.stack([jnp.asarray(number, jnp.int32) for number in played])[None]
     compared = log.compared
     if compared is not None:
         compared = overwrite(compared, _compared(current, outcome)[None], first)

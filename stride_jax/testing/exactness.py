@@ -85,8 +85,8 @@ class PlantedBlock(Rule):
         uniform_key, along_key = jax.random.split(key)
         fits = log_uniform(uniform_key, len(ratio)) <= joined
         count = jnp.max(jnp.where(fits, jnp.arange(1, len(ratio) + 1), 0)).astype(jnp.int32)
-        log_p = jnp.append(0.0, joined)
-        patch = residual_patch(along_key, current, count, log_p, gap_products(current))
+        before, products = jnp.append(0.0, joined), gap_products(current)
+        patch = residual_patch(along_key, current, count, before, products)
         return Outcome(count, patch)
 
 
