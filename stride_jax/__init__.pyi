@@ -40,6 +40,7 @@ from .decoding.draft_length import Fixed as Fixed
 from .decoding.draft_length import Gain as Gain
 from .decoding.draft_length import Threshold as Threshold
 from .decoding.drafts import multi_patch_draft as multi_patch_draft
+from .decoding.linear_draft import linear_draft as linear_draft
 from .decoding.naive_drafts import (
     last_value_draft as last_value_draft,
 )

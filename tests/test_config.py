@@ -35,13 +35,28 @@ from stride_jax.evaluation.config import (
 )
 from stride_jax.models import config as config_model
 from stride_jax.models import init_params
+from stride_jax.models import linear as config_linear
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.linear import LinearConfig
 from stride_jax.training import config as config_training
-from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig, TrainConfig
+from stride_jax.training.config import (
+    DistillConfig,
+    OptimConfig,
+    RidgeConfig,
+    RunConfig,
+    TrainConfig,
+)
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = ROOT / "configs" / "train"
-MODULES = [config_model, config_data, config_training, config_evaluate, decoding_base]
+MODULES = [
+    config_model,
+    config_linear,
+    config_data,
+    config_training,
+    config_evaluate,
+    decoding_base,
+]
 CLASSES = [
     cls
     for module in MODULES
@@ -56,6 +71,8 @@ SAMPLES = [
     RunConfig("out", True, 1, 2, 3, True, 4),
     TrainConfig(DataConfig(context_len=48), TimerXLConfig(patch_len=24), 0.5, "somewhere"),
     DistillConfig(draft_context_len=336, objective="kl_mse", head="gaussian", sigma=0.3),
+    RidgeConfig("mixture", 8, "mean", 100, (0.5, 2.0)),
+    LinearConfig(24, 504, "mean", num_maps=4),
     DecodeConfig(96, 2, num_paths=4),
     SETUP,
     QuickConfig(SETUP, ("mean:tolerance=0.3",), 2, 5, "x"),

@@ -14,37 +14,39 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax.checkpoints.build import make_target
-from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.checkpoints.store import find_model
+from stride_jax.checkpoints.build import make_pair, make_target
+from stride_jax.checkpoints.store import find_any, find_model
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import load_data
 from stride_jax.data.windows import Windows, make_windows, padded_batches
 from stride_jax.decoding import gaussian
+from stride_jax.decoding.drafts import as_draft
 from stride_jax.evaluation.results import write_rows
 from stride_jax.forecasting.sigma import calibrate_sigma
-from stride_jax.models.timer_xl import make_predict
 
 BATCH = 32
 
 
-@functools.partial(jax.jit, static_argnames=("target", "draft", "windows"))
+def next_mean(draft: Any, series: jax.Array) -> jax.Array:
+    """The mean of the patch after a series `[L, C]`, `[P, C]`."""
+    memory, shape = draft.prepare(series), (1, draft.patch_len, series.shape[1])
+    return draft.predict_next(memory, draft.start(memory, 1), shape)[0].mean[0]
+
+
+@functools.partial(jax.jit, static_argnames="windows")
 def sums(
-    params: Any,
+    drafts: tuple[Any, Any],
     values: jax.Array,
     sigma: jax.Array,
     batch: tuple[jax.Array, jax.Array],
     *,
-    target: Any,
-    draft: Any,
     windows: Windows,
 ) -> jax.Array:
     """Weighted sums over a batch: squared gap, squared gap over the variance, acceptance."""
     context = windows.gather(values, batch[0])  # [B, L, C]
 
     def one(series: jax.Array) -> jax.Array:
-        models = zip((target, draft), params, strict=True)
-        mean_p, mean_q = (make_predict(config, own)(series).mean for config, own in models)
+        mean_p, mean_q = (next_mean(draft, series) for draft in drafts)
         gap = jnp.square(mean_p - mean_q)  # [P, C]
         spread = jnp.std(series, axis=0)
         delta = jnp.sqrt(jnp.sum(gap)) / sigma
@@ -55,13 +57,12 @@ def sums(
 
 
 def row(
-    target: Checkpoint, draft: Checkpoint, values: jax.Array, windows: Windows, sigma: float
+    drafts: tuple[Any, Any], values: jax.Array, windows: Windows, sigma: float
 ) -> dict[str, float]:
-    """The figures of one draft on one split."""
-    total, params = jnp.zeros(3), (target.params, draft.params)
+    """The figures of the second draft on one split; the first is the target."""
+    total = jnp.zeros(3)
     for batch in zip(*padded_batches(windows.count, BATCH), strict=True):
-        models = {"target": target.model, "draft": draft.model}
-        total += sums(params, values, jnp.asarray(sigma), batch, **models, windows=windows)
+        total += sums(drafts, values, jnp.asarray(sigma), batch, windows=windows)
     gap, scaled, acceptance = (float(x) for x in total / windows.count)
     return {
         "RMSE": gap**0.5,
@@ -78,28 +79,33 @@ def main() -> None:
     parser.add_argument("--drafts", nargs="+", required=True)
     parser.add_argument("--source", default="ETTh1")
     parser.add_argument("--context", type=int, default=672)
+    parser.add_argument("--variables", choices=("joint", "separate"), default="joint")
     parser.add_argument("--stride", type=int, default=16)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     data = load_data(DataConfig(source=args.source, context_len=args.context))
-    target = find_model(args.target)
+    target, separate = find_model(args.target), args.variables == "separate"
     values, num_vars = jnp.asarray(data.values), len(data.names)
-    process = make_target(target, "window", args.context, num_vars)
+    size = 1 if separate else num_vars
+    process = make_target(target, "window", args.context, size)
     length = args.context + process.patch_len
     rows_of = data.splits.validation
-    windows = make_windows(rows_of, length, num_vars, separate=False, stride=7)
+    windows = make_windows(rows_of, length, num_vars, separate=separate, stride=7)
     sigma = calibrate_sigma(process, values, windows, 64)
     rows = []
     for name in args.drafts:
-        draft = find_model(name)
-        size = sum(x.size for x in jax.tree.leaves(draft.params))
+        draft = find_any(name, "draft")
+        parameters = sum(x.size for x in jax.tree.leaves(draft.params))
+        pair = make_pair(target, draft, "window", args.context, size)
+        drafts = as_draft(pair.target), pair.proposer()
         for split in ("train", "validation", "test"):
             rows_of = getattr(data.splits, split)
             windows = make_windows(
-                rows_of, args.context, num_vars, separate=False, stride=args.stride
+                rows_of, args.context, num_vars, separate=separate, stride=args.stride
             )
-            found = row(target, draft, values, windows, sigma)
-            rows.append({"draft": Path(name).name, "parameters": size, "split": split, **found})
+            found = row(drafts, values, windows, sigma)
+            about = {"draft": Path(name).name, "parameters": parameters, "split": split}
+            rows.append({**about, **found})
             print(rows[-1], flush=True)
     write_rows(args.out, rows, sigma=sigma, target=args.target)
 

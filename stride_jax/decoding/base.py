@@ -236,7 +236,7 @@ class RespondingDraft(Draft, Protocol):
     """
 
     def respond(self, memory: Any, state: Any, errors: jax.Array) -> jax.Array:
-        """What the errors of the proposals add to the K means, `[K, P, C]`; linear in the errors.
+        """The shift of the K means by the errors of the proposals, `[K, P, C]`; linear in them.
 
         The exact rules need that place k responds to the errors of the places before k alone;
         `stride_jax.testing.check_draft` tests it.

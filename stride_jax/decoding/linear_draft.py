@@ -21,7 +21,7 @@ from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
 Level = Literal["mean", "last"]
-"""What a window is counted from: its mean, or its last value."""
+"""The level that a window is counted from: its mean, or its last value."""
 LARGEST_ROUND = 16
 """K of the matrices that a draft is built with unless it is told otherwise."""
 TINY = 1e-6
@@ -41,7 +41,7 @@ class Gate(NamedTuple):
 
 
 class LinearMemory(NamedTuple):
-    """What the draft keeps of a context.
+    """The window of a context, and the weights of the maps.
 
     Attributes:
         window: `[L, C]`, its last steps.
@@ -71,7 +71,7 @@ def num_features(context_len: int) -> int:
 
 
 def window_features(window: jax.Array) -> jax.Array:
-    """What the gate sees of a window `[L, C]`: the shape of its variation, `[C, F]`.
+    """Features of a window `[L, C]` for the gate: the shape of its variation, `[C, F]`.
 
     The autocorrelations of values and of differences at `feature_lags`, the roughness (log
     variance of the differences), and skewness and kurtosis of both; all of them of the window
@@ -138,7 +138,7 @@ class LinearDraft:
         return int(self.means.shape[-1])
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> LinearMemory:
-        """The last L steps, and the weights of the maps.
+        """Takes the last L steps, and weights the maps.
 
         Padding becomes the first value of the history, and so does what a shorter context lacks.
 

@@ -282,7 +282,7 @@ def distill_linear(
     # The teacher: the target, and the gate that tells the windows apart.
     gate = fit_gate(train, model, config.run.seed)
     params = jax.tree.map(jnp.asarray, target.params)
-    predict = make_predict(pinned(target.model, config.data.context_len, num_vars), params)
+    predict = make_predict(pinned(target.model, config.data.context_len), params)
     teacher = Teacher(predict, gate, jnp.float32(config.sigma))
     keys = jax.random.split(jax.random.key(config.run.seed))
     options: dict[str, Any] = {"model": model, "num_draft": config.num_draft}
