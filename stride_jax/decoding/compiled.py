@@ -21,8 +21,6 @@ class Structure:
         number: its hash.
     """
 
-    __slots__ = ("number", "tree")
-
     def __init__(self, tree: jax.tree_util.PyTreeDef) -> None:
         self.tree, self.number = tree, hash(tree)
 
@@ -35,8 +33,8 @@ class Structure:
         return self.number == other.number and self.tree == other.tree
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` over the positional arguments; those by keyword are static.
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """`jax.jit`, with its options, over the positional arguments; those by keyword are static.
 
     The arguments are flattened once, and their structure is static: see `Structure`.
     """
@@ -47,7 +45,7 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(*jax.tree.unflatten(structure.tree, leaves), **dict(static))
 
     program.__name__ = function.__name__  # what profiles and the cache on disk show
-    jitted = jax.jit(program, static_argnums=(1, 2))
+    jitted = jax.jit(program, static_argnums=(1, 2), **options)
 
     @functools.wraps(function)
     def call(*args: Any, **static: Any) -> Any:

@@ -109,7 +109,7 @@ def decode_info(log: Log, num_draft: int, count: int) -> DecodeInfo:
     # Proposals by their place in the round, [N, K]; no round is longer than what is missing.
     place = jnp.arange(num_draft)[None]
     drafted = place < length[:, None]
-    kept, tested = place < accepted[:, None], place <= accepted[:, None]
+    passed, tested = place < accepted[:, None], place <= accepted[:, None]
 
     # Where each patch comes from: the last round that started at or before it.
     first = jax.lax.cummax(jnp.where(started, places, 0))
@@ -118,7 +118,7 @@ def decode_info(log: Log, num_draft: int, count: int) -> DecodeInfo:
 
     rounds = _total(started)
     return DecodeInfo(
-        accepted=_total(drafted & kept),
+        accepted=_total(drafted & passed),
         proposed=_total(drafted & tested),
         rounds=rounds,
         target_passes=rounds,

@@ -78,7 +78,8 @@ class LoopState(NamedTuple):
     """The carry of the loop, for one path.
 
     Attributes:
-        patch_keys: `[N + K + 1]`, of the noise of every patch.
+        patch_keys: `[N + K + 1, ...]`, raw keys of the noise of every patch: a patch that is drawn
+            again in a later round has the same noise.
         round_keys: `[3]`, of the round after the next one, and of the draft and the rule in the
             next one.
         filled: int32, patches emitted so far, at most N.
@@ -263,7 +264,7 @@ def initial_state(
     room, shape = count + config.num_draft + 1, memory.sigma.shape
     keys = path_keys(key)
     return LoopState(
-        patch_keys=patch_keys(keys.noise, 0, room),
+        patch_keys=jax.random.key_data(patch_keys(keys.noise, 0, room)),
         round_keys=jax.random.split(keys.rounds, 3),
         filled=jnp.zeros((), jnp.int32),
         target=model.target.start(memory.target, count + config.num_draft),
@@ -302,7 +303,8 @@ def decode_round(
     """
     sigma, num_draft = memory.sigma, config.num_draft
     next_key, draft_key, rule_key = state.round_keys
-    keys = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
+    data = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
+    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(next_key))
     fresh = normals(keys, sigma.shape)
 
     # Draft: K proposals, patch by patch or all at once.

@@ -26,7 +26,7 @@ Decoded = tuple[jax.Array, DecodeInfo]
 
 
 class Cost(NamedTuple):
-    """What the compiler says that one call costs; a loop's body counts once, not by its rounds.
+    """The cost of one call as the compiler states it; a loop's body counts once, not by its rounds.
 
     Attributes:
         flops: floating-point operations.

@@ -205,7 +205,7 @@ def attend(
     segments: list[KeyValues],
     layout: Layout,
 ) -> jax.Array:
-    """What the queries read, `[Q, D]`, from segments of keys and values."""
+    """Values read by the queries from segments of keys and values, `[Q, D]`."""
     # [H, C, N, E] -> [H, C * N, E]
     flat = [KeyValues(*(z.reshape(z.shape[0], -1, z.shape[-1]) for z in s)) for s in segments]
     logits = jnp.concatenate(

@@ -32,6 +32,7 @@ EXPRESSED: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.3},
     "dtype": {"dtype": "bfloat16"},
     "remat": {"remat": True},
+    "precision": {"precision": "highest"},
     **{name: {name: size} for name, size in {"patch_len": 8, "d_model": 16, "d_ff": 16}.items()},
     **{name: {name: 1} for name in ("num_heads", "num_layers")},
 }

@@ -74,7 +74,7 @@ def test_inputs_are_checked(key):
     with pytest.raises(InputError, match="num_draft must be at least 1"):
         draft_alone(key, config=DecodeConfig(20, 0))
     with pytest.raises(InputError, match="NaN"):
-        draft_alone(key, jnp.full((12, NUM_VARS), jnp.nan))
+        draft_alone(key, np.full((12, NUM_VARS), np.nan, np.float32))
 
 
 # --- mean paths --------------------------------------------------------------------------------

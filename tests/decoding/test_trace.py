@@ -120,9 +120,9 @@ def test_no_trace_costs_nothing(key, monkeypatch):
         return jax.jit(lambda k: speculate(k, config=config)).lower(key).as_text()
 
     plain, traced = program(False), program(True)
-    grid = "x11x3xi1>"  # [N + K + 1, K] bool: nothing but the trace has this shape
+    grid = "x11x3x3xf32>"  # [N + K + 1, 3, K]: nothing but what the rule compared has this shape
     assert grid in traced
     assert grid not in plain
     monkeypatch.setattr(bookkeeping, "Trace", None)  # a decoder that knows no trace
-    monkeypatch.setattr(bookkeeping, "_traced", None)
+    monkeypatch.setattr(bookkeeping, "_compared", None)
     assert program(False) == plain

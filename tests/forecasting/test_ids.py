@@ -74,7 +74,7 @@ def test_arrays_stay_by_index() -> None:
     ("ids", "said"),
     [
         (["a", "a"], "ids must differ, got 'a' 2 times"),
-        (["a"], "2 series, 1 ids"),
+        (["a"], "2 series, 1 id"),
         ("ab", "list of text"),
         ([1, 2], "list of text"),
         ([["a"], ["b"]], "list of text"),

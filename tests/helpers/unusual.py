@@ -20,5 +20,6 @@ UNUSUAL = TimerXLConfig(
     dtype="bfloat16",
     remat=True,
     anchor="last",
+    precision="high",
 )
 """Every field differs from its default, so a lost one shows."""

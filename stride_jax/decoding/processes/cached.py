@@ -293,10 +293,10 @@ class CachedProcess:
         if self.norm == "causal":
             place = jnp.arange(len(grown))
             first = 0 if state.first is None else jnp.clip(state.first - state.length, 0, count)
-            kept = (place >= first) & (place < count)  # they are no longer pending
+            counted = (place >= first) & (place < count)  # they are no longer pending
             shifted, before = grown - state.origin, unpacked(moments)
             moments = packed(
-                last(extended_moments(before, shifted, kept[None], count[None] - first))
+                last(extended_moments(before, shifted, counted[None], count[None] - first))
             )
         pending = jax.lax.dynamic_slice_in_dim(grown, count, self.lag)
         return state._replace(length=state.length + count, pending=pending, moments=moments)

@@ -28,7 +28,7 @@ from stride_jax.decoding.rules.common import (
 NEWTON_STEPS = 5
 """Steps in `block`; from the fourth on the rounding of the mass is all that is left."""
 LEAST = -6.0
-"""Of a standard normal there is less below this than a uniform draw in float32 resolves."""
+"""A bound of a standard normal: less is below it than a uniform draw in float32 resolves."""
 TINY = float(jnp.finfo(jnp.float32).tiny)
 """Keeps a mass of 0 out of logarithms and quotients."""
 DRAWS, TRIES = 16, 64
