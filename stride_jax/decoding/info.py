@@ -17,7 +17,7 @@ from stride_jax.errors import InputError
 
 
 class Log(NamedTuple):
-    """What the rounds of one path leave behind; the counts are made of it after the last one.
+    """The outcomes of the rounds of one path; the counts are made of them after the last one.
 
     Everything stands at the place of a patch: a round at that of its first one. The room is N and
     K + 1 spare places, where a path that has its N patches still writes.
