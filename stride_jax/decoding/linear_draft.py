@@ -270,15 +270,17 @@ def k_step_matrices(map_: np.ndarray, level: Level, num_draft: int) -> tuple[Any
     weights = np.full(length, 1 / length) if level == "mean" else np.eye(length)[-1]
     step = map_ + np.outer(weights, 1 - map_.sum(axis=0))  # [L, P]
     total = length + num_draft * size
-    # row i: step i of the series, in terms of the window and of the errors
-    series = np.zeros((total, total))
-    series[:length, :length] = np.eye(length)
-    means = np.zeros((num_draft, size, total))
+    # the K patches and their means, in terms of the window and of the errors
+    patches, means = np.zeros((2, num_draft * size, total))
     for k in range(num_draft):
         first = k * size
-        means[k] = step.T @ series[first : first + length]
-        new = slice(length + first, length + first + size)
-        series[new] = means[k]
-        series[new, new] = np.eye(size)  # the error itself
-    errors = means[:, :, length:].reshape(num_draft, size, num_draft, size)  # [K, P, K * P]
+        rows, real = slice(first, first + size), max(length - first, 0)
+        # what is left of the context in the window of this step, and the patches before it
+        means[rows, first : first + real] = step[:real].T
+        means[rows] += step[real:].T @ patches[max(first - length, 0) : first]
+        patches[rows] = means[rows]
+        patches[rows, length + first : length + first + size] = np.eye(size)  # the error itself
+    means = means.reshape(num_draft, size, total)  # [K * P, L + K * P] -> [K, P, L + K * P]
+    # [K, P, K * P] -> [K, P, K, P]
+    errors = means[:, :, length:].reshape(num_draft, size, num_draft, size)
     return means[:, :, :length], errors

@@ -234,6 +234,10 @@ class DistillConfig:
             "separate windows do not know their variable, so they cannot have a map for each; set "
             "data.variables joint, or ridge.maps mixture.",
         )
+        require(
+            self.objective != "ridge" or self.on_policy < 1,
+            "the first linear draft is fitted to windows without proposals; set on_policy below 1.",
+        )
         context = self.data.context_len
         require(
             self.draft_context_len is None or self.draft_context_len <= context,

@@ -64,7 +64,7 @@ class Source(NamedTuple):
 
     def split(self, share: float) -> tuple[Source, Source]:
         """The first windows, and the last ones, of which there are `share` of all."""
-        cut = len(self.order) - round(share * len(self.order))
+        cut = max(1, len(self.order) - round(share * len(self.order)))
         first, last = self.order[:cut], self.order[cut:]
         return self._replace(order=first), self._replace(order=last)
 
@@ -243,6 +243,10 @@ def check_linear(config: DistillConfig, target: Checkpoint) -> None:
         config.data.synthetic_share == 0,
         "the objective ridge takes windows of a series alone; set data.synthetic_share 0.",
     )
+    require(
+        not config.run.distributed,
+        "a ridge regression runs in one process; leave out run.distributed.",
+    )
     require(not config.run.resume, "a ridge regression has no steps to resume; leave out --resume.")
     require(
         not config.init_from,
@@ -309,9 +313,9 @@ def distill_linear(
 def write(out: Path, fitted: LinearCheckpoint, records: list[Choice]) -> None:
     """Writes the draft to `out/best` and a line for each fit to `out/log.jsonl`."""
     out.mkdir(parents=True, exist_ok=True)
+    checkpoints.save(out / "best", fitted)
     lines = [
         json.dumps({name: value for name, value in choice._asdict().items() if name != "maps"})
         for choice in records
     ]
     (out / "log.jsonl").write_text("\n".join(lines) + "\n")
-    checkpoints.save(out / "best", fitted)

@@ -177,7 +177,12 @@ def next_patches(draft: Any, contexts: jax.Array) -> jax.Array:
 
 
 @pytest.mark.parametrize(
-    ("maps", "short"), [("one", 24), ("per_variable", None), ("mixture", None)]
+    ("maps", "short"),
+    [
+        pytest.param("one", 24, marks=pytest.mark.slow),
+        pytest.param("per_variable", None, marks=pytest.mark.slow),
+        ("mixture", 24),
+    ],
 )
 def test_a_fitted_draft_is_loaded_with_its_target(
     maps: Any, short: int | None, tmp_path: Path
@@ -213,6 +218,7 @@ def test_a_fitted_draft_is_loaded_with_its_target(
     ("fields", "message"),
     [
         ({"run": {"resume": True}}, "no steps to resume"),
+        ({"run": {"distributed": True}}, "leave out run.distributed"),
         ({"init_from": "runs/other"}, "leave out init_from 'runs/other'"),
         (
             {"data": {"variables": "separate", "synthetic_share": 0.5}},
@@ -225,6 +231,12 @@ def test_settings_that_mean_nothing_here(fields: Any, message: str, tmp_path: Pa
     with pytest.raises(InputError, match=message):
         distill_linear(config(tmp_path / "run", **fields), series_of(), TARGET)
     assert not (tmp_path / "run").exists()
+
+
+def test_some_windows_end_without_proposals(tmp_path: Path) -> None:
+    """There would be no draft to propose the ends of the others."""
+    with pytest.raises(InputError, match="set on_policy below 1"):
+        config(tmp_path, on_policy=1.0)
 
 
 def test_separate_windows_do_not_know_their_variable(tmp_path: Path) -> None:
