@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Draft, Process
+from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import as_draft, propose
 
 
@@ -65,14 +66,14 @@ def check_draft(
     _same(claim, eager.mean, means, atol)
 
 
-@jax.jit
+@compiled
 def _means(draft: Any, memory: Any, state: Any, noise: jax.Array, sigma: jax.Array) -> jax.Array:
     """The means of K proposals with this noise, `[K, P, C]`."""
     proposals, _ = propose(draft, memory, state, noise, sigma, len(noise), learned=False)
     return proposals.mean
 
 
-@jax.jit
+@compiled
 def _commit(draft: Any, memory: Any, state: Any, round_: Any, count: jax.Array) -> Any:
     """The state after a round of which other patches are kept, as after a rejection."""
     noise, sigma, patches = round_

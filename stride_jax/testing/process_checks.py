@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Process, traits_of
+from stride_jax.decoding.compiled import compiled
 
 ROUNDS = 3
 """Rounds of drafting and committing that are checked one after the other."""
@@ -60,19 +61,19 @@ def check_process(
         _check_padding(process, context, rounds[0], atol)
 
 
-@jax.jit
+@compiled
 def _verify(process: Process, memory: Any, state: Any, proposals: jax.Array) -> Any:
     """`Process.verify`, compiled once per shape."""
     return process.verify(memory, state, proposals)
 
 
-@jax.jit
+@compiled
 def _keep(process: Process, state: Any, patches: jax.Array, count: jax.Array) -> Any:
     """`Process.commit`, compiled once per shape."""
     return process.commit(state, patches, count)
 
 
-@jax.jit
+@compiled
 def _step(draft: Any, memory: Any, state: Any, patch: jax.Array) -> Any:
     """`step` of a draft, compiled once per shape."""
     return draft.step(memory, state, patch)
