@@ -115,6 +115,10 @@ class Whole:
     def patch_len(self):
         return self.config.patch_len
 
+    @property
+    def supports_padding(self):
+        return True
+
     def prepare(self, context, length=None):
         length = context.shape[0] if length is None else length
         if self.context_len is not None:
@@ -166,10 +170,12 @@ class Whole:
         return self
 
 
-def cached(name: str, kind=CachedProcess, model=CachedTimerXL, **changes) -> CachedProcess:
+def cached(
+    name: str, kind=CachedProcess, model=CachedTimerXL, params=None, **changes
+) -> CachedProcess:
     """The cached process of a case; `kind` and `model` may hold a mistake."""
     config, norm = model_of(name), CASES[name][2]
-    process = cached_process(model(config), params_of(config), P, norm=norm)
+    process = cached_process(model(config), params or params_of(config), P, norm=norm)
     fields = {f.name: getattr(process, f.name) for f in dataclasses.fields(process)}
     return kind(**fields | changes)
 
@@ -313,7 +319,7 @@ def check_speculative(name: str, rule: Rule, config: DecodeConfig = CONFIG) -> N
     options = {"config": config, "rule": rule}
     found = both(pair(name), context, **options)
     assert_same(found, both(pair(name, whole), context, **options), ATOL)
-    assert len(np.unique(found[1].kind)) >= 2  # not all proposals share one fate
+    assert len(np.unique(found[1].origin)) >= 2  # not all proposals share one fate
     for kind in ("large", "random"):
         wild = both(pair(name), garbage(name, kind), **options)
         jax.tree.map(np.testing.assert_array_equal, wild, found)
