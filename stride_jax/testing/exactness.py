@@ -228,7 +228,7 @@ def report(num_series: int = 100_000) -> list[dict[str, Any]]:
     exact = {name: rule() for name, rule in RULES.items() if rule.exact}
     kinds: tuple[ProcessKind, ...] = ("window", "cached")
     cells = [
-        (name, name, True, kind, shape, delta, 1.3 if rule.scales == "free" else 1.0)
+        (name, rule, True, kind, shape, delta, 1.3 if rule.scales == "free" else 1.0)
         for (name, rule), kind, shape, delta in itertools.product(
             exact.items(), kinds, SHAPES, (0.7, 1.3)
         )
