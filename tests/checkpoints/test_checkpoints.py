@@ -157,7 +157,7 @@ TRUNCATE = """
 import json, shutil, sys
 from pathlib import Path
 import jax, numpy as np
-from stride_jax import checkpoints
+from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.errors import InputError
 
 whole = Path(sys.argv[1])
