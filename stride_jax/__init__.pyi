@@ -33,8 +33,6 @@ from .checkpoints.store import (
 from .checkpoints.store import (
     save_model as save_model,
 )
-from .decoding.base import DecodeConfig as DecodeConfig
-from .decoding.base import DecodeInfo as DecodeInfo
 from .decoding.base import Rule as Rule
 from .decoding.draft_length import Fixed as Fixed
 from .decoding.draft_length import Gain as Gain
@@ -65,6 +63,8 @@ from .decoding.rules.exact import Block as Block
 from .decoding.rules.exact import Maximal as Maximal
 from .decoding.rules.exact import Residual as Residual
 from .decoding.speculative import decode as decode
+from .decoding.types import DecodeConfig as DecodeConfig
+from .decoding.types import DecodeInfo as DecodeInfo
 from .errors import InputError as InputError
 from .forecasting.decoder import Decoder as Decoder
 from .forecasting.decoder import build_decoder as build_decoder

@@ -20,7 +20,7 @@ from stride_jax.config import from_dict, to_dict
 from stride_jax.data import config as config_data
 from stride_jax.data.config import DataConfig
 from stride_jax.decoding import base as decoding_base
-from stride_jax.decoding.base import DecodeConfig
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation import config as config_evaluate
 from stride_jax.evaluation.config import (

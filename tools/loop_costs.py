@@ -14,8 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.bench import time_in_turns
 from stride_jax.evaluation.config import LatencyConfig
 from stride_jax.evaluation.latency import Cell, build, contexts

@@ -17,9 +17,9 @@ import jax
 import numpy as np
 
 from stride_jax.checkpoints.pytorch import load_pytorch
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.results import write_rows
 from stride_jax.models import TimerXL, make_predict
 from stride_jax.models.config import TimerXLConfig

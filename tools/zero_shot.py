@@ -19,8 +19,9 @@ import numpy as np
 
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.store import find_model
-from stride_jax.decoding.base import DecodeConfig, Process
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.results import write_rows
 from stride_jax.evaluation.suites import (
     Foreign,

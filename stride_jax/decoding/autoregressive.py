@@ -8,19 +8,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import (
-    AUTOREGRESSIVE,
-    DecodeConfig,
-    DecodeInfo,
-    Draft,
-    Process,
-    for_paths,
-    num_patches,
-)
+from stride_jax.decoding.base import Draft, Process, for_paths
 from stride_jax.decoding.batching import decode_batch, over_lanes, patch_noise, path_keys
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import prediction_sigma, propose
+from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig, DecodeInfo, num_patches
 
 Path = tuple[jax.Array, Any]
 """The key of a path's noise, and its state."""

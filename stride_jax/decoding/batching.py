@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import DecodeConfig, DecodeInfo
 from stride_jax.decoding.checks import Inputs
+from stride_jax.decoding.types import DecodeConfig, DecodeInfo
 
 
 class PathKeys(NamedTuple):

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import LARGEST_INDEX, whole_number
-from stride_jax.decoding.base import DecodeConfig, num_patches
+from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 
 

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Outcome, Round, Trace
+from stride_jax.decoding.base import Outcome, Round
 from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.rules.common import gaps
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Trace
 from stride_jax.errors import InputError
 
 

@@ -16,18 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.decoding.autoregressive import roll_draft, roll_process
-from stride_jax.decoding.base import (
-    DecodeConfig,
-    DecodeInfo,
-    Draft,
-    Outcome,
-    Process,
-    Round,
-    Rule,
-    check_process,
-    for_paths,
-    num_patches,
-)
+from stride_jax.decoding.base import Draft, Outcome, Process, Round, Rule, check_process, for_paths
 from stride_jax.decoding.batching import (
     decode_batch,
     normals,
@@ -41,6 +30,7 @@ from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, ex
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
 from stride_jax.decoding.info import Log, decode_info, empty_log, one_more, write_round
 from stride_jax.decoding.rules import Maximal, rule_name
+from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
 
 

@@ -13,9 +13,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.decoding.base import DecodeConfig, DecodeInfo, Draft, Process, Rule
+from stride_jax.decoding.base import Draft, Process, Rule
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig, DecodeInfo
 from stride_jax.evaluation.scoring import Tally
 from stride_jax.sharding import decoding_mesh, place
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.draft_length import DraftLength, find_draft_length
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import (
     Batch,

@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.checkpoints.build import ProcessKind
-from stride_jax.decoding.base import DecodeConfig, Outcome, Round, Rule, num_patches
+from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.rules import find_rule
+from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.evaluation import theory
 from stride_jax.evaluation.bench import Decoder, Measured, Progress, measure, silent

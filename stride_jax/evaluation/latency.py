@@ -14,11 +14,12 @@ import jax.numpy as jnp
 
 from stride_jax.checkpoints.build import Pair, ProcessKind, make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.decoding.base import DecodeConfig, Outcome, Round, Rule
+from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.drafts import propose as propose_with
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.rules.common import target_draw
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.bench import (
     Batch,
     Decoder,

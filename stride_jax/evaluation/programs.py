@@ -17,12 +17,12 @@ import jax.numpy as jnp
 from stride_jax.checkpoints.build import Pair, make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.autoregressive import roll_process
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.draft_length import Fixed
 from stride_jax.decoding.rules import parse_rule
 from stride_jax.decoding.speculative import Model, _speculate
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
 from stride_jax.types import PatchDistribution

@@ -11,7 +11,7 @@ import numpy as np
 
 from stride_jax import metrics
 from stride_jax.decoding import gaussian
-from stride_jax.decoding.base import ACCEPTED, RECOVERED, DecodeInfo
+from stride_jax.decoding.types import ACCEPTED, RECOVERED, DecodeInfo
 from stride_jax.errors import InputError
 
 Scores = dict[str, Any]

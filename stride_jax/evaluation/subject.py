@@ -16,10 +16,11 @@ from stride_jax.checkpoints.store import find_model
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData, load_data
 from stride_jax.data.windows import Windows, make_windows, padded_batches
-from stride_jax.decoding.base import DecodeConfig, Process, Rule
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.drafts import propose
 from stride_jax.decoding.rules import parse_rule, rule_name
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch, Decoder, Label
 from stride_jax.evaluation.config import Setup

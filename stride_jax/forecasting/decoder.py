@@ -13,11 +13,12 @@ import numpy as np
 from jax import export as jax_export
 
 from stride_jax.checkpoints.build import Pair
-from stride_jax.decoding.base import DecodeConfig, DecodeInfo, Process, Rule, Trace
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.speculative import Model, check_choices, decode, speculates
+from stride_jax.decoding.types import DecodeConfig, DecodeInfo, Trace
 from stride_jax.errors import InputError
 from stride_jax.forecasting.settings import as_pair
 

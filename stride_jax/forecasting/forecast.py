@@ -13,16 +13,10 @@ import jax
 import numpy as np
 
 from stride_jax.checkpoints.build import Pair
-from stride_jax.decoding.base import (
-    DecodeConfig,
-    Process,
-    Rule,
-    check_parameters,
-    num_patches,
-    traits_of,
-)
+from stride_jax.decoding.base import Process, Rule, check_parameters, traits_of
 from stride_jax.decoding.checks import check_size
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.histories import (
     Contexts,

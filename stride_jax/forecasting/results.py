@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.decoding.base import DecodeInfo
+from stride_jax.decoding.types import DecodeInfo
 from stride_jax.forecasting.histories import Contexts, Histories
 from stride_jax.forecasting.settings import Settings
 

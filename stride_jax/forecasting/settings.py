@@ -11,9 +11,10 @@ import numpy as np
 
 from stride_jax.checkpoints.build import Pair
 from stride_jax.config import whole_number
-from stride_jax.decoding.base import DecodeConfig, Process, Rule
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import array_shape, as_key
 from stride_jax.decoding.rules import Block, Mean, rule_name
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
 PATHS_AT_ONCE = 2000

@@ -26,7 +26,7 @@ import numpy as np
 from scipy import stats
 
 from stride_jax.checkpoints.build import ProcessKind
-from stride_jax.decoding.base import DecodeConfig, Draft, Outcome, Round, Rule
+from stride_jax.decoding.base import Draft, Outcome, Round, Rule
 from stride_jax.decoding.rules import RULES, AsReleased, Resample, SharedNoise
 from stride_jax.decoding.rules.common import (
     gap_products,
@@ -37,6 +37,7 @@ from stride_jax.decoding.rules.common import (
 )
 from stride_jax.decoding.rules.exact import full_log_ratio, residual_patch
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.results import write_rows
 from stride_jax.testing.analytic import (
     Problem,

@@ -14,9 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import DecodeConfig, Process, Rule, num_patches
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.rules import Resample, rule_name
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Progress, silent
 from stride_jax.evaluation.config import FidelityConfig

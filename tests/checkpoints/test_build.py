@@ -14,10 +14,10 @@ from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import Pair, load_pair, make_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.drafts import as_draft, propose
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import TimerXL, init_params

@@ -16,8 +16,8 @@ from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps, with_gaps
 from stride_jax.data.splits import ForecastData, load_data, prepare
 from stride_jax.data.windows import make_windows, padded_batches
-from stride_jax.decoding.base import DecodeInfo
 from stride_jax.decoding.processes import window_process
+from stride_jax.decoding.types import DecodeInfo
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch
 from stride_jax.evaluation.experiments import missing_truths, naive_scores

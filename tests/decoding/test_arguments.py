@@ -26,7 +26,7 @@ from helpers.toys import (
     take,
 )
 
-from stride_jax.decoding.base import AUTOREGRESSIVE, DecodeConfig, Outcome, Rule
+from stride_jax.decoding.base import Outcome, Rule
 from stride_jax.decoding.batching import in_chunks
 from stride_jax.decoding.draft_length import Threshold
 from stride_jax.decoding.naive_drafts import seasonal_draft
@@ -41,6 +41,7 @@ from stride_jax.decoding.rules import (
     Residual,
     SharedNoise,
 )
+from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig
 from stride_jax.errors import InputError
 
 DECODERS = pytest.mark.parametrize("decode", [speculate, roll])

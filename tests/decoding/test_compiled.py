@@ -32,11 +32,12 @@ from helpers.toys import (
 )
 from jax.tree_util import Partial
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeConfig, Outcome, Round, Rule
+from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import Gain, Threshold
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import RULES, AsReleased, Mean, Resample, SharedNoise
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeConfig
 
 DECODERS = pytest.mark.parametrize("decode", [speculate, roll])
 

@@ -17,11 +17,11 @@ from helpers.toys import (
     speculate,
 )
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.rules import Block, Mean, Resample
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
 CONFIG = DecodeConfig(20, 3)  # 7 patches: the third call makes two too many

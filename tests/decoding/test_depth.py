@@ -9,9 +9,9 @@ import jax
 import pytest
 from helpers.toys import CONTEXT, SIGMA, TIMER_XL, timer_xl
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.processes import cached_process
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models import init_params
 from stride_jax.models.cached import CachedTimerXL
 

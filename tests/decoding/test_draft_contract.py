@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from helpers.toys import CONTEXT, DRAFT, NUM_VARS, PATCH_LEN, SIGMA, assert_same, speculate
 
-from stride_jax.decoding.base import DecodeConfig, Proposals, Rule
+from stride_jax.decoding.base import Proposals, Rule
 from stride_jax.decoding.drafts import AutoregressiveDraft, as_draft, propose
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.rules import Block, Maximal
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.testing import exactness
 from stride_jax.testing.analytic import make_problem, processes

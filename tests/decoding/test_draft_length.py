@@ -22,7 +22,7 @@ from helpers.toys import (
 from jax.tree_util import Partial
 from scipy import stats
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeConfig, Outcome, Rule
+from stride_jax.decoding.base import Outcome, Rule
 from stride_jax.decoding.draft_length import (
     DRAFT_LENGTHS,
     Fixed,
@@ -35,6 +35,7 @@ from stride_jax.decoding.draft_length import (
 )
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Block, Maximal
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation.theory import speedup
 from stride_jax.types import PatchDistribution

@@ -23,7 +23,6 @@ from jax.tree_util import Partial
 from scipy import stats
 
 from stride_jax.decoding import drafts
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.drafts import (
     AutoregressiveDraft,
     as_draft,
@@ -31,6 +30,7 @@ from stride_jax.decoding.drafts import (
     prediction_sigma,
 )
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 

@@ -6,9 +6,9 @@ import pytest
 from helpers.toys import CONTEXT, LINE, line, line_laws, roll, speculate
 from scipy import stats
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.rules import RULES, Residual
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
 STD = np.float32([[0.4], [0.9]])  # of the target, for each step of a patch

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.drafts import propose
 from stride_jax.decoding.linear_draft import (
     Gate,
@@ -20,6 +19,7 @@ from stride_jax.decoding.linear_draft import (
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.rules import Block, Maximal
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.testing import check_draft, exactness
 from stride_jax.testing.analytic import make_problem, processes

@@ -15,8 +15,8 @@ from stride_jax.checkpoints.build import make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import ForecastData, prepare
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import TimerXL, init_params

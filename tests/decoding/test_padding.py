@@ -15,7 +15,7 @@ from helpers.toys import assert_same, history, process, take
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stride_jax.decoding.base import DecodeConfig, Rule
+from stride_jax.decoding.base import Rule
 from stride_jax.decoding.batching import patch_noise, path_keys
 from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.normalization import EPS, patch_moments, std, window_stats
@@ -24,6 +24,7 @@ from stride_jax.decoding.processes import CachedProcess, cached_process
 from stride_jax.decoding.processes import cached as cached_processes
 from stride_jax.decoding.rules import Maximal, Mean, Residual
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.models import TimerXL, attention
 from stride_jax.models import cached as cached_model

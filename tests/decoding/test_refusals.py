@@ -14,12 +14,12 @@ from jax.tree_util import Partial
 
 from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding import speculative
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.frames import backtest

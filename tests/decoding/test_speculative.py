@@ -24,11 +24,12 @@ from helpers.toys import (
 )
 from scipy import stats
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeConfig, Round, Rule
+from stride_jax.decoding.base import Round, Rule
 from stride_jax.decoding.batching import patch_noise, path_keys
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import as_draft, propose
 from stride_jax.decoding.rules import RULES, Block, Maximal, Mean, Resample, SharedNoise
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeConfig
 
 PAIRS = {
     "window": (TARGET, DRAFT),

@@ -30,9 +30,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, RECOVERED, DecodeConfig
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Block, Maximal, Mean, Residual, SharedNoise
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeConfig
 
 PROPERTY = settings(deadline=None, max_examples=2, derandomize=True)
 PAIRS = {

@@ -6,9 +6,10 @@ import pytest
 from helpers.toys import BATCH, CONTEXT, SIGMA, assert_same, parameters, registered, speculate, take
 
 from stride_jax.decoding import info as bookkeeping
-from stride_jax.decoding.base import BONUS, DecodeConfig, Outcome, Rule
+from stride_jax.decoding.base import Outcome, Rule
 from stride_jax.decoding.draft_length import Fixed, Gain, Threshold
 from stride_jax.decoding.rules import Block, Maximal, Mean, Resample
+from stride_jax.decoding.types import BONUS, DecodeConfig
 
 CLOSE = Mean(tolerance=0.25)
 

@@ -9,7 +9,7 @@ import pytest
 from helpers.toys import speculate
 
 from stride_jax.decoding import info as trace
-from stride_jax.decoding.base import DecodeConfig, Trace
+from stride_jax.decoding.types import DecodeConfig, Trace
 from stride_jax.errors import InputError
 from stride_jax.evaluation.figures import forecasts as plots
 

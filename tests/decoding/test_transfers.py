@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from helpers.toys import BATCH, SIGMA, assert_same, fading, roll, speculate
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.checks import Inputs
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
 HELPER = Path(__file__).parents[1] / "helpers" / "transfers.py"

@@ -10,9 +10,9 @@ import pytest
 from helpers.trained import CONTEXT, HORIZON, loaded, setup
 
 from stride_jax.data.windows import make_windows
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation import bench
 from stride_jax.evaluation.subject import (
     build,

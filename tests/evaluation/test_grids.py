@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from helpers.trained import HORIZON, MODEL, loaded, save_draft, setup
 
-from stride_jax.decoding.base import DecodeConfig, Round
+from stride_jax.decoding.base import Round
 from stride_jax.decoding.rules import RULES, Mean, Resample, SharedNoise, rule_name
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation import bench, grids
 from stride_jax.evaluation.config import SweepConfig, TuneConfig

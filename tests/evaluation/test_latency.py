@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from stride_jax.config import from_dict
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation import latency, tables
 from stride_jax.evaluation.config import LatencyConfig
 from stride_jax.evaluation.latency import AcceptAll, Cell

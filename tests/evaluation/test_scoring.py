@@ -12,18 +12,11 @@ from helpers.toys import BATCH, draft_steps, recount, roll, speculate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stride_jax.decoding.base import (
-    ACCEPTED,
-    BONUS,
-    RECOVERED,
-    DecodeConfig,
-    DecodeInfo,
-    Outcome,
-    Rule,
-)
+from stride_jax.decoding.base import Outcome, Rule
 from stride_jax.decoding.draft_length import Threshold
 from stride_jax.decoding.rules import Block, Maximal
 from stride_jax.decoding.rules.common import num_leading
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeConfig, DecodeInfo
 from stride_jax.evaluation import theory
 from stride_jax.evaluation.scoring import SPECULATIVE, Tally
 

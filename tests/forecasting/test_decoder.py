@@ -29,10 +29,10 @@ from helpers.toys import (
 from jax.tree_util import Partial
 
 from stride_jax.checkpoints.build import Pair
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.draft_length import Gain
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.forecasting.decoder import Decoder, build_decoder, load_decoder
 

@@ -22,11 +22,12 @@ from scipy.linalg import solve_triangular
 from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import Pair, load_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.decoding.base import AUTOREGRESSIVE, DecodeConfig, Rule
+from stride_jax.decoding.base import Rule
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import CachedProcess, WindowProcess, window_process
 from stride_jax.decoding.rules import Block, Maximal, Mean, Residual, SharedNoise
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.results import Forecast

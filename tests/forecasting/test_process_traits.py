@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stride_jax.checkpoints.build import Pair, make_target
-from stride_jax.decoding.base import DecodeInfo, Traits, traits_of
+from stride_jax.decoding.base import Traits, traits_of
 from stride_jax.decoding.drafts import multi_patch_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import cached_process, window_process
 from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.types import DecodeInfo
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.lengths import few_patches

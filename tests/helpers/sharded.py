@@ -20,8 +20,8 @@ from stride_jax.checkpoints.build import make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import ForecastData, prepare
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.rules import Maximal, Mean
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.bench import score
 from stride_jax.evaluation.config import Setup
 from stride_jax.evaluation.subject import Subject, pair_decoders, scoring_batches

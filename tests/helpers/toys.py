@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.tree_util import Partial
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, DecodeConfig
 from stride_jax.decoding.processes import cached_process, window_process
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import ACCEPTED, BONUS, DecodeConfig
 from stride_jax.models import init_params
 from stride_jax.models.cached import CachedTimerXL
 from stride_jax.models.config import TimerXLConfig

@@ -15,10 +15,10 @@ import numpy as np
 from jax._src.array import ArrayImpl
 from toys import BATCH, DRAFT, SIGMA, TARGET, fading
 
-from stride_jax.decoding.base import DecodeConfig
 from stride_jax.decoding.draft_length import Gain
 from stride_jax.decoding.rules import Maximal, Mean
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.forecasting.decoder import build_decoder
 
 NUMBERS = [f"__{name}__" for name in ("array", "float", "bool", "int", "index", "complex")]

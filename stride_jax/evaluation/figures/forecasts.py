@@ -9,7 +9,7 @@ import numpy as np
 from pandas import to_datetime
 from pandas.api.types import is_numeric_dtype
 
-from stride_jax.decoding.base import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
+from stride_jax.decoding.types import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
 from stride_jax.evaluation.figures.canvas import new_figure
 
 if TYPE_CHECKING:
