@@ -25,11 +25,12 @@ SCRIPT = Path(sharded.__file__)
 
 def start(*args: str, devices: int = 1, **env: str) -> subprocess.Popen[str]:
     """`sharded.py` in a process with so many devices."""
-    flags = {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    settings = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    flags = os.environ.get("XLA_FLAGS", "")
+    flags += f" --xla_force_host_platform_device_count={devices}"
+    settings = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
     return subprocess.Popen(
         [sys.executable, str(SCRIPT), *args],
-        env={**os.environ, **settings, **flags, **env},
+        env={**os.environ, **settings, **env},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -21,8 +21,9 @@ HELPER = Path(__file__).parents[1] / "helpers" / "transfers.py"
 
 def test_a_decode_reads_nothing_back() -> None:
     """Every call would wait for the device, which makes a decode on a GPU twice as long."""
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu"}
-    env = {**os.environ, **flags, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=2"
+    settings = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_PLATFORMS": "cpu"}
+    env = {**os.environ, **settings, "XLA_FLAGS": flags}
     done = subprocess.run([sys.executable, str(HELPER)], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "4"
