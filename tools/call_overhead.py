@@ -10,9 +10,7 @@ row of the built decoder is missing.
 """
 
 import argparse
-import json
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,33 +19,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import stride_jax as sj
-from stride_jax.evaluation.results import write_rows
-from stride_jax.models import init_params
-from stride_jax.models.cached import CachedTimerXL
-from stride_jax.models.config import TimerXLConfig
+from stride_jax.evaluation.bench import time_in_turns
+from stride_jax.evaluation.programs import untrained_process
+from stride_jax.evaluation.results import write_labelled_rows
 
 PATCH_LEN, PATCHES, HORIZON = 24, 10, 48
 LAYERS, D_MODEL = {"target": 8, "draft": 1}, 16
 SIGMA = 0.5
 
 
-def process(layers: int, seed: int) -> Any:
-    """A cached process of new parameters."""
-    config = TimerXLConfig(
-        patch_len=PATCH_LEN,
-        num_layers=layers,
-        d_model=D_MODEL,
-        d_ff=2 * D_MODEL,
-        num_heads=2,
-        instance_norm="causal",
-        dropout=0.0,
-    )
-    params = init_params(jax.random.key(seed), config)
-    return sj.cached_process(CachedTimerXL(config), params, PATCH_LEN, norm="causal")
-
-
-def calls(models: dict[str, Any], config: sj.DecodeConfig) -> dict[str, Callable[[], Any]]:
-    """The compiled program, and what is called instead of it."""
+def calls(models: dict[str, Any], config: sj.DecodeConfig) -> dict[str, Callable[[int], Any]]:
+    """The compiled program, and what is called instead of it; a call takes the number of a turn."""
     key, sigma = jax.random.key(0), jnp.float32(SIGMA)
     values = np.random.default_rng(0).normal(size=(1, PATCHES * PATCH_LEN, 1))
     context = jnp.asarray(values, jnp.float32)
@@ -59,49 +41,34 @@ def calls(models: dict[str, Any], config: sj.DecodeConfig) -> dict[str, Callable
 
     compiled = jax.jit(program)
     timed = {
-        "program": lambda: compiled(leaves, key, context, sigma),
-        "decode": lambda: sj.decode(key, context, sigma=sigma, config=config, **models),
+        "program": lambda _: compiled(leaves, key, context, sigma),
+        "decode": lambda _: sj.decode(key, context, sigma=sigma, config=config, **models),
     }
     if hasattr(sj, "build_decoder"):
         decoder = sj.build_decoder(sj.Pair(**models), config, context_shape=context.shape)
-        timed["Decoder"] = lambda: decoder(key, context, sigma)
+        timed["Decoder"] = lambda _: decoder(key, context, sigma)
     return timed
 
 
-def milliseconds(timed: dict[str, Callable[[], Any]], turns: int) -> dict[str, list[float]]:
-    """Times of every call, in turns; a tenth of the turns warms up."""
-    times: dict[str, list[float]] = {name: [] for name in timed}
-    for turn in range(turns + turns // 10):
-        for name, call in timed.items():
-            start = time.perf_counter()
-            jax.block_until_ready(call())
-            if turn >= turns // 10:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
-
-
-def rows(label: str, turns: int) -> list[dict[str, Any]]:
+def rows(label: str, turns: int) -> Iterator[dict[str, Any]]:
     """A row for every decoder and call."""
-    out = []
-    target, draft = process(LAYERS["target"], 0), process(LAYERS["draft"], 1)
+    sizes = {"patch_len": PATCH_LEN, "d_model": D_MODEL, "num_heads": 2}
+    target = untrained_process(num_layers=LAYERS["target"], **sizes)
+    draft = untrained_process(seed=1, num_layers=LAYERS["draft"], **sizes)
     for name, num_draft in (("speculative", 2), ("target only", 0)):
         models = {"target": target} if num_draft == 0 else {"target": target, "draft": draft}
         timed = calls(models, sj.DecodeConfig(HORIZON, num_draft))
-        times = milliseconds(timed, turns)
-        tenth = {call: float(np.quantile(times[call], 0.1)) for call in timed}
-        for call in timed:
-            out.append(
-                {
-                    "label": label,
-                    "decoder": name,
-                    "call": call,
-                    "parameter arrays": len(jax.tree.leaves(models)),
-                    "milliseconds": round(tenth[call], 4),
-                    "overhead": round(tenth[call] - tenth["program"], 4),
-                }
-            )
-            print(out[-1], flush=True)
-    return out
+        times = time_in_turns(list(timed.values()), turns)
+        tenths = [1e3 * float(np.quantile(seconds, 0.1)) for seconds in times]
+        for call, tenth in zip(timed, tenths, strict=True):
+            yield {
+                "label": label,
+                "decoder": name,
+                "call": call,
+                "parameter arrays": len(jax.tree.leaves(models)),
+                "milliseconds": round(tenth, 4),
+                "overhead": round(tenth - tenths[0], 4),
+            }
 
 
 def main() -> None:
@@ -111,9 +78,7 @@ def main() -> None:
     parser.add_argument("--label", required=True)
     parser.add_argument("--turns", type=int, default=1000)
     args = parser.parse_args()
-    before = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
-    others = [row for row in before if row["label"] != args.label]
-    write_rows(args.out, [*others, *rows(args.label, args.turns)])
+    write_labelled_rows(args.out, args.label, rows(args.label, args.turns))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ whole program.
 """
 
 import argparse
-import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -26,10 +25,8 @@ import numpy as np
 
 import stride_jax as sj
 from stride_jax.evaluation.bench import time_in_turns
-from stride_jax.evaluation.results import write_rows
-from stride_jax.models import init_params
-from stride_jax.models.cached import CachedTimerXL
-from stride_jax.models.config import TimerXLConfig
+from stride_jax.evaluation.programs import untrained_process
+from stride_jax.evaluation.results import write_labelled_rows
 
 PATCH_LEN, PATCHES, CONFIG = 24, 21, sj.DecodeConfig(168, 6)
 LEVEL, EMITTERS = "xla_backend_optimization_level", "xla_cpu_use_fusion_emitters"
@@ -58,21 +55,9 @@ class Compiled(NamedTuple):
 
 def pair(layers: int, d_model: int) -> sj.Pair:
     """A target of new parameters and a draft of at most two layers of the same width."""
-
-    def process(count: int, seed: int) -> Any:
-        config = TimerXLConfig(
-            patch_len=PATCH_LEN,
-            num_layers=count,
-            d_model=d_model,
-            d_ff=2 * d_model,
-            num_heads=4,
-            instance_norm="causal",
-            dropout=0.0,
-        )
-        params = init_params(jax.random.key(seed), config)
-        return sj.cached_process(CachedTimerXL(config), params, PATCH_LEN, norm="causal")
-
-    return sj.Pair(process(layers, 0), process(min(2, layers), 1))
+    sizes = {"patch_len": PATCH_LEN, "d_model": d_model, "num_heads": 4}
+    target = untrained_process(num_layers=layers, **sizes)
+    return sj.Pair(target, untrained_process(seed=1, num_layers=min(2, layers), **sizes))
 
 
 def num_kernels(text: str) -> int:
@@ -144,12 +129,7 @@ def main() -> None:
     parser.add_argument("--label", required=True)
     parser.add_argument("--turns", type=int, default=40)
     args = parser.parse_args()
-    before = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
-    out = [row for row in before if row["label"] != args.label]
-    for row in rows(args.label, args.turns):
-        print(row, flush=True)
-        out.append(row)
-        write_rows(args.out, out)
+    write_labelled_rows(args.out, args.label, rows(args.label, args.turns))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.checkpoints.build import Pair, make_pair
+from stride_jax.checkpoints.build import Pair, make_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.decoding.autoregressive import roll_process
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.draft_length import Fixed
@@ -188,6 +189,15 @@ def build(setting: Setting) -> Pair:
 def _untrained(model: TimerXLConfig) -> Checkpoint:
     """A model with its first parameters."""
     return Checkpoint(model, init_params(jax.random.key(0), model), CONTEXT * PATCH_LEN)
+
+
+def untrained_process(seed: int = 0, **sizes: Any) -> Process:
+    """A causal process with its first parameters; `sizes` are fields of `TimerXLConfig`."""
+    config = TimerXLConfig(
+        **sizes, d_ff=2 * sizes["d_model"], instance_norm="causal", dropout=0.0, variable_stride=0
+    )
+    checkpoint = Checkpoint(config, init_params(jax.random.key(seed), config), None)
+    return make_target(checkpoint, "cached", None, 1)
 
 
 # --- models that cost nothing --------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,16 @@ def write_rows(path: Path, rows: list[Row], **facts: Any) -> None:
     """Writes rows to a JSON file, with the hardware and versions they were measured on."""
     make_directory(path.parent)
     path.write_text(json.dumps({"rows": rows, **facts, **environment()}, indent=1) + "\n")
+
+
+def write_labelled_rows(path: Path, label: str, rows: Iterable[Row]) -> None:
+    """Writes rows that carry a label, each as it comes; those of other labels stay in the file."""
+    before = read_results(path)["rows"] if path.exists() else []
+    kept = [row for row in before if row["label"] != label]
+    for row in rows:
+        print(row, flush=True)
+        kept.append(row)
+        write_rows(path, kept)
 
 
 def read_results(path: Path) -> Content:
