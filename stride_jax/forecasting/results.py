@@ -21,7 +21,8 @@ class Forecast(NamedTuple):
         quantiles: an axis of quantiles before H, or None.
         levels: their probabilities, ascending.
         paths: an axis of S sample paths before H, or None.
-        sigma: std of a step's prediction given the steps before; the shape of the mean without H.
+        sigma: std of a step's prediction given the patches before, root mean square of the patch;
+            the shape of the mean without H.
         info: counts of the decode for each series and path; see `DecodeInfo`. Where a history ends
             without values, the patches over its end count too; other series have the origin -1
             there.
@@ -63,7 +64,7 @@ def make_forecast(
     Args:
         parts: the decoded groups.
         contexts: with the mean and scale of each series.
-        sigma: `[B, 1, C]`, over that scale.
+        sigma: `[B, 1, C]` or `[B, P, C]`, over that scale.
         histories: with the order and shapes that the user gave.
         settings: levels, sample paths, and the cut at 0.
     """
@@ -80,12 +81,13 @@ def make_forecast(
     if sampled and settings.levels:
         quantiles = np.moveaxis(np.quantile(paths, settings.levels, axis=axis), 0, axis)
     once = axis, axis + 1  # S and H of 1
+    total = np.sqrt(np.mean(np.square(sigma), axis=1, keepdims=True))  # [B, 1, C]
     return Forecast(
         mean=paths.mean(axis=axis),
         quantiles=quantiles,
         levels=settings.levels,
         paths=paths if sampled else None,
-        sigma=np.squeeze(_user_shape((sigma * contexts.scale)[:, None], histories), axis=once),
+        sigma=np.squeeze(_user_shape((total * contexts.scale)[:, None], histories), axis=once),
         info=info,
         non_negative=np.squeeze(_user_shape(cut, histories), axis=once),
     )

@@ -104,7 +104,10 @@ def _one_patch_mse(
 def history_sigmas(
     target: Process, contexts: Contexts, context_len: int, batch_size: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sigma of each history over its scale, `[B, 1, C]` float64, see `forecast`.
+    """Sigma of each history over its scale, float64, see `forecast`.
+
+    A target that predicts a std has its own: that of the patch after the context, once there are
+    two patches of history.
 
     Args:
         target: the process.
@@ -113,13 +116,17 @@ def history_sigmas(
         batch_size: series at once; None for 256.
 
     Returns:
-        `(sigma, unsure)`: unsure, `[B]` bool, where a history shows no variation at all.
+        `(sigma, unsure)`: sigma `[B, 1, C]`, or `[B, P, C]` of a target that predicts a std; and
+        unsure, `[B]` bool, where a history shows no variation at all.
     """
-    squares, known, ahead = _errors(target, contexts, batch_size)
+    squares, known, ahead, predicted = _errors(target, contexts, batch_size)
     total = squares + _prior(contexts, context_len, known, ahead)
+    measured = np.sqrt(total / (known + 1))
+    if predicted is not None:
+        measured = np.where(known > 0, predicted, measured)
     least = FLOOR * np.where(contexts.spread > 0, contexts.spread, contexts.size)
     unsure = (contexts.spread == 0) & (known == 0)
-    return np.maximum(np.sqrt(total / (known + 1)), least), unsure.any(axis=(1, 2))
+    return np.maximum(measured, least), unsure.any(axis=(1, 2))
 
 
 def _prior(
@@ -154,15 +161,17 @@ def _prior(
 
 def _errors(
     target: Process, contexts: Contexts, batch_size: int | None
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
     """Sums of mean squared errors and of observed shares of the last patches, `[B, 1, C]` each.
 
-    The third is the forecast of the next patch, `[B, P, C]`.
+    The others are the forecast of the next patch, `[B, P, C]`, and its std, where the target
+    predicts one.
     """
     together, masked = batch_size or SERIES_AT_ONCE, traits_of(target).supports_padding
     counts = _counts(target, contexts.lengths)
     squares, known = np.zeros((2, *contexts.scale.shape))
     ahead = np.zeros((len(counts), target.patch_len, squares.shape[-1]))
+    std, predicts_std = np.zeros_like(ahead), False
     for rows in groups(masked, contexts.lengths, counts):
         lengths, first = contexts.lengths[rows], 0
         if not masked:
@@ -175,9 +184,11 @@ def _errors(
             count=int(counts[rows[0]]),
             together=together,
         )
-        errors, there, ahead[rows] = (np.asarray(part, np.float64) for part in parts)
+        errors, there, ahead[rows] = (np.asarray(part, np.float64) for part in parts[:3])
         squares[rows], known[rows] = (x.sum(axis=1, keepdims=True) for x in (errors, there))
-    return squares, known, ahead
+        if parts[3] is not None:
+            std[rows], predicts_std = np.asarray(parts[3], np.float64), True
+    return squares, known, ahead, std if predicts_std else None
 
 
 def _counts(target: Process, lengths: np.ndarray) -> np.ndarray:
@@ -198,12 +209,13 @@ def _residuals(
     *,
     count: int,
     together: int,
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array | None]:
     """Squared one-patch errors of the last M patches, and their observed shares, `[B, M, C]` each.
 
     The target verifies the true patches as if they were proposals. Squares are summed over the
     observed steps of a patch, and like the number of these divided by P. Errors of a patch that has
-    no history before it are 0 and not known. The third is the forecast of the next, `[B, P, C]`.
+    no history before it are 0 and not known. The third is the forecast of the next, `[B, P, C]`,
+    the fourth its std where the target predicts one.
     """
     size, total = target.patch_len, contexts.shape[1]
     start = total - count * size
@@ -218,7 +230,9 @@ def _residuals(
             first = (total - length) // size  # number of the first real patch
             real &= (start // size + jnp.arange(count) > first)[:, None, None]
         squares = jnp.where(real, jnp.square(predictions.mean[:-1] - patches), 0)
-        return jnp.mean(squares, axis=1), jnp.mean(real, axis=1), predictions.mean[-1]
+        logvar = predictions.logvar
+        std = None if logvar is None else jnp.exp(logvar[-1] / 2)
+        return jnp.mean(squares, axis=1), jnp.mean(real, axis=1), predictions.mean[-1], std
 
     # a length of None has no leaves, and stays None
     return in_chunks(lambda part: jax.vmap(one)(*part), (contexts, observed, lengths), together)
