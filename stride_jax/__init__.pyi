@@ -62,6 +62,7 @@ from .decoding.rules.approximate import (
 from .decoding.rules.exact import Block as Block
 from .decoding.rules.exact import Maximal as Maximal
 from .decoding.rules.exact import Residual as Residual
+from .decoding.scale import PatchCovariance as PatchCovariance
 from .decoding.speculative import decode as decode
 from .decoding.types import DecodeConfig as DecodeConfig
 from .decoding.types import DecodeInfo as DecodeInfo

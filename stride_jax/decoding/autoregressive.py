@@ -13,6 +13,7 @@ from stride_jax.decoding.batching import decode_batch, over_lanes, patch_noise, 
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import prediction_sigma, propose
+from stride_jax.decoding.scale import apply, correlated
 from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig, DecodeInfo, num_patches
 
 Path = tuple[jax.Array, Any]
@@ -27,10 +28,11 @@ def roll_process(
     process = for_paths(process, config.paths_at_once)
 
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
-        memory, sigma = memory
+        memory, (sigma, correlation) = memory
         predictions, state = process.verify(memory, state, noise[:0])  # no proposals
         first = jax.tree.map(lambda x: x[0], predictions)
-        patch = first.mean + prediction_sigma(first, sigma, config.learned_scale) * noise[0]
+        spread = prediction_sigma(first, sigma, config.learned_scale)
+        patch = first.mean + apply(noise[0], spread, correlation)
         state = process.commit(state, patch[None], jnp.ones((), jnp.int32))
         return patch[None], state
 
@@ -62,7 +64,8 @@ def _roll_proposals(
     draft = for_paths(draft, config.paths_at_once)
 
     def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
-        memory, sigma = memory
+        memory, (sigma, correlation) = memory
+        noise = correlated(noise, correlation)
         proposals, state = propose(
             draft, memory, state, noise, sigma, size, learned=config.learned_scale
         )
@@ -74,7 +77,7 @@ def _roll_proposals(
 
 
 Step = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
-"""`((memory, sigma [P, C]), state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
+"""`((memory, Scale), state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
 
 
 def unroll(

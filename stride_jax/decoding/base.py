@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import whole_number
+from stride_jax.decoding.scale import Correlation
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -251,7 +252,8 @@ class Round(NamedTuple):
     """One round of drafting and verifying, for one series. Place i holds proposal i + 1.
 
     Attributes:
-        proposals: `[K, P, C]`, `draft_mean + draft_sigma * noise`.
+        proposals: `[K, P, C]`, `draft_mean + draft_sigma * noise`; with a correlation the noise is
+            multiplied by its factor first, see `scale.apply`.
         noise: `[K, P, C]`, standard normal; 0 for rules that propose means.
         draft_mean: `[K, P, C]`.
         draft_sigma: `[K, P, C]`, std the proposals were drawn with.
@@ -261,6 +263,7 @@ class Round(NamedTuple):
         fresh: `[K + 1, P, C]`, standard normal noise of the patches of this round; sampled
             proposals have not used it.
         length: int32, 0 to K, proposals that count; those from there on were not drafted.
+        correlation: of the errors of a patch, shared by all distributions here; None for none.
     """
 
     proposals: jax.Array
@@ -272,6 +275,7 @@ class Round(NamedTuple):
     draft_logvar: jax.Array | None
     fresh: jax.Array
     length: jax.Array
+    correlation: Correlation | None = None
 
 
 class Outcome(NamedTuple):
@@ -313,12 +317,15 @@ class Rule:
             0), patch_noise draws with the noise that the target would use for the same patch.
         scales: tied rules need one sigma for target and draft; a free rule allows the draft a
             sigma of its own.
+        correlated: it also takes a `PatchCovariance`, as its gaps and draws come from
+            `rules.common`, and what it does with sigma itself goes through `scale`.
     """
 
     exact: ClassVar[bool] = False
     guarantee: ClassVar[str] = "none stated"
     proposes: ClassVar[Literal["sample", "mean", "patch_noise"]] = "sample"
     scales: ClassVar[Literal["tied", "free"]] = "tied"
+    correlated: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raises InputError for settings that are concrete and out of range."""

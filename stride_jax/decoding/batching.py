@@ -101,7 +101,7 @@ def decode_batch(
 
     Args:
         prepare: `(context [L, C], length) -> memory`, called once a series.
-        run: decodes all paths of one chunk; its memory is `(memory, sigma [P, C])` of each series.
+        run: decodes all paths of one chunk; its memory is `(memory, Scale)` of each series.
         inputs: series and key.
         patch_len: P.
         config: num_paths, batch_size, path_chunk.
@@ -112,7 +112,10 @@ def decode_batch(
         key = jax.random.wrap_key_data(key)
     alone = context.ndim == 2
     contexts = context[None] if alone else context
-    scales = inputs.scale(patch_len).reshape(len(contexts), patch_len, -1)  # [B, P, C]
+    # A leading B for each array of the scale, as of the contexts.
+    scales = jax.tree.map(
+        lambda x: x.reshape(len(contexts), *x.shape[context.ndim - 2 :]), inputs.scale(patch_len)
+    )
     index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
     index = index.reshape(len(contexts))
     if lengths is not None:

@@ -14,6 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import LARGEST_INDEX, whole_number
+from stride_jax.decoding.scale import (
+    PatchCovariance,
+    Scale,
+    check_factor,
+    make_scale,
+    valid_factor,
+)
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 
@@ -47,7 +54,8 @@ class Inputs(NamedTuple):
     Attributes:
         key: folded, not consumed; a typed key or its raw key data.
         context: `[L, C]` or `[B, L, C]`, float32.
-        sigma: scalar, `[C]`, `[P, C]`, or with a B in front of the last, one for each series.
+        sigma: scalar, `[C]`, `[P, C]`, or with a B in front of the last, one for each series; or a
+            `PatchCovariance`.
         series_index: scalar or `[B]` int, default 0..B-1.
         lengths: scalar or `[B]` int, steps of each history at the end of its context; the steps
             before them are padding. None for all L.
@@ -55,7 +63,7 @@ class Inputs(NamedTuple):
 
     key: jax.Array
     context: jax.Array
-    sigma: float | jax.Array
+    sigma: float | jax.Array | PatchCovariance
     series_index: jax.Array | None
     lengths: jax.Array | None
 
@@ -65,7 +73,11 @@ class Inputs(NamedTuple):
         So lists, Python numbers and arrays of any type are taken by the same compiled program.
         """
         lengths = None if self.lengths is None else _as(self.lengths, np.int32)
-        context, sigma = (_as(x, np.float32) for x in (self.context, self.sigma))
+        context, sigma = _as(self.context, np.float32), self.sigma
+        if isinstance(sigma, PatchCovariance):
+            sigma = PatchCovariance(*(_as(x, np.float32) for x in (sigma.factor, sigma.sigma)))
+        else:
+            sigma = _as(sigma, np.float32)
         return self._replace(context=context, sigma=sigma, lengths=lengths)
 
     def valid(self, patch_len: int, *, sampling: bool) -> jax.Array:
@@ -79,19 +91,20 @@ class Inputs(NamedTuple):
         """
         steps, lengths = self.context.shape[-2], self.lengths
         finite = jnp.isfinite(self.context)
-        sigma = self.scale(patch_len)
+        sigma = self.scale(patch_len).sigma
         scales = jnp.isfinite(sigma) & ((sigma > 0) if sampling else (sigma >= 0))
         valid = jnp.all(scales, axis=(-2, -1))
+        if isinstance(self.sigma, PatchCovariance):
+            valid &= valid_factor(jnp.asarray(self.sigma.factor), valid.shape)
         if lengths is not None:
             place = jnp.broadcast_to(jnp.arange(steps), self.context.shape[:-1])  # [L] or [B, L]
             finite |= (place < (steps - lengths)[..., None])[..., None]
             valid &= (lengths >= patch_len) & (lengths <= steps) & (lengths % patch_len == 0)
         return valid & jnp.all(finite, axis=(-2, -1))
 
-    def scale(self, patch_len: int) -> jax.Array:
-        """Sigma as float32 for each series, `[P, C]` or `[B, P, C]` as the context has a B."""
-        shape = (*self.context.shape[:-2], patch_len, self.context.shape[-1])
-        return jnp.broadcast_to(jnp.asarray(self.sigma, jnp.float32), shape)
+    def scale(self, patch_len: int) -> Scale:
+        """The scale of a patch, with a leading B as the context has one; float32."""
+        return make_scale(self.sigma, (*self.context.shape[:-2], patch_len, self.context.shape[-1]))
 
 
 LARGEST_SEED = 2**32 - 1
@@ -164,8 +177,9 @@ def check_inputs(
         InputError: a key that is not one PRNG key; more values than can be counted; context not
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
             no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
-            or 0 where a rule samples; a series index that is not one number per series; lengths
-            that are not a whole number of patches per series, at most L.
+            or 0 where a rule samples; a covariance whose factor is none; a series index that is not
+            one number per series; lengths that are not a whole number of patches per series, at
+            most L.
     """
     key, context, sigma, series_index, lengths = inputs
     check_key(key)
@@ -239,6 +253,9 @@ def _dtype(value: Any) -> np.dtype[Any]:
 
 def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
     """`shape` is that of a patch of every series, `[P, C]` or `[B, P, C]`."""
+    if isinstance(sigma, PatchCovariance):
+        check_factor(sigma.factor, shape)
+        sigma = sigma.sigma
     sizes = array_shape("sigma", sigma)[::-1]
     if not _is_real(_dtype(sigma)):
         raise InputError(f"sigma must be real numbers, got {sigma!r}.")

@@ -54,7 +54,7 @@ def propose(
         draft: predicts them.
         memory: of the context.
         state: of the path.
-        noise: `[K, P, C]`, standard normal (or 0 for mean proposals).
+        noise: `[K, P, C]`, of variance 1 (or 0 for mean proposals); see `scale.correlated`.
         sigma: `[P, C]`, std of the distributions.
         count: how many of the K are wanted; those that a draft has to predict step by step are 0
             from there on.

@@ -30,6 +30,7 @@ from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, ex
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
 from stride_jax.decoding.info import Log, decode_info, empty_log, one_more, write_round
 from stride_jax.decoding.rules import Maximal, rule_name
+from stride_jax.decoding.scale import PatchCovariance, Scale, correlated
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
 
@@ -56,12 +57,12 @@ class Memory(NamedTuple):
     Attributes:
         target: the target's memory.
         draft: the draft's memory.
-        sigma: `[P, C]`.
+        scale: of a patch.
     """
 
     target: Any
     draft: Any
-    sigma: jax.Array
+    scale: Scale
 
 
 class LoopState(NamedTuple):
@@ -94,7 +95,7 @@ def decode(
     *,
     target: Process | None,
     draft: Draft | Process | None = None,
-    sigma: float | jax.Array,
+    sigma: float | jax.Array | PatchCovariance,
     config: DecodeConfig,
     rule: Rule | None = None,
     draft_length: DraftLength | None = None,
@@ -118,6 +119,8 @@ def decode(
         sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
             front of the last. Traced. Rules that propose means take it as the unit of the gap. It
             must be positive where a rule samples; 0 gives the mean path of target or draft alone.
+            A `PatchCovariance` for errors that are correlated within a patch; target and draft
+            share it, and the unit of a gap is then its factor.
         config: horizon, K, paths and chunks; static.
         rule: acceptance rule with its settings, traced; None for `Maximal()`. A rule of means
             decodes the mean path, also of the target or the draft alone.
@@ -136,7 +139,8 @@ def decode(
     Raises:
         InputError: neither target nor draft, a target that is no process, a draft or rule that is
             none, different patch lengths, settings out of range, a learned scale with a rule that
-            ties the scales, a draft alone with K = 0, and see `decoding.check_inputs`.
+            ties the scales, a covariance with a rule that takes none, a draft alone with K = 0, and
+            see `decoding.check_inputs`.
     """
     rule = Maximal() if rule is None else rule
     draft_length = Fixed() if draft_length is None else draft_length
@@ -148,6 +152,11 @@ def decode(
     model = Model(target, draft, rule, draft_length)
     sampling = speculates(model, config) and rule.proposes != "mean"
     check_inputs(inputs, source.patch_len, config, sampling=sampling)
+    if isinstance(sigma, PatchCovariance) and speculates(model, config) and not rule.correlated:
+        raise InputError(
+            f"rule {rule_name(rule)!r} takes no PatchCovariance; use Maximal() or Block(), or give "
+            "a std for each step."
+        )
     out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
     return out
 
@@ -165,7 +174,7 @@ def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.
     speculative, means = speculates(model, config), rule.proposes == "mean"
     valid = inputs.valid(source.patch_len, sampling=speculative and not means)
     if means and not speculative:
-        inputs = inputs._replace(sigma=jnp.zeros_like(inputs.sigma))
+        inputs = inputs._replace(sigma=jnp.zeros((), jnp.float32))
     if target is None:
         forecast, info = roll_draft(inputs, source, config=config)
     elif not speculative:
@@ -225,8 +234,8 @@ def _speculate(
         return target.prepare(context, length), draft.prepare(context, length)
 
     def run(prepared: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
-        (target_memory, draft_memory), sigma = prepared
-        memory = Memory(target_memory, draft_memory, sigma)
+        (target_memory, draft_memory), scale = prepared
+        memory = Memory(target_memory, draft_memory, scale)
         start = functools.partial(initial_state, model=model, config=config, count=count)
         play = functools.partial(decode_round, model=model, config=config, count=count)
         state = over_lanes(start, keys.shape)(memory, keys)
@@ -251,7 +260,7 @@ def initial_state(
     memory: Memory, key: jax.Array, *, model: Model, config: DecodeConfig, count: int
 ) -> LoopState:
     """The carry before the first round of a path; `key` passes into it."""
-    room, shape = count + config.num_draft + 1, memory.sigma.shape
+    room, shape = count + config.num_draft + 1, memory.scale.sigma.shape
     keys = path_keys(key)
     return LoopState(
         patch_keys=jax.random.key_data(patch_keys(keys.noise, 0, room)),
@@ -291,7 +300,7 @@ def decode_round(
         config: static choices.
         count: N; a path that has N patches keeps them, and goes on with no more of them.
     """
-    sigma, num_draft = memory.sigma, config.num_draft
+    (sigma, correlation), num_draft = memory.scale, config.num_draft
     next_key, draft_key, rule_key = state.round_keys
     data = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
     keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(next_key))
@@ -300,8 +309,9 @@ def decode_round(
     # Draft: K proposals, patch by patch or all at once.
     noise = proposal_noise(model.rule, draft_key, fresh[:-1])
     learned = config.learned_scale and model.rule.scales == "free"
+    drawn = correlated(noise, correlation)
     proposals, draft_state = propose(
-        model.draft, memory.draft, state.draft, noise, sigma, longest, learned=learned
+        model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned
     )
 
     # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
@@ -318,6 +328,7 @@ def decode_round(
         draft_logvar=proposals.logvar,
         fresh=fresh,
         length=round_length(state, count),
+        correlation=correlation,
     )
     outcome = model.rule.decide(rule_key, current)
     num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path

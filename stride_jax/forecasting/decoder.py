@@ -17,6 +17,7 @@ from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.rules import Maximal
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import Model, check_choices, decode, speculates
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, Trace
 from stride_jax.errors import InputError
@@ -107,6 +108,8 @@ class Decoder:
 
     def _check(self, inputs: Inputs) -> None:
         target, config = self.model.target, self.config
+        if isinstance(inputs.sigma, PatchCovariance):
+            raise InputError("a compiled decoder takes no PatchCovariance; call decode with it.")
         sampling = speculates(self.model, config) and self.model.rule.proposes != "mean"
         check_inputs(inputs, target.patch_len, config, sampling=sampling)
         given = Shapes(np.shape(inputs.context), np.shape(inputs.sigma), inputs.lengths is not None)

@@ -12,6 +12,7 @@ import numpy as np
 from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.processes import cached_process, window_process
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.types import PatchDistribution
 
 
@@ -28,6 +29,8 @@ class Problem(NamedTuple):
         num_vars: C.
         num_patches: N, patches decoded.
         separate: the weights do not mix variables, and each one is decoded as its own series.
+        factor: `[C, P, P]`, Cholesky factor of the correlations of a patch's errors, of both
+            distributions; None for independent steps.
     """
 
     weight: np.ndarray
@@ -39,6 +42,20 @@ class Problem(NamedTuple):
     num_vars: int
     num_patches: int
     separate: bool
+    factor: np.ndarray | None = None
+
+    @property
+    def scale(self) -> Any:
+        """Sigma as `decode` takes it: a number, or a covariance (of each series if separate)."""
+        if self.factor is None:
+            return self.sigma
+        return PatchCovariance(self.factor[:, None] if self.separate else self.factor, self.sigma)
+
+    def error_factor(self) -> np.ndarray:
+        """The factor of the covariance of a flattened patch, `[P * C, P * C]`."""
+        if self.factor is None:
+            return self.sigma * np.eye(self.patch_len * self.num_vars)
+        return self.sigma * _flat(self.factor)
 
     def means(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Target and draft means `[S, P * C]` after windows `[S, 2 * P * C]`."""
@@ -56,8 +73,13 @@ def make_problem(
     sigma: float = 0.7,
     draft_scale: float = 1.0,
     separate: bool = False,
+    correlation: float = 0.0,
 ) -> Problem:
-    """A stable target, and a draft about `delta` sigmas away (of one variable if separate)."""
+    """A stable target, and a draft about `delta` sigmas away (of one variable if separate).
+
+    With a correlation the errors of steps i and j of a patch correlate by `correlation^|i - j|`,
+    those of every other variable by the powers of its negative.
+    """
     rng = np.random.default_rng(seed)
     width = patch_len * (1 if separate else num_vars)
     weight = rng.normal(size=(width, 2 * width))
@@ -72,7 +94,28 @@ def make_problem(
         weight, draft = np.asarray(np.kron(weight, eye)), np.asarray(np.kron(draft, eye))
         bias = np.repeat(bias, num_vars)
     sizes = patch_len, num_vars, num_patches, separate
-    return Problem(weight, draft, bias, sigma, draft_scale, *sizes)
+    problem = Problem(weight, draft, bias, sigma, draft_scale, *sizes)
+    if not correlation:
+        return problem
+    # The draft's errors are correlated too, so that it stays delta sigmas away.
+    factor = np.stack([_powers((-1) ** c * correlation, patch_len) for c in range(num_vars)])
+    flat = _flat(factor)
+    draft = weight + flat @ (draft - weight)
+    return problem._replace(draft_weight=draft, draft_bias=flat @ bias, factor=factor)
+
+
+def _powers(correlation: float, size: int) -> np.ndarray:
+    """The factor of the correlations `correlation^|i - j|`, `[P, P]`."""
+    apart = np.abs(np.subtract.outer(np.arange(size), np.arange(size)))
+    return np.linalg.cholesky(correlation**apart)
+
+
+def _flat(factor: np.ndarray) -> np.ndarray:
+    """`[C, P, P]` as one factor of a flattened patch, `[P * C, P * C]`."""
+    count, size, _ = factor.shape
+    # [C, P, Q] -> [P, C, Q, C] -> [P * C, Q * C]
+    full = np.einsum("cpq,cd->pcqd", factor, np.eye(count))
+    return full.reshape(size * count, size * count)
 
 
 @dataclass(frozen=True)
@@ -148,26 +191,26 @@ def innovations(
 
     Returns:
         `(eps, gap)`, each `[S, N, P * C]`: `(x - mean_p) / sigma` and `(mean_p - mean_q) / sigma`
-        given the emitted prefix, in float64.
+        given the emitted prefix, in float64; with a factor L instead `L^-1` of both differences.
     """
     size, length = len(forecast), len(context)
     grown = np.concatenate([np.broadcast_to(context, (size, *context.shape)), forecast], axis=1)
     eps, gap = [], []
-    step = problem.patch_len
+    step, whitener = problem.patch_len, np.linalg.inv(problem.error_factor()).T
     for start in range(length, length + problem.num_patches * step, step):
         window = grown[:, start - 2 * step : start].reshape(size, -1).astype(np.float64)
         patch = grown[:, start : start + step].reshape(size, -1)
         target, draft = problem.means(window)
-        eps.append((patch - target) / problem.sigma)
-        gap.append((target - draft) / problem.sigma)
+        eps.append((patch - target) @ whitener)
+        gap.append((target - draft) @ whitener)
     return np.stack(eps, axis=1), np.stack(gap, axis=1)
 
 
 def closed_form_covariance(problem: Problem) -> np.ndarray:
     """Covariance of the whole forecast, `[N * P * C, N * P * C]`.
 
-    With `x = T x + c + sigma eps`, T strictly block lower triangular, it is
-    `sigma^2 (I - T)^-1 (I - T)^-T`.
+    With `x = T x + c + D eps`, T strictly block lower triangular and D the factor of the errors of
+    each patch, it is `(I - T)^-1 D D' (I - T)^-T`.
     """
     width = problem.patch_len * problem.num_vars
     total, lags = problem.num_patches * width, 2
@@ -178,4 +221,5 @@ def closed_form_covariance(problem: Problem) -> np.ndarray:
             rows, columns = slice(n * width, (n + 1) * width), slice((n - lag) * width, None)
             transition[rows, columns][:, :width] = block
     inverse = np.linalg.inv(np.eye(total) - transition)
-    return problem.sigma**2 * inverse @ inverse.T
+    root = inverse @ np.kron(np.eye(problem.num_patches), problem.error_factor())
+    return root @ root.T

@@ -132,7 +132,7 @@ def decode_problem(
         series,
         target=target,
         draft=usual if draft is None else draft,
-        sigma=problem.sigma,
+        sigma=problem.scale,
         config=config,
         rule=rule,
     )

@@ -18,6 +18,7 @@ def check_exact(
     rule: Rule,
     *,
     delta: float = 1.0,
+    correlation: float = 0.0,
     num_draft: int = 3,
     num_paths: int = 30_000,
     seed: int = 0,
@@ -31,6 +32,8 @@ def check_exact(
     Args:
         rule: to check.
         delta: how poor the draft is: usual distance of its mean from the target's, in sigmas.
+        correlation: of the errors of neighbouring steps of a patch, in (-1, 1): 0 gives `decode` a
+            number as sigma, any other a `PatchCovariance`, which the rule must take.
         num_draft: K, proposals per round.
         num_paths: decoded per process. More of them find smaller errors.
         seed: of the paths; the same seed gives the same result.
@@ -40,7 +43,7 @@ def check_exact(
             and all p-values.
     """
     scale = 1.3 if rule.scales == "free" else 1.0
-    problem = make_problem(num_vars=2, delta=delta, draft_scale=scale)
+    problem = make_problem(num_vars=2, delta=delta, draft_scale=scale, correlation=correlation)
     for kind in ("window", "cached"):
         result = check(
             problem,

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.checks import check_scalar
 from stride_jax.decoding.rules.common import gaps, log_ratios, log_uniform, num_leading, target_draw
+from stride_jax.decoding.scale import apply
 
 Scalar = float | jax.Array
 
@@ -34,6 +35,7 @@ class Resample(Rule):
     bias: Scalar = 1.0
     mse_tolerance: Scalar = 0.0
     guarantee: ClassVar = "a patch within TV beta (1 - beta) at bias 1"
+    correlated: ClassVar = True
 
     def check(self) -> None:
         """Raises InputError for a bias below 1 or a negative tolerance."""
@@ -133,6 +135,7 @@ class Mean(Rule):
     temperature: Scalar | None = None
     emit_proposal: bool = dataclasses.field(default=False, metadata={"static": True})
     guarantee: ClassVar = "the target's mean, context within tolerance"
+    correlated: ClassVar = True
     proposes: ClassVar = "mean"
 
     def check(self) -> None:
@@ -172,6 +175,7 @@ class SharedNoise(Rule):
 
     tolerance: Scalar = 0.1
     guarantee: ClassVar = "the target's distribution, context within tolerance"
+    correlated: ClassVar = True
     proposes: ClassVar = "patch_noise"
 
     def check(self) -> None:
@@ -182,7 +186,8 @@ class SharedNoise(Rule):
         """See `Rule`."""
         score, limit = _closeness(gaps(current), self.tolerance)
         count = num_leading(score >= limit, current.length)
-        emitted = current.target_mean[:-1] + current.target_sigma[:-1] * current.noise
+        errors = apply(current.noise, current.target_sigma[:-1], current.correlation)
+        emitted = current.target_mean[:-1] + errors
         return Outcome(
             count, target_draw(current, count), emitted, log_ratio=score, threshold=limit
         )

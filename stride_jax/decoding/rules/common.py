@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.decoding.base import Round
+from stride_jax.decoding.scale import apply, whiten
 
 
 def num_leading(accepted: jax.Array, length: jax.Array) -> jax.Array:
@@ -22,13 +23,18 @@ def log_uniform(key: jax.Array, count: int) -> jax.Array:
 
 
 def gaps(current: Round) -> jax.Array:
-    """`(target mean - draft mean) / sigma` at each proposal, `[K, P, C]`."""
-    return (current.target_mean[:-1] - current.draft_mean) / current.target_sigma[:-1]
+    """`(target mean - draft mean) / sigma` at each proposal, `[K, P, C]`.
+
+    With a covariance `L L'` it is `L^-1 (target mean - draft mean)`.
+    """
+    apart = current.target_mean[:-1] - current.draft_mean
+    return whiten(apart, current.target_sigma[:-1], current.correlation)
 
 
 def gap_at(current: Round, place: jax.Array) -> jax.Array:
     """`gaps(current)[place]`, `[P, C]`, without the others."""
-    return (current.target_mean[place] - current.draft_mean[place]) / current.target_sigma[place]
+    apart = current.target_mean[place] - current.draft_mean[place]
+    return whiten(apart, current.target_sigma[place], current.correlation)
 
 
 def gap_products(current: Round) -> tuple[jax.Array, jax.Array]:
@@ -49,4 +55,10 @@ def log_ratios(current: Round) -> jax.Array:
 
 def target_draw(current: Round, place: jax.Array) -> jax.Array:
     """A fresh draw from the target's distribution after `place` proposals, `[P, C]`."""
-    return current.target_mean[place] + current.target_sigma[place] * current.fresh[place]
+    return target_patch(current, place, current.fresh[place])
+
+
+def target_patch(current: Round, place: jax.Array, noise: jax.Array) -> jax.Array:
+    """The patch that the target makes of noise `[P, C]` after `place` proposals, `[P, C]`."""
+    sigma = current.target_sigma[place]
+    return current.target_mean[place] + apply(noise, sigma, current.correlation)

@@ -23,7 +23,9 @@ from stride_jax.decoding.rules.common import (
     log_uniform,
     num_leading,
     target_draw,
+    target_patch,
 )
+from stride_jax.decoding.scale import Correlation, apply, whiten
 
 NEWTON_STEPS = 5
 """Steps in `block`; from the fourth on the rounding of the mass is all that is left."""
@@ -52,6 +54,7 @@ class Maximal(Rule):
 
     exact: ClassVar = True
     guarantee: ClassVar = "the target's distribution, exactly"
+    correlated: ClassVar = True
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
@@ -63,7 +66,7 @@ class Maximal(Rule):
         noise = gaussian.mirror_along(
             current.noise[first], gap_at(current, first), product[first], square[first]
         )
-        mirrored = current.target_mean[first] + current.target_sigma[first] * noise
+        mirrored = target_patch(current, first, noise)
         mirror = (count < current.length) & jnp.isfinite(square[first])
         patch = jnp.where(mirror, mirrored, target_draw(current, count))
         return Outcome(count, patch, log_ratio=ratio, threshold=log_u)
@@ -128,6 +131,7 @@ class Block(Rule):
 
     exact: ClassVar = True
     guarantee: ClassVar = "the target's distribution, exactly"
+    correlated: ClassVar = True
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
@@ -189,7 +193,7 @@ def residual_patch(
     # From the part along e that the noise had to the one it gets.
     moved = residual_along(log_p[first], size, uniform) - product / safe
     noise = current.noise[first] + moved / safe * gap_at(current, first)
-    recovered = current.target_mean[first] + current.target_sigma[first] * noise
+    recovered = target_patch(current, first, noise)
     good = (count < current.length) & jnp.isfinite(size) & (size > SMALL)
     return jnp.where(good, recovered, target_draw(current, count))
 
@@ -207,14 +211,14 @@ class Residual(Rule):
 
     exact: ClassVar = True
     guarantee: ClassVar = "the target's distribution, exactly"
+    correlated: ClassVar = True
     scales: ClassVar = "free"
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
         means, sigmas = current.target_mean[:-1], current.target_sigma[:-1]
-        ratio = full_log_ratio(
-            current.proposals, means, sigmas, current.draft_mean, current.draft_sigma
-        )
+        drawn_from, correlation = (current.draft_mean, current.draft_sigma), current.correlation
+        ratio = full_log_ratio(current.proposals, means, sigmas, *drawn_from, correlation)
 
         # Accept the leading proposals by the full ratio.
         accept_key, redraw_key = jax.random.split(key)
@@ -230,24 +234,30 @@ class Residual(Rule):
             current.draft_sigma[first],
         )
         rejected = count < current.length
-        accepted, drawn = _redraw(
-            redraw_key, *gaussians, needed=rejected & jnp.isfinite(ratio[first])
-        )
+        needed = rejected & jnp.isfinite(ratio[first])
+        accepted, drawn = _redraw(redraw_key, *gaussians, correlation, needed=needed)
         patch = jnp.where(rejected & accepted, drawn, target_draw(current, count))
-        ran_out = rejected & ~accepted & jnp.isfinite(ratio[first])
+        ran_out = needed & ~accepted
         return Outcome(
             count, patch, log_ratio=ratio, threshold=log_u, overflow=ran_out.astype(jnp.int32)
         )
 
 
 def full_log_ratio(
-    x: jax.Array, mean_p: jax.Array, sigma_p: jax.Array, mean_q: jax.Array, sigma_q: jax.Array
+    x: jax.Array,
+    mean_p: jax.Array,
+    sigma_p: jax.Array,
+    mean_q: jax.Array,
+    sigma_q: jax.Array,
+    correlation: Correlation | None = None,
 ) -> jax.Array:
     """`log p(x) - log q(x)` summed over the last two axes, the log-determinants included.
 
-    Written as `(z_q - z_p)(z_q + z_p) / 2`, so that two large squares never cancel after the sum.
+    Both share the correlation, whose determinant drops out. Written as
+    `(z_q - z_p)(z_q + z_p) / 2`, so that two large squares never cancel after the sum.
     """
-    z_p, z_q = (x - mean_p) / sigma_p, (x - mean_q) / sigma_q
+    z_p = whiten(x - mean_p, sigma_p, correlation)
+    z_q = whiten(x - mean_q, sigma_q, correlation)
     terms = 0.5 * (z_q - z_p) * (z_q + z_p) + jnp.log(sigma_q) - jnp.log(sigma_p)
     return jnp.sum(terms, axis=(-2, -1))
 
@@ -258,6 +268,7 @@ def _redraw(
     sigma_p: jax.Array,
     mean_q: jax.Array,
     sigma_q: jax.Array,
+    correlation: Correlation | None,
     *,
     needed: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
@@ -267,9 +278,9 @@ def _redraw(
         number, _, _ = carry
         noise_key, uniform_key = jax.random.split(jax.random.fold_in(key, number))
         noise = jax.random.normal(noise_key, (DRAWS, *mean_p.shape), jnp.float32)
-        y = mean_p[None] + sigma_p[None] * noise
+        y = mean_p[None] + apply(noise, sigma_p[None], correlation)
         gaussians = mean_p[None], sigma_p[None], mean_q[None], sigma_q[None]
-        log_q_over_p = -full_log_ratio(y, *gaussians)
+        log_q_over_p = -full_log_ratio(y, *gaussians, correlation)
         good = log_uniform(uniform_key, DRAWS) > log_q_over_p
         return number + 1, jnp.any(good), y[jnp.argmax(good)]
 

@@ -1,0 +1,150 @@
+"""The scale of the errors of a patch: a std for each step, or a covariance for each variable.
+
+Whatever multiplies noise by sigma, or divides an error by it, does so by `apply` and `whiten`. The
+covariance of a variable is `L L'`, and its factor L is taken apart into `diag(sigma) R`: sigma the
+std of each step, and R the factor of the correlations, whose rows have length 1. So sigma keeps its
+meaning, and two predictions with stds of their own may share one R.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.errors import InputError
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class PatchCovariance:
+    """The covariance of the errors of a patch, as the `sigma` of `decode`.
+
+    The errors of a variable are `sigma * (factor @ noise)` with standard normal noise `[P]`. Errors
+    of different variables are independent.
+
+    Attributes:
+        factor: Cholesky factor, lower triangular with a positive diagonal: `[P, P]` for every
+            variable, `[C, P, P]` one for each, or `[B, C, P, P]` for each series.
+        sigma: multiplies the errors: scalar, `[C]`, `[P, C]`, or with a B in front of the last.
+    """
+
+    factor: Any
+    sigma: Any = 1.0
+
+
+class Correlation(NamedTuple):
+    """The factor of the correlations of the errors of a patch, and its inverse.
+
+    Attributes:
+        factor: R, `[C, P, P]`, lower triangular, rows of length 1.
+        inverse: of R, `[C, P, P]`; so whitening is a product, as applying is.
+    """
+
+    factor: jax.Array
+    inverse: jax.Array
+
+
+class Scale(NamedTuple):
+    """The scale of a patch, or with a leading B that of each series.
+
+    Attributes:
+        sigma: `[P, C]`, std of each step.
+        correlation: of the steps of a variable; None where they are independent.
+    """
+
+    sigma: jax.Array
+    correlation: Correlation | None = None
+
+
+def apply(noise: jax.Array, sigma: jax.Array, correlation: Correlation | None) -> jax.Array:
+    """L z, errors `[..., P, C]` from standard normal noise of that shape."""
+    return sigma * correlated(noise, correlation)
+
+
+def whiten(errors: jax.Array, sigma: jax.Array, correlation: Correlation | None) -> jax.Array:
+    """`L^-1 x` of errors `[..., P, C]`: the inverse of `apply`."""
+    return _product(None if correlation is None else correlation.inverse, errors / sigma)
+
+
+def correlated(noise: jax.Array, correlation: Correlation | None) -> jax.Array:
+    """R z: noise `[..., P, C]` of variance 1 with the correlations of the errors of a patch."""
+    return _product(None if correlation is None else correlation.factor, noise)
+
+
+def _product(matrices: jax.Array | None, values: jax.Array) -> jax.Array:
+    """`[C, P, P]` times the steps of each variable of `[..., P, C]`; no matrices leave them.
+
+    In full float32: the default of an accelerator would round a covariance to three digits.
+    """
+    if matrices is None:
+        return values
+    highest = jax.lax.Precision.HIGHEST
+    return jnp.einsum("cpq,...qc->...pc", matrices, values, precision=highest)
+
+
+def make_scale(sigma: Any, shape: tuple[int, ...]) -> Scale:
+    """The scale of the patches of a decode, float32.
+
+    The inverse is computed here, once for a decode. See `PatchCovariance` for a covariance.
+
+    Args:
+        sigma: std that broadcasts to the patches, or a covariance.
+        shape: `[P, C]`, or `[B, P, C]` with a scale for each series.
+    """
+    if not isinstance(sigma, PatchCovariance):
+        return Scale(jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), shape))
+    lower = jnp.asarray(sigma.factor, jnp.float32)
+    std = jnp.linalg.norm(lower, axis=-1)  # [P], [C, P] or [B, C, P]
+    factor = lower / std[..., None]
+    eye = jnp.broadcast_to(jnp.eye(shape[-2], dtype=jnp.float32), lower.shape)
+    inverse = jax.lax.linalg.triangular_solve(factor, eye, left_side=True, lower=True)
+    columns = jnp.swapaxes(std[None] if std.ndim == 1 else std, -1, -2)  # [..., P, C]
+    times = jnp.broadcast_to(jnp.asarray(sigma.sigma, jnp.float32), shape)
+    square = (*shape[:-2], shape[-1], shape[-2], shape[-2])
+    return Scale(
+        times * jnp.broadcast_to(columns, shape),
+        Correlation(jnp.broadcast_to(factor, square), jnp.broadcast_to(inverse, square)),
+    )
+
+
+def valid_factor(factor: jax.Array, batch: tuple[int, ...]) -> jax.Array:
+    """Whether a factor is one of `PatchCovariance`, for each series: bool, of the shape `batch`."""
+    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1) > 0
+    triangular = jnp.isfinite(factor) & ((factor == 0) | jnp.tril(jnp.ones_like(factor, bool)))
+    valid = jnp.all(triangular, axis=(-2, -1)) & jnp.all(diagonal, axis=-1)
+    if factor.ndim > 2:  # of several variables
+        valid = jnp.all(valid, axis=-1)
+    return jnp.broadcast_to(valid, batch)
+
+
+def check_factor(factor: Any, shape: tuple[int, ...]) -> None:
+    """Raises InputError for a factor of another shape, or of values that are none of a factor.
+
+    Args:
+        factor: see `PatchCovariance`; values are read where they are on the host.
+        shape: of a patch of every series, `[P, C]` or `[B, P, C]`.
+    """
+    given, size = np.shape(factor), shape[-2]
+    full = (*shape[:-2], shape[-1], size, size)
+    if not 2 <= len(given) <= len(full) or given != full[len(full) - len(given) :]:
+        raise InputError(
+            f"the factor of a PatchCovariance must be [P, P], [C, P, P] or, for each series, "
+            f"[B, C, P, P]; patches are {shape}, got shape {given}."
+        )
+    if isinstance(factor, jax.Array):
+        return
+    values = np.asarray(factor)
+    if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise InputError("the factor of a PatchCovariance must be finite real numbers.")
+    diagonal = np.diagonal(values, axis1=-2, axis2=-1)
+    if np.triu(values, 1).any() or (diagonal <= 0).any():
+        raise InputError(
+            "the factor of a PatchCovariance must be lower triangular with a positive diagonal, "
+            f"such as np.linalg.cholesky(covariance); its smallest diagonal entry is "
+            f"{diagonal.min():g}, its largest entry above the diagonal "
+            f"{np.abs(np.triu(values, 1)).max():g}."
+        )
