@@ -38,7 +38,7 @@ def main() -> None:
     given, result = np.asarray(model.quantiles), {}
     for name, one in load(args.suite).items():
         windows = []
-        for end in cutoffs(len(one.values), one.season, one.horizon):
+        for end in cutoffs(one):
             past = one.values[:end]
             level, scale = past.mean(), max(float(past.std()), 1e-12)
             past = ((past - level) / scale).astype(np.float32)

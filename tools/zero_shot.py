@@ -3,27 +3,25 @@
     python tools/zero_shot.py runs/foreign.npz docs/results/zero_shot/foreign.json \
         --model target=zero_shot_target.safetensors
 
-tools/foreign_series.py writes the suite. A model forecasts sample paths with the scale that it
-predicts for every step (`learned_scale`) from up to its trained context; the median is its point
-forecast. `--fracast` takes the file that tools/fracast_forecasts.py writes in another environment.
+tools/foreign_series.py or tools/benchmark_series.py writes the suite. A model forecasts sample
+paths by `stride_jax.forecast`; their median is its point forecast. `--independent` adds the same
+models with independent errors in a patch. `--fracast` takes the file that
+tools/fracast_forecasts.py writes in another environment.
 """
 
 import argparse
+import dataclasses
 import json
-import math
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from scipy.stats import norm
 
-from stride_jax.checkpoints.build import make_target
-from stride_jax.checkpoints.store import find_model
-from stride_jax.decoding.base import Process
-from stride_jax.decoding.speculative import decode
-from stride_jax.decoding.types import DecodeConfig
+import stride_jax as sj
 from stride_jax.evaluation.results import write_rows
 from stride_jax.evaluation.suites import (
+    LEVELS,
     Foreign,
     Quantiles,
     cutoffs,
@@ -33,42 +31,16 @@ from stride_jax.evaluation.suites import (
     scores,
     summary,
 )
-from stride_jax.forecasting.histories import make_contexts
 
-BATCH = 12
-"""Windows decoded at once."""
-LENGTHS = (4, 6, 21)
-"""Patches that a decode has at least: few lengths, few programs to compile."""
+LINEAR_CONTEXT, LINEAR_WINDOWS, RIDGE = 512, 4000, (1e-3, 1e-2, 1e-1, 1.0)
+"""Steps that a fitted linear map sees, windows it is fitted to, and penalties to choose from."""
 
 
 def histories(one: Foreign) -> tuple[list[np.ndarray], np.ndarray]:
     """The histories of a series' cut-offs and what follows them, `[W, H]`."""
-    ends = cutoffs(len(one.values), one.season, one.horizon)
+    ends = cutoffs(one)
     truth = np.stack([one.values[end : end + one.horizon] for end in ends])
     return [one.values[:end] for end in ends], truth
-
-
-def model_paths(
-    process: Process,
-    context_len: int,
-    past: list[np.ndarray],
-    horizon: int,
-    *,
-    num_paths: int,
-    seed: int,
-) -> np.ndarray:
-    """`[W, S, H]` sample paths in the units of the histories."""
-    filled = past + past[-1:] * (BATCH - len(past))  # one shape for all series
-    seen = make_contexts([x[:, None] for x in filled], context_len, process.patch_len)
-    count = math.ceil(horizon / process.patch_len)
-    count = min([n for n in LENGTHS if n >= count], default=count)
-    config = DecodeConfig(count * process.patch_len, num_paths=num_paths, learned_scale=True)
-    key = jax.random.key(seed)
-    paths, _ = decode(
-        key, seen.values, target=process, sigma=1.0, config=config, lengths=seen.lengths
-    )
-    values = np.asarray(paths, np.float64) * seen.scale[:, None] + seen.mean[:, None]
-    return values[: len(past), :, :horizon, 0]
 
 
 def naive_quantiles(past: list[np.ndarray], season: int, horizon: int) -> Quantiles:
@@ -76,19 +48,35 @@ def naive_quantiles(past: list[np.ndarray], season: int, horizon: int) -> Quanti
     return Quantiles(np.stack([naive(x, season, horizon) for x in past]))
 
 
+def linear_quantiles(one: Foreign, past: list[np.ndarray]) -> Quantiles:
+    """Of a linear map from the last steps to the horizon, fitted to the values before the test."""
+    values, horizon = one.values[: one.start], one.horizon
+    scale = max(float(values.std()), 1e-12)
+    length = min(LINEAR_CONTEXT, (len(values) - horizon) // 3)
+    starts = np.unique(np.linspace(0, len(values) - length - horizon, LINEAR_WINDOWS).astype(int))
+    windows = np.stack([values[s : s + length + horizon] for s in starts]) / scale
+    windows = windows - windows[:, length - 1 : length]
+    cut = len(starts) * 4 // 5
+    x, y = windows[:, :length], windows[:, length:]
+    gram, moments = x[:cut].T @ x[:cut] / cut, x[:cut].T @ y[:cut] / cut
+    maps = [np.linalg.solve(gram + r * np.eye(length), moments) for r in RIDGE]
+    errors = [y[cut:] - x[cut:] @ one_map for one_map in maps]
+    best = int(np.argmin([np.mean(np.square(error)) for error in errors]))
+    sd = scale * np.sqrt(np.mean(np.square(errors[best]), axis=0))
+    last = np.stack([history[-length:] for history in past])
+    level = last[:, -1:]
+    means = (last - level) @ maps[best] + level
+    return Quantiles(means[:, None] + norm.ppf(LEVELS)[None, :, None] * sd)
+
+
 def rows_of(
     suite: dict[str, Foreign],
-    models: dict[str, str],
+    pairs: dict[str, sj.Pair],
     fracast: Path | None,
     num_paths: int,
     seed: int,
 ) -> list[dict[str, Any]]:
     """A row for each series and method."""
-    targets = {}
-    for name, path in models.items():
-        model = find_model(path)
-        context_len = model.context_len or 512
-        targets[name] = make_target(model, "cached", context_len, 1), context_len
     other = np.load(fracast) if fracast else {}
     rows = []
     for number, (name, one) in enumerate(suite.items()):
@@ -97,11 +85,11 @@ def rows_of(
             "seasonal-naive": naive_quantiles(past, one.season, one.horizon),
             "last value": naive_quantiles(past, 1, one.horizon),
         }
-        for method, (process, context_len) in targets.items():
-            paths = model_paths(
-                process, context_len, past, one.horizon, num_paths=num_paths, seed=seed + number
-            )
-            forecasts[method] = of_paths(paths)
+        if one.start is not None:
+            forecasts["linear map, fitted to it"] = linear_quantiles(one, past)
+        for method, pair in pairs.items():
+            paths = sj.forecast(pair, past, one.horizon, key=seed + number, num_samples=num_paths)
+            forecasts[method] = of_paths(paths.paths)
         if name in other:
             forecasts["Fracast-0"] = Quantiles(other[name])
         for method, forecast in forecasts.items():
@@ -116,12 +104,17 @@ def main() -> None:
     parser.add_argument("suite", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", nargs="*", default=[], help="NAME=PATH, or a path")
+    parser.add_argument("--independent", action="store_true", help="also without a covariance")
     parser.add_argument("--fracast", type=Path)
     parser.add_argument("--paths", type=int, default=100, help="sample paths a window")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     models = dict(x.split("=", 1) if "=" in x else (Path(x).name, x) for x in args.model)
-    rows = rows_of(load(args.suite), models, args.fracast, args.paths, args.seed)
+    pairs = {name: sj.load_pair(path, None) for name, path in models.items()}
+    if args.independent:
+        for name, pair in list(pairs.items()):
+            pairs[f"{name}, independent steps"] = dataclasses.replace(pair, covariance=None)
+    rows = rows_of(load(args.suite), pairs, args.fracast, args.paths, args.seed)
     methods = dict.fromkeys(row["method"] for row in rows)
     means = [summary(rows, method) for method in methods]
     facts = {"summary": means, "models": models, "paths": args.paths, "seed": args.seed}

@@ -37,6 +37,8 @@ class Pair:
     Attributes:
         target: the process whose distribution a forecast follows.
         draft: proposes patches; None for the target alone.
+        covariance: how the errors of a patch of the target hang together, for `forecast`; None for
+            independent steps.
 
     Raises:
         InputError: a target that is no process, a draft that is none, or different patch lengths.
@@ -44,6 +46,7 @@ class Pair:
 
     target: Process
     draft: Draft | Process | None = None
+    covariance: PatchCovariance | None = None
 
     def __post_init__(self) -> None:
         check_process(self.target)
@@ -61,17 +64,21 @@ class Pair:
         return as_draft(self.draft)
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
-        """Target and draft, for `jax.tree_util`."""
+        """Its parts, for `jax.tree_util`."""
         key = jax.tree_util.GetAttrKey
-        return ((key("target"), self.target), (key("draft"), self.draft)), None
+        return tuple((key(name), getattr(self, name)) for name in PARTS), None
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: tuple[Any, Any]) -> Pair:
+    def tree_unflatten(cls, _: None, children: tuple[Any, ...]) -> Pair:
         """Inverse of flattening; jax puts placeholders here, so nothing is checked again."""
         pair = object.__new__(cls)
-        for name, child in zip(("target", "draft"), children, strict=True):
+        for name, child in zip(PARTS, children, strict=True):
             object.__setattr__(pair, name, child)
         return pair
+
+
+PARTS = ("target", "draft", "covariance")
+"""Fields of a pair."""
 
 
 def check_patch_lens(target: int, draft: int) -> None:

@@ -25,12 +25,14 @@ class Foreign(NamedTuple):
         season: steps of the season that seasonal-naive repeats.
         horizon: steps that are forecast.
         values: `[T]` float64.
+        start: steps of the first history; None as `cutoffs` chooses.
     """
 
     kind: str
     season: int
     horizon: int
     values: np.ndarray
+    start: int | None = None
 
 
 class Quantiles(NamedTuple):
@@ -45,13 +47,13 @@ class Quantiles(NamedTuple):
     total: np.ndarray | None = None
 
 
-def cutoffs(length: int, season: int, horizon: int) -> np.ndarray:
-    """Where the histories end: at most `CUTOFFS` places in the last half, evenly spaced.
+def cutoffs(one: Foreign) -> np.ndarray:
+    """Where the histories end: at most `CUTOFFS` places, evenly spaced.
 
-    A history has at least two seasons and 16 steps.
+    The first is `start`, or in the middle; a history has at least two seasons and 16 steps then.
     """
-    last = length - horizon
-    first = min(last, max(2 * season, 16, length // 2))
+    last = len(one.values) - one.horizon
+    first = one.start or min(last, max(2 * one.season, 16, len(one.values) // 2))
     return np.unique(np.linspace(first, last, CUTOFFS).astype(int))
 
 
@@ -139,7 +141,7 @@ def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str,
 
 def save(path: Path, suite: dict[str, Foreign]) -> None:
     """Values by name, and the other fields as JSON."""
-    about = {name: [one.kind, one.season, one.horizon] for name, one in suite.items()}
+    about = {name: [one.kind, one.season, one.horizon, one.start] for name, one in suite.items()}
     values: dict[str, Any] = {name: one.values for name, one in suite.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(path, about=json.dumps(about), **values)
@@ -150,6 +152,6 @@ def load(path: Path) -> dict[str, Foreign]:
     with np.load(path) as file:
         about = json.loads(str(file["about"]))
         return {
-            name: Foreign(kind, season, horizon, file[name])
-            for name, (kind, season, horizon) in about.items()
+            name: Foreign(kind, season, horizon, file[name], *start)
+            for name, (kind, season, horizon, *start) in about.items()
         }

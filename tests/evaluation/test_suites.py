@@ -10,12 +10,15 @@ from stride_jax.evaluation.results import read_results
 from stride_jax.evaluation.suites import (
     BANDS,
     LEVELS,
+    Foreign,
     Quantiles,
     cutoffs,
     inside,
+    load,
     naive,
     of_paths,
     pinball,
+    save,
     scores,
     summary,
 )
@@ -29,11 +32,21 @@ ROOT = Path(__file__).parents[2]
 )
 def test_cutoffs_leave_a_history_and_a_future(length: int, season: int, horizon: int) -> None:
     """A cut-off too late has no truth, one too early no season to repeat."""
-    ends = cutoffs(length, season, horizon)
+    ends = cutoffs(Foreign("", season, horizon, np.zeros(length)))
     assert 1 <= len(ends) <= 12
     assert ends[-1] + horizon == length
     assert ends[0] >= min(length - horizon, max(2 * season, 16))
     assert np.all(np.diff(ends) > 0)
+
+
+def test_cutoffs_of_a_test_split_start_there(tmp_path: Path) -> None:
+    """A benchmark would be scored on values that a map was fitted to; also after a file."""
+    one = Foreign("benchmark", 24, 96, np.arange(2000.0), start=1600)
+    save(tmp_path / "suite.npz", {"one": one})
+    again = load(tmp_path / "suite.npz")["one"]
+    assert again.start == 1600
+    ends = cutoffs(again)
+    assert (ends[0], ends[-1]) == (1600, 1904)
 
 
 def test_naive_repeats_the_season_and_widens() -> None:

@@ -15,6 +15,7 @@ from scipy import stats
 from stride_jax.decoding.processes import window_process
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
+from stride_jax.types import PatchDistribution
 
 BAND = stats.norm.ppf(0.9)
 """Standard deviations on either side of the middle of an 80 % interval."""
@@ -232,3 +233,39 @@ def test_a_trend_is_measured_on_what_came_before(name: str) -> None:
     assert found != lost
     if name == "window repeat":  # off by P a step, and by two draws of noise
         np.testing.assert_allclose(found, math.sqrt(P**2 + 2), rtol=0.3)
+
+
+STDS = jnp.linspace(0.1, 0.9, P)[:, None]
+"""A std for each step of a patch, in the units of the series."""
+
+
+def with_stds(window: jax.Array) -> PatchDistribution:
+    """The last patch again, with stds of its own."""
+    return PatchDistribution(window[-P:], jnp.broadcast_to(2 * jnp.log(STDS), window[-P:].shape))
+
+
+def test_a_predicted_std_is_the_sigma_of_the_steps() -> None:
+    """A model that knows how sure it is of every step would be given one width for all of them."""
+    target = window_process(with_stds, P, context_len=L)
+    history = np.random.default_rng(0).normal(size=L + 2 * P)
+    result = forecast(target, history, P, num_samples=4000)
+    np.testing.assert_allclose(result.sigma, np.sqrt(np.mean(np.square(STDS))), rtol=1e-6)
+    assert result.paths is not None
+    # the std of 4,000 draws is within 5 standard errors of 1 / sqrt(8000)
+    np.testing.assert_allclose(result.paths.std(axis=0), STDS[:, 0], rtol=5 / np.sqrt(8000))
+
+
+class Sure(Level):
+    """A level with a std of a millionth of that of the series."""
+
+    def extend(self, *args: Any) -> Any:
+        """See `CachedModel`."""
+        prediction, cache = super().extend(*args)
+        return prediction._replace(logvar=jnp.full_like(prediction.mean, -12 * np.log(10))), cache
+
+
+def test_a_predicted_std_waits_for_two_patches_of_history() -> None:
+    """The first patch tells a model nothing of its own errors; two values would be sure of all."""
+    target = cached(Sure())
+    assert forecast(target, np.array([3.0, 4.0]), P, num_samples=0).sigma > 0.5
+    assert forecast(target, np.random.default_rng(0).normal(size=4 * P), P).sigma < 1e-3
