@@ -27,6 +27,7 @@ from . import (
 )
 from .checkpoints.build import Pair as Pair
 from .checkpoints.build import load_pair as load_pair
+from .checkpoints.covariances import load_covariance as load_covariance
 from .checkpoints.store import (
     load_model as load_model,
 )

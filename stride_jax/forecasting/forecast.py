@@ -15,9 +15,11 @@ import numpy as np
 from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding.base import Process, Rule, check_parameters, traits_of
 from stride_jax.decoding.checks import check_size
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError, InputWarning
+from stride_jax.forecasting.covariance import history_covariance, unit_factor
 from stride_jax.forecasting.histories import (
     Contexts,
     Histories,
@@ -40,14 +42,14 @@ class Inputs(NamedTuple):
 
     Attributes:
         contexts: the steps that are decoded from.
-        sigma: `[B, 1, C]` float64, over the scale of the context.
+        sigma: `[B, 1, C]` float64, over the scale of the context; or the covariance of each series.
         ahead: `[B]`, steps without values at the end of each history, decoded and dropped.
         streams: `[B]` int32, folded into the key.
         masked: padding is masked, so that contexts of different lengths are decoded together.
     """
 
     contexts: Contexts
-    sigma: np.ndarray
+    sigma: np.ndarray | PatchCovariance
     ahead: np.ndarray
     streams: np.ndarray
     masked: bool
@@ -62,6 +64,7 @@ def forecast(
     num_samples: int = 100,
     quantiles: Sequence[float] = LEVELS,
     sigma: float | None = None,
+    covariance: PatchCovariance | None = None,
     variables: str = "separate",
     num_draft: int = 5,
     rule: Rule | None = None,
@@ -100,6 +103,9 @@ def forecast(
             twice the former), squares added. Of one value, or of several that are all the same,
             sigma is their absolute value (1 for zeros) over their number until a patch could be
             forecast.
+        covariance: how the errors of a patch hang together, from `load_covariance` or
+            `calibrate_covariance`: `[P, P]`, or `[C, P, P]` for each variable. It is scaled so that
+            the mean variance of a patch is sigma^2, for each history. None for independent steps.
         variables: separate forecasts each variable as a series of its own, joint all together (with
             a pair loaded for as many, see `load_pair`).
         num_draft: K, patches proposed per round; ignored without a draft.
@@ -147,6 +153,8 @@ def forecast(
     config = settings.decode_config(len(histories.series), drafted=pair.draft is not None)
     patch_len, shape = pair.target.patch_len, histories.series[0].shape
     check_size((len(histories.series), *shape), patch_len, config)
+    patch = patch_len, histories.num_vars
+    factor = None if covariance is None else unit_factor(covariance, patch)
     check_parameters(pair.target)
     view, contexts = _contexts(pair, histories)
     _check_filled(contexts.filled, histories.names)
@@ -155,7 +163,10 @@ def forecast(
     _check_finite("sigma", np.arange(len(sigmas)), sigmas, histories.names)
     contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)
     ahead, streams = np.array(histories.ahead), _streams(ids, histories)
-    inputs = Inputs(contexts, sigmas, ahead, streams, view.masked)
+    scales: np.ndarray | PatchCovariance = sigmas
+    if factor is not None:
+        scales = history_covariance(factor, sigmas)
+    inputs = Inputs(contexts, scales, ahead, streams, view.masked)
     patches = np.array([num_patches(config.horizon + steps, patch_len) for steps in ahead])
     parts = [
         _decode(pair, inputs, rows, settings, config)
@@ -227,7 +238,7 @@ def _decode(
         contexts.values[rows][:, total - length :],
         target=pair.target,
         draft=pair.draft,
-        sigma=inputs.sigma[rows],
+        sigma=_of_rows(inputs.sigma, rows),
         config=dataclasses.replace(config, horizon=config.horizon + int(skipped.max())),
         rule=settings.rule,
         series_index=inputs.streams[rows],
@@ -236,6 +247,14 @@ def _decode(
     steps = skipped[:, None] + np.arange(config.horizon)  # [b, H]
     last = np.take_along_axis(np.asarray(decoded, np.float64), steps[:, None, :, None], axis=2)
     return Decoded(rows, last, jax.tree.map(np.asarray, info))
+
+
+def _of_rows(sigma: np.ndarray | PatchCovariance, rows: np.ndarray) -> Any:
+    """Sigma, or the covariance, of some of the series."""
+    if not isinstance(sigma, PatchCovariance):
+        return sigma[rows]
+    factor = sigma.factor[rows] if sigma.factor.ndim == 4 else sigma.factor
+    return PatchCovariance(factor, sigma.sigma[rows])
 
 
 def _streams(ids: Sequence[str] | None, histories: Histories) -> np.ndarray:
