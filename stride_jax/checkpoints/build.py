@@ -14,13 +14,15 @@ from stride_jax.checkpoints.checkpoint import (
     LinearCheckpoint,
     check_trained_context,
 )
-from stride_jax.checkpoints.store import PACKAGED, find_any, find_model
+from stride_jax.checkpoints.covariances import load_covariance
+from stride_jax.checkpoints.store import PACKAGED, find_any, find_model, has_draft
 from stride_jax.config import check_context, whole_number
 from stride_jax.decoding.base import Draft, Process, check_process
 from stride_jax.decoding.drafts import as_draft, multi_patch_draft
 from stride_jax.decoding.linear_draft import Gate, LinearDraft, linear_draft
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.processes import Norm, cached_process, window_process
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.errors import InputError
 from stride_jax.models.cached import CachedTimerXL, cacheable, pinned
 from stride_jax.models.config import TimerXLConfig
@@ -279,7 +281,7 @@ def _number(draft: str, text: str) -> int:
 
 
 def load_pair(
-    model: str | Path | Checkpoint = "beijing",
+    model: str | Path | Checkpoint = "zero_shot",
     draft: str | Path | Checkpoint | LinearCheckpoint | None = "auto",
     *,
     process: Literal["auto", "window", "cached"] = "auto",
@@ -289,12 +291,14 @@ def load_pair(
     """Loads a target and a draft.
 
     Args:
-        model: the target: the name of a pair in the package (`beijing`), the path of a checkpoint,
-            or a checkpoint. A directory called like a pair needs a separator: `./beijing`.
+        model: the target: a name in the package (`zero_shot`, for series it has never seen, or
+            `beijing`, of hourly weather), the path of a checkpoint, or a checkpoint. A directory
+            called like one in the package needs a separator: `./beijing`. The models in the package
+            bring the covariance of their errors.
         draft: the draft: a name, path or checkpoint as for `model`, or one that needs no training:
             `layer-skip:N` (the target's first N layers), `seasonal:PERIOD`, `last-value`,
             `nearest`. None or `none` for the target alone; `auto` takes the draft that the package
-            holds beside a packaged target, and none for any other.
+            holds beside a packaged target (`beijing` has one), and none for any other.
         process: window or cached for both; auto takes cached for a target with causal
             normalisation.
         context_len: L, steps that the target sees; None for as many as it was trained on, or for
@@ -318,13 +322,16 @@ def load_pair(
         context_len = whole_number("context_len", context_len, least=1)
     num_vars = whole_number("num_vars", num_vars, least=1)
     target = model if isinstance(model, Checkpoint) else find_model(str(model))
+    packaged = model if isinstance(model, str) and model in PACKAGED else None
     if isinstance(draft, str) and draft in ("auto", "none"):
-        packaged = draft == "auto" and isinstance(model, str) and model in PACKAGED
-        draft = str(model) if packaged else None
-    return make_pair(
+        draft = packaged if draft == "auto" and packaged and has_draft(packaged) else None
+    pair = make_pair(
         target,
         str(draft) if isinstance(draft, Path) else draft,
         trained_kind(target.model) if process == "auto" else process,
         context_len or target.context_len,
         num_vars,
     )
+    if packaged is None:
+        return pair
+    return dataclasses.replace(pair, covariance=load_covariance(packaged))

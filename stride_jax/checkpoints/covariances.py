@@ -13,10 +13,10 @@ from stride_jax.errors import InputError
 
 
 def load_covariance(name_or_path: str | Path) -> PatchCovariance:
-    """Loads the covariance of the errors of a patch, for `covariance` of `forecast`.
+    """Loads the covariance of the errors of a patch, for `Pair`.
 
     Args:
-        name_or_path: the name of a pair in the package (`beijing`), or a `.npy` file that holds a
+        name_or_path: the name of a model in the package, or a `.npy` file that holds a
             factor, `[P, P]` or `[C, P, P]`: `np.save(path, covariance.factor)` writes one.
 
     Raises:

@@ -27,8 +27,9 @@ from stride_jax.models.linear import LinearConfig
 
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
-PACKAGED = ("beijing",)
-"""Names of the pairs in `stride_jax/assets`: files `NAME_target` and `NAME_draft.safetensors`."""
+PACKAGED = ("zero_shot", "beijing")
+"""Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_covariance.npy`, and
+where there is one `NAME_draft.safetensors`."""
 
 
 def save_model(
@@ -127,6 +128,11 @@ def load_any(path: str | Path) -> Checkpoint | LinearCheckpoint:
     if config != model:
         raise InputError(f"{path}: its arrays are of {config}, its metadata says {model}.")
     return Checkpoint(config, params, meta["context_len"])
+
+
+def has_draft(name: str) -> bool:
+    """Whether the package holds a draft for one of its targets."""
+    return (files("stride_jax") / "assets" / f"{name}_draft.safetensors").is_file()
 
 
 def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -> Checkpoint:

@@ -84,10 +84,10 @@ def choose_pair(args: Arguments, *, brief: bool) -> Pair:
         InputError: see `load_pair`.
     """
     from stride_jax.checkpoints.build import load_pair
-    from stride_jax.checkpoints.store import PACKAGED
+    from stride_jax.checkpoints.store import PACKAGED, has_draft
 
     skipped = brief and args.draft == "auto"
-    if skipped and args.model in PACKAGED:
+    if skipped and args.model in PACKAGED and has_draft(args.model):
         say(
             "short work: decoded by the target alone, which starts sooner and has the same "
             f"distribution (--draft {args.model} decodes with its draft)"

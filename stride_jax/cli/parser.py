@@ -60,7 +60,7 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--dayfirst", action=argparse.BooleanOptionalAction, help="01/02 is 1 February; or not")
     add("--date-format", default=None, help="of strptime, such as %%d/%%m/%%Y, for all stamps")
     add("--decimal", choices=(".", ","), default=None, help="decimal mark; default sniffed")
-    add("--model", default="beijing", help="the target: a pair in the package, or a path")
+    add("--model", default="zero_shot", help="the target: one in the package, or a path")
     text = "a pair in the package, a path, seasonal:PERIOD, last-value, nearest, layer-skip:N, or "
     text += "none; default: the model's own, none for short work (the distribution is the same) "
     text += "and for a model of your own"

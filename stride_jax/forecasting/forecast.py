@@ -64,7 +64,6 @@ def forecast(
     num_samples: int = 100,
     quantiles: Sequence[float] = LEVELS,
     sigma: float | None = None,
-    covariance: PatchCovariance | None = None,
     variables: str = "separate",
     num_draft: int = 5,
     rule: Rule | None = None,
@@ -80,7 +79,8 @@ def forecast(
         pair: target and draft, from `load_pair` or `Pair(target, draft)`; a process alone is a
             target without a draft. The distribution of the forecast is the target's, with an exact
             rule whatever the draft. A process of your own sees the history as it is, one that
-            normalises sees it standardised (see `decoding.base.Traits`).
+            normalises sees it standardised (see `decoding.base.Traits`). A covariance of the pair
+            is scaled for each history, so that the mean variance of a patch is sigma^2.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
             patches; sigma is measured on up to eight patches more, as far back as they are like
@@ -93,8 +93,9 @@ def forecast(
         num_samples: S, sample paths per series; 0 for the mean path alone.
         quantiles: different probabilities in (0, 1); they never cross, being those of the sample
             paths.
-        sigma: std of a step's prediction in the units of the history; None measures it on each
-            history: the root of the mean squared error of the target's one-patch forecasts of the
+        sigma: std of a step's prediction in the units of the history. None takes what the target
+            predicts for each step of the patch after the history, where it predicts a std and there
+            are two patches of history. Else it is measured on each history: the root of the mean squared error of the target's one-patch forecasts of the
             last eight patches, where values were observed, with a patch's weight on half the std of
             the context. As long as fewer patches could be forecast, more of the std counts. With
             none it is the std of the observed values, made larger so that the mean of as many
@@ -103,9 +104,6 @@ def forecast(
             twice the former), squares added. Of one value, or of several that are all the same,
             sigma is their absolute value (1 for zeros) over their number until a patch could be
             forecast.
-        covariance: how the errors of a patch hang together, from `load_covariance` or
-            `calibrate_covariance`: `[P, P]`, or `[C, P, P]` for each variable. It is scaled so that
-            the mean variance of a patch is sigma^2, for each history. None for independent steps.
         variables: separate forecasts each variable as a series of its own, joint all together (with
             a pair loaded for as many, see `load_pair`).
         num_draft: K, patches proposed per round; ignored without a draft.
@@ -154,7 +152,7 @@ def forecast(
     patch_len, shape = pair.target.patch_len, histories.series[0].shape
     check_size((len(histories.series), *shape), patch_len, config)
     patch = patch_len, histories.num_vars
-    factor = None if covariance is None else unit_factor(covariance, patch)
+    factor = None if pair.covariance is None else unit_factor(pair.covariance, patch)
     check_parameters(pair.target)
     view, contexts = _contexts(pair, histories)
     _check_filled(contexts.filled, histories.names)
