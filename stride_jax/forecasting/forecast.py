@@ -95,15 +95,15 @@ def forecast(
             paths.
         sigma: std of a step's prediction in the units of the history. None takes what the target
             predicts for each step of the patch after the history, where it predicts a std and there
-            are two patches of history. Else it is measured on each history: the root of the mean squared error of the target's one-patch forecasts of the
-            last eight patches, where values were observed, with a patch's weight on half the std of
-            the context. As long as fewer patches could be forecast, more of the std counts. With
-            none it is the std of the observed values, made larger so that the mean of as many
-            values of white noise +- 1.28 sigma holds 80 % of the next ones (Student's t), and the
-            distance of the target's forecast from their mean (root mean square of a patch, at most
-            twice the former), squares added. Of one value, or of several that are all the same,
-            sigma is their absolute value (1 for zeros) over their number until a patch could be
-            forecast.
+            are two patches of history. Else it is measured on each history: the root of the mean
+            squared error of the target's one-patch forecasts of the last eight patches, where
+            values were observed, with a patch's weight on half the std of the context. As long as
+            fewer patches could be forecast, more of the std counts. With none it is the std of the
+            observed values, made larger so that the mean of as many values of white noise +- 1.28
+            sigma holds 80 % of the next ones (Student's t), and the distance of the target's
+            forecast from their mean (root mean square of a patch, at most twice the former),
+            squares added. Of one value, or of several that are all the same, sigma is their
+            absolute value (1 for zeros) over their number until a patch could be forecast.
         variables: separate forecasts each variable as a series of its own, joint all together (with
             a pair loaded for as many, see `load_pair`).
         num_draft: K, patches proposed per round; ignored without a draft.

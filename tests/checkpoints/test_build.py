@@ -14,6 +14,7 @@ from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import Pair, load_pair, make_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.decoding.drafts import as_draft, propose
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.speculative import decode
@@ -296,11 +297,22 @@ def test_a_pair_is_a_pytree() -> None:
         Pair(pair.target).proposer()
 
 
-def test_the_pair_in_the_package_is_the_default() -> None:
+def test_the_model_for_series_never_seen_is_the_default() -> None:
     """The first line of every example would load something else."""
     pair = load_pair()
+    assert (pair.target.patch_len, pair.target.context_len) == (16, 1024)
+    assert pair.draft is None
+    assert pair.covariance is not None
+
+
+def test_a_pair_in_the_package_has_its_draft_and_covariance() -> None:
+    """It would decode as slowly as the target alone, and its sums would be too sure."""
+    pair = load_pair("beijing")
     assert (pair.target.patch_len, pair.target.context_len) == (24, 504)
     assert pair.draft is not None
+    assert pair.covariance is not None
+    np.testing.assert_allclose(pair.covariance.factor, load_covariance("beijing").factor)
+    assert load_pair("beijing_target.safetensors").covariance is None  # a file is only a target
     for none in (None, "none"):
         assert load_pair("beijing", none).draft is None
     store_file = "beijing_target.safetensors"

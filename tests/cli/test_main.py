@@ -528,7 +528,7 @@ def test_a_draft_that_is_left_out_is_told(
     monkeypatch.setattr(
         "stride_jax.checkpoints.build.load_pair", lambda *names: asked.append(names)
     )
-    flags = ["forecast", "x.csv", "--horizon", "6", "--draft", draft]
+    flags = ["forecast", "x.csv", "--horizon", "6", "--model", "beijing", "--draft", draft]
     command.choose_pair(make_parser().parse_args(flags), brief=True)
     assert asked == [("beijing", expected)]
     lines = capsys.readouterr().err.splitlines()

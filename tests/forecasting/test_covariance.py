@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
+from stride_jax.checkpoints.build import Pair
 from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.data.gaps import with_gaps
 from stride_jax.data.windows import make_windows
@@ -142,7 +143,7 @@ HISTORY = np.random.default_rng(0).normal(size=(60, 2)) + 10
 def test_a_forecast_has_the_covariance_at_the_scale_of_its_history():
     """Sums of a path, and how long it stays above a threshold, would be those of white noise."""
     covariance = PatchCovariance(np.linalg.cholesky(powers(0.9)), 37.0)  # its scale is of no matter
-    found = forecast(TARGET, HISTORY, P, covariance=covariance, num_samples=4000)
+    found = forecast(Pair(TARGET, covariance=covariance), HISTORY, P, num_samples=4000)
     errors = (found.paths - found.paths.mean(axis=0)) / found.sigma
     for c in range(2):
         np.testing.assert_allclose(np.cov(errors[:, :, c].T), powers(0.9), atol=0.1)
@@ -157,10 +158,9 @@ def test_each_variable_has_its_own_factor(variables):
     """A variable would be drawn with the factor of another one."""
     factor = np.stack([np.linalg.cholesky(powers(c)) for c in (0.9, -0.7)])
     found = forecast(
-        TARGET,
+        Pair(TARGET, covariance=PatchCovariance(factor)),
         np.stack([HISTORY, HISTORY + 3]),
         P,
-        covariance=PatchCovariance(factor),
         num_samples=2000,
         variables=variables,
     )
@@ -173,9 +173,9 @@ def test_each_variable_has_its_own_factor(variables):
 def test_what_is_no_covariance_is_refused_before_anything_is_compiled():
     """A number would be taken for a factor, or the wrong patch length be found out late."""
     with pytest.raises(InputError, match="covariance must be a PatchCovariance"):
-        forecast(TARGET, HISTORY, P, covariance=np.eye(P))
+        forecast(Pair(TARGET, covariance=np.eye(P)), HISTORY, P)
     with pytest.raises(InputError, match=r"\[P, P\].*\(3, 3\)"):
-        forecast(TARGET, HISTORY, P, covariance=PatchCovariance(np.eye(3)))
+        forecast(Pair(TARGET, covariance=PatchCovariance(np.eye(3))), HISTORY, P)
     with pytest.raises(InputError, match="sigma of a PatchCovariance must be > 0"):
         unit_factor(PatchCovariance(np.eye(P), -1.0), (P, 2))
     with pytest.raises(InputError, match="must broadcast"):
