@@ -50,13 +50,18 @@ class Settings(NamedTuple):
 
     def decode_config(self, count: int, *, drafted: bool) -> DecodeConfig:
         """Sizes of the decode of `count` series."""
+        batch_size = self.batch_size or _batch_size(count, self.num_samples)
+        most = PATHS_AT_ONCE if self.num_samples > PATHS_AT_ONCE else None
+        path_chunk = self.path_chunk or most
+        several = (batch_size or count) < count or path_chunk is not None
         return DecodeConfig(
             self.horizon,
             self.num_draft if drafted else 0,
             num_paths=max(1, self.num_samples),
-            batch_size=self.batch_size or _batch_size(count, self.num_samples),
-            path_chunk=self.path_chunk
-            or (PATHS_AT_ONCE if self.num_samples > PATHS_AT_ONCE else None),
+            batch_size=batch_size,
+            path_chunk=path_chunk,
+            # A loop that runs once takes longer to compile for smaller sizes than they save.
+            compactions=None if several else 0,
         )
 
 
