@@ -16,7 +16,7 @@ PUBLIC = """
 decode DecodeConfig DecodeInfo Maximal Block Residual Resample Mean SharedNoise
 Fixed Threshold Gain window_process cached_process seasonal_draft last_value_draft nearest_draft
 multi_patch_draft linear_draft Pair load_pair load_model save_model forecast Forecast forecast_df
-backtest InputError Rule Decoder build_decoder load_decoder
+backtest InputError Rule Decoder build_decoder load_decoder calibrate
 checkpoints cli data decoding evaluation forecasting models testing training
 """
 
