@@ -68,6 +68,7 @@ from .decoding.speculative import decode as decode
 from .decoding.types import DecodeConfig as DecodeConfig
 from .decoding.types import DecodeInfo as DecodeInfo
 from .errors import InputError as InputError
+from .evaluation.calibration import calibrate as calibrate
 from .forecasting.decoder import Decoder as Decoder
 from .forecasting.decoder import build_decoder as build_decoder
 from .forecasting.decoder import load_decoder as load_decoder

@@ -10,11 +10,10 @@ from pathlib import Path
 
 def cache_directory() -> Path:
     """Where compiled programs are kept: `STRIDE_JAX_CACHE`, or under the user's cache."""
-    root = os.environ.get("STRIDE_JAX_CACHE")
-    if root:
-        return Path(root).expanduser()
-    above = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(above).expanduser() / "stride_jax" / "xla"
+    from stride_jax.forecasting.cost_file import default_path
+
+    above = default_path().parent
+    return above if os.environ.get("STRIDE_JAX_CACHE") else above / "xla"
 
 
 def keep_programs(directory: Path) -> None:

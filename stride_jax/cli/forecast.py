@@ -5,10 +5,12 @@ The forecasts go to stdout or `--out`, messages for a person to stderr.
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from stride_jax.cli.compilation_cache import cache_directory, keep_programs, quick_compilation
@@ -95,6 +97,63 @@ def choose_pair(args: Arguments, *, brief: bool) -> Pair:
     return load_pair(args.model, None if skipped else args.draft)
 
 
+def num_draft_of(args: Arguments) -> Any:
+    """K as it is given; else 5 for a draft that is named, and the fastest for the model's own.
+
+    With `--calibrate` it is the fastest in any case.
+    """
+    named = 5 if args.draft != "auto" and not args.calibrate else "auto"
+    return named if args.num_draft is None else args.num_draft
+
+
+def measure_drafts(args: Arguments, panel: Panel) -> None:
+    """Measures and remembers which K is fastest, on as many series as are decoded at once.
+
+    Raises:
+        InputError: `--num-draft` is given, which leaves nothing to choose; and see `calibrate`.
+    """
+    from stride_jax.decoding.rules import parse_rule
+    from stride_jax.evaluation.calibration import calibrate
+    from stride_jax.forecasting.settings import series_at_once
+
+    if args.num_draft is not None:
+        raise InputError("--calibrate looks for the fastest --num-draft; give one of the two.")
+    at_once = series_at_once(len(panel.grids), args.num_samples)
+    choice = calibrate(
+        choose_pair(args, brief=False),
+        [grid.values for grid in panel.grids[:at_once]],
+        args.horizon,
+        num_samples=args.num_samples,
+        quantiles=(),
+        rule=parse_rule(args.rule) if args.rule else None,
+        sigma=args.sigma,
+        missing=args.missing,
+    )
+    say(f"calibrated: {choice.reason}")
+
+
+class Lines(logging.Handler):
+    """Prints what the package logs as lines on stderr."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler`."""
+        say(record.getMessage())
+
+
+@contextmanager
+def logged_lines() -> Iterator[None]:
+    """Shows what the package logs."""
+    logger, handler = logging.getLogger("stride_jax"), Lines()
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFrame:
     """The forecasts of a panel, as the flags say.
 
@@ -113,7 +172,7 @@ def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFram
         quantiles=usual if args.quantiles is None else args.quantiles,
         key=args.seed,
         num_samples=args.num_samples,
-        num_draft=args.num_draft,
+        num_draft=num_draft_of(args),
         rule=parse_rule(args.rule) if args.rule else None,
         sigma=args.sigma,
         missing=args.missing,
@@ -168,10 +227,13 @@ def run_forecast(args: Arguments) -> None:
     say(describe(panel, args.horizon, table.note))
     say(f"{count} series; forecasting {counted(args.horizon, 'step')}, seed {args.seed}")
     start = time.perf_counter()
-    brief = count * max(1, args.num_samples) * args.horizon <= BRIEF
-    with quick_compilation() if brief else nullcontext(), warnings.catch_warnings():
+    brief = count * max(1, args.num_samples) * args.horizon <= BRIEF and not args.calibrate
+    quick = quick_compilation() if brief else nullcontext()
+    with quick, logged_lines(), warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)
         warnings.showwarning = _show_warning
+        if args.calibrate:
+            measure_drafts(args, panel)
         forecasts = forecast_table(args, panel, brief=brief)
     _say_non_negative(args, panel)
     say(f"done in {time.perf_counter() - start:.1f} s, compilation included")

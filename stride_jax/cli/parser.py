@@ -66,7 +66,11 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     text += "and for a model of your own"
     add("--draft", default="auto", help=text)
     add("--num-samples", type=int, default=100, help="sample paths; 0 for the mean path alone")
-    add("--num-draft", type=int, default=5, help="K, patches proposed per round")
+    text = "K, patches proposed per round; default: 5 with a draft that is named, else what is "
+    text += "fastest on this device as far as that is known, which may be no draft"
+    add("--num-draft", type=int, default=None, help=text)
+    text = "first measure which K is fastest for work like this, and remember it"
+    add("--calibrate", action="store_true", help=text)
     text = "acceptance rule with its settings, such as block or shared_noise:tolerance=0.2; "
     text += "default: block for sample paths, mean for the mean path"
     add("--rule", default=None, metavar="NAME[:SETTING=VALUE,...]", help=text)

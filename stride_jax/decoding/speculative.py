@@ -29,6 +29,7 @@ from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
 from stride_jax.decoding.info import Log, decode_info, empty_log, one_more, write_round
+from stride_jax.decoding.lanes import lane_sizes, play_until_finished
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.decoding.scale import PatchCovariance, Scale, correlated
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
@@ -239,18 +240,25 @@ def _speculate(
         start = functools.partial(initial_state, model=model, config=config, count=count)
         play = functools.partial(decode_round, model=model, config=config, count=count)
         state = over_lanes(start, keys.shape)(memory, keys)
-        body = over_lanes(play, keys.shape)
 
-        def step(state: LoopState) -> LoopState:
+        def step(memory: Memory, state: LoopState) -> LoopState:
             # One number for all paths, so that the draft's loop is not mapped.
-            return body(memory, state, jnp.max(round_length(state, count)))
+            longest = jnp.max(round_length(state, count))
+            return over_lanes(play, state.filled.shape)(memory, state, longest)
 
         # Until every path has its N patches.
-        state = jax.lax.while_loop(lambda s: jnp.any(s.filled < count), step, state)
+        log = play_until_finished(
+            step,
+            lambda state: state.filled >= count,
+            lambda state: state.log,
+            memory,
+            state,
+            lane_sizes(keys.shape, count, config.compactions),
+        )
         summary = functools.partial(decode_info, num_draft=config.num_draft, count=count)
         # [B, S, N, P, C] -> [B, S, N * P, C]
-        forecast = state.log.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
-        return forecast[:, :, : config.horizon], jax.vmap(jax.vmap(summary))(state.log)
+        forecast = log.patches[:, :, :count].reshape(*keys.shape, -1, num_vars)
+        return forecast[:, :, : config.horizon], jax.vmap(jax.vmap(summary))(log)
 
     stepwise = hasattr(draft, "step")
     return decode_batch(prepare, run, inputs, target.patch_len, config, stepwise=stepwise)

@@ -30,6 +30,11 @@ class DecodeConfig:
             model predicts one patch at a time; 1 not to; None for 2 on a GPU and 1 elsewhere. A GPU
             takes fewer launches for products of two rows than for those of one, which the compiler
             turns into sums.
+        compactions: how often the unfinished paths of a speculative decode go on in a smaller
+            batch, see `decoding.lanes`; each one compiles the loop once more. None for 2 where 64
+            lanes or more (paths of a series, or series of one path) are decoded together and have 4
+            patches or more, and 0 elsewhere. The caches of the smaller batches take memory: half as
+            much again for 2. Take 0 for a batch that is split over several devices.
     """
 
     horizon: int
@@ -40,6 +45,7 @@ class DecodeConfig:
     learned_scale: bool = False
     trace: bool = False
     least_lanes: Literal[1, 2] | None = None
+    compactions: int | None = None
 
     @property
     def paths_at_once(self) -> int:
@@ -48,8 +54,10 @@ class DecodeConfig:
         return min(self.path_chunk or paths, paths)
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "num_draft", "num_paths", "batch_size", "path_chunk"):
-            value, least = getattr(self, name), 0 if name == "num_draft" else 1
+        for name in (
+            "horizon", "num_draft", "num_paths", "batch_size", "path_chunk", "compactions"
+        ):  # fmt: skip
+            value, least = getattr(self, name), 0 if name in ("num_draft", "compactions") else 1
             if value is not None or name in ("horizon", "num_draft"):
                 object.__setattr__(self, name, whole_number(name, value, least=least))
         if self.least_lanes not in (None, 1, 2):

@@ -173,8 +173,10 @@ def score(
 ) -> Iterator[Tally]:
     """Scores one decoder after the other on all batches, without a clock.
 
-    Each batch is split over as many devices of the process as divide it.
+    Each batch is split over as many devices of the process as divide it. There are too few batches
+    for smaller sizes of the loop to pay for their compilation.
     """
+    decoders = [decoder.with_config(compactions=0) for decoder in decoders]
     programs = compile_all(decoders, batches[0], progress)
     for number, (decoder, program) in enumerate(zip(decoders, programs, strict=True), 1):
         progress(f"scoring decoder {number} of {len(decoders)}")
@@ -236,12 +238,15 @@ def _compile(decoder: Decoder, batch: Batch) -> Program:
             target=target,
             draft=draft,
             sigma=sigma,
-            config=decoder.config,
+            config=config,
             rule=rule,
             draft_length=draft_length,
             series_index=index,
         )
 
+    config = decoder.config
+    if decoding_mesh(len(batch.series_index)) is not None:
+        config = dataclasses.replace(config, compactions=0)  # lanes stay on their devices
     start = time.perf_counter()
     call = jax.jit(decode_windows).lower(*_inputs(decoder, batch)).compile()
     planned = call.memory_analysis()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -20,6 +21,8 @@ from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.covariance import history_covariance, unit_factor
+from stride_jax.forecasting.choice import Work, decide, work_of
+from stride_jax.forecasting.cost_file import default_path, read_costs
 from stride_jax.forecasting.histories import (
     Contexts,
     Histories,
@@ -31,6 +34,8 @@ from stride_jax.forecasting.lengths import View, groups, make_view, visible_step
 from stride_jax.forecasting.results import Decoded, Forecast, make_forecast
 from stride_jax.forecasting.settings import Settings, as_pair, check_settings
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
+
+LOGGER = logging.getLogger("stride_jax")
 
 FILLED_WARNS, FILLED_FAILS = 0.25, 0.5
 """Shares of interpolated values in what is decoded from: above them a warning, and an error."""
@@ -65,7 +70,7 @@ def forecast(
     quantiles: Sequence[float] = LEVELS,
     sigma: float | None = None,
     variables: str = "separate",
-    num_draft: int = 5,
+    num_draft: int | Literal["auto"] = 5,
     rule: Rule | None = None,
     missing: Missing = "interpolate",
     batch_size: int | None = None,
@@ -106,7 +111,11 @@ def forecast(
             absolute value (1 for zeros) over their number until a patch could be forecast.
         variables: separate forecasts each variable as a series of its own, joint all together (with
             a pair loaded for as many, see `load_pair`).
-        num_draft: K, patches proposed per round; ignored without a draft.
+        num_draft: K, patches proposed per round; ignored without a draft. `auto` decodes with the
+            draft only where that is faster on this device, as `calibrate` measured for work like
+            this, else by an estimate, and logs its choice to the logger `stride_jax`. With an exact
+            rule the distribution is the same either way, but the draws are not: give a number
+            where a forecast has to be the same everywhere.
         rule: acceptance rule; None takes `Block()` for sample paths (exact) and `Mean()` for the
             mean path (within its tolerance).
         missing: interpolate gaps, or error; see `histories.read_histories`. Missing values before
@@ -138,7 +147,7 @@ def forecast(
         num_samples=num_samples,
         quantiles=quantiles,
         sigma=sigma,
-        num_draft=num_draft,
+        num_draft=0 if num_draft == "auto" else num_draft,
         rule=rule,
         key=key,
         batch_size=batch_size,
@@ -148,6 +157,8 @@ def forecast(
     if variables not in ("separate", "joint"):
         raise InputError(f"variables must be 'separate' or 'joint', got {variables!r}.")
     histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
+    if num_draft == "auto":
+        settings = _auto(pair, settings, histories)
     config = settings.decode_config(len(histories.series), drafted=pair.draft is not None)
     patch_len, shape = pair.target.patch_len, histories.series[0].shape
     check_size((len(histories.series), *shape), patch_len, config)
@@ -173,6 +184,59 @@ def forecast(
     for part in parts:
         _check_finite("forecast", part.rows, part.paths, histories.names)
     return make_forecast(parts, contexts, sigmas, histories, settings)
+
+
+def forecast_work(
+    pair: Pair | Process,
+    history: Any,
+    horizon: int,
+    *,
+    num_samples: int = 100,
+    rule: Rule | None = None,
+    variables: str = "separate",
+    missing: Missing = "interpolate",
+    batch_size: int | None = None,
+    path_chunk: int | None = None,
+    **_: Any,
+) -> Work:
+    """The work of a `forecast` with these arguments, on which its cost depends.
+
+    Raises:
+        InputError: see `forecast`.
+    """
+    settings = check_settings(
+        horizon=horizon,
+        num_samples=num_samples,
+        quantiles=(),
+        sigma=None,
+        num_draft=0,
+        rule=rule,
+        key=0,
+        batch_size=batch_size,
+        path_chunk=path_chunk,
+        non_negative=None,
+    )
+    histories = read_histories(history, missing, apart=variables == "separate")
+    return _work(as_pair(pair), settings, histories)
+
+
+def _work(pair: Pair, settings: Settings, histories: Histories) -> Work:
+    """The work of checked settings."""
+    count, num_vars = len(histories.series), histories.series[0].shape[1]
+    config = settings.decode_config(count, drafted=True)
+    patches = num_patches(settings.horizon, pair.target.patch_len)
+    lanes = (config.batch_size or count) * config.paths_at_once
+    return work_of(pair, settings.rule, patches, lanes, num_vars)
+
+
+def _auto(pair: Pair, settings: Settings, histories: Histories) -> Settings:
+    """The settings with the K that is fastest, which is logged where there is a draft."""
+    if pair.draft is None:
+        return settings
+    work = _work(pair, settings, histories)
+    choice = decide(pair, work, read_costs(default_path()))
+    LOGGER.info("%s", choice.reason)
+    return settings._replace(num_draft=choice.num_draft)
 
 
 def _contexts(pair: Pair, histories: Histories) -> tuple[View, Contexts]:

@@ -50,13 +50,18 @@ class Settings(NamedTuple):
 
     def decode_config(self, count: int, *, drafted: bool) -> DecodeConfig:
         """Sizes of the decode of `count` series."""
+        batch_size = self.batch_size or series_at_once(count, self.num_samples)
+        most = PATHS_AT_ONCE if self.num_samples > PATHS_AT_ONCE else None
+        path_chunk = self.path_chunk or most
+        several = (batch_size or count) < count or path_chunk is not None
         return DecodeConfig(
             self.horizon,
             self.num_draft if drafted else 0,
             num_paths=max(1, self.num_samples),
-            batch_size=self.batch_size or _batch_size(count, self.num_samples),
-            path_chunk=self.path_chunk
-            or (PATHS_AT_ONCE if self.num_samples > PATHS_AT_ONCE else None),
+            batch_size=batch_size,
+            path_chunk=path_chunk,
+            # A loop that runs once takes longer to compile for smaller sizes than they save.
+            compactions=None if several else 0,
         )
 
 
@@ -158,7 +163,7 @@ def _rule(rule: Rule | None, num_samples: int) -> Rule:
     return rule
 
 
-def _batch_size(series: int, num_samples: int) -> int:
+def series_at_once(series: int, num_samples: int) -> int:
     """Series decoded at once, in even chunks. 862 series with 100 paths: 44 of 20."""
     chunks = -(-series * max(1, num_samples) // PATHS_AT_ONCE)
     return -(-series // chunks)

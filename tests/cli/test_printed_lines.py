@@ -59,3 +59,18 @@ def test_warnings_are_lines(
     assert "series 'a': one value" in lines[1]
     assert ".py" not in shown.err
     assert list(table(shown.out).columns[3:]) == ["stride-q-0.1", "stride-q-50"]
+
+
+def test_what_is_fastest_is_measured_once_and_said(
+    model: str, counts: str, own_cache: Path, capsys: Capture
+) -> None:
+    """A calibration would not be remembered, or nobody would know how the file was decoded."""
+    given = arguments(counts, model, "--draft", "last-value", "--calibrate", horizon="8")
+    assert app.main(given) == 0
+    lines = capsys.readouterr().err.splitlines()
+    (calibrated,) = (line for line in lines if line.startswith("calibrated: decoded "))
+    assert "times as fast as the target alone (measured)" in calibrated
+    assert calibrated.removeprefix("calibrated: ") in lines  # what the forecast then did
+    assert (own_cache / "costs.json").exists()
+    assert app.main([*given, "--num-draft", "2"]) == 2
+    assert "--calibrate looks for the fastest --num-draft" in capsys.readouterr().err

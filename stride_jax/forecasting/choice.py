@@ -1,0 +1,163 @@
+"""Whether to speculate: a decision by measured costs, or by a model of them where none is known.
+
+`choose` decides and does nothing else. Costs are measured by `evaluation.calibration.calibrate`,
+and kept in a file by device, pair and shapes; see `cost_file`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from stride_jax.checkpoints.build import Pair
+from stride_jax.decoding.base import Rule
+
+MEASURED_GAIN, ESTIMATED_GAIN = 1.05, 1.5
+"""How much faster speculation has to be than the target alone, by what is known of its cost."""
+
+ACCEPTANCE, VERIFY_LAUNCHES = 0.8, 1.3
+"""Share of proposals that an estimate takes to be accepted, and launches of a verification over
+those of a pass on a GPU (docs/results/launches.md)."""
+
+ROWS = (1, 5, 7, 28, 35, 112)
+MILLISECONDS = (12.0, 22.0, 29.0, 54.0, 59.0, 75.0)
+"""A pass of so many rows, 8 layers of width 1024 in float32 on two cores of a CPU (measured)."""
+
+NUM_DRAFTS = (2, 4, 8)
+"""K that are tried."""
+
+
+class Work(NamedTuple):
+    """The work of a decode, on which its cost depends; equal work has equal costs.
+
+    Attributes:
+        device: its kind.
+        pair: of the shapes of both models.
+        rule: with its settings.
+        patches: N of a path.
+        lanes: paths decoded at a time, rounded up to a power of two.
+        num_vars: C.
+    """
+
+    device: str
+    pair: str
+    rule: str
+    patches: int
+    lanes: int
+    num_vars: int
+
+    @property
+    def key(self) -> str:
+        """One line that names it in the file of costs."""
+        return " | ".join(map(str, self))
+
+
+class Costs(NamedTuple):
+    """The costs of one decode, all in one unit.
+
+    Attributes:
+        plain: of the target alone.
+        speculative: with the draft, by K.
+        measured: on this device, else estimated.
+    """
+
+    plain: float
+    speculative: Mapping[int, float]
+    measured: bool
+
+
+class Choice(NamedTuple):
+    """How to decode.
+
+    Attributes:
+        num_draft: K; 0 for the target alone.
+        reason: one line, for a person.
+    """
+
+    num_draft: int
+    reason: str
+
+
+def choose(costs: Costs) -> Choice:
+    """The cheapest decode; the target alone unless speculation is faster by a margin.
+
+    Measured costs need a gain of 5 %, so that their noise does not make a decode slower. An
+    estimate does not know the acceptance, so it needs a gain of half.
+    """
+    how = "measured" if costs.measured else "estimated"
+    least = MEASURED_GAIN if costs.measured else ESTIMATED_GAIN
+    usable = {k: cost for k, cost in costs.speculative.items() if np.isfinite(cost) and cost > 0}
+    if not usable:
+        return Choice(0, "decoded by the target alone: no draft, or no cost is known")
+    best = min(usable, key=lambda k: (usable[k], k))
+    gain = costs.plain / usable[best]
+    text = f"num_draft {best} is {gain:.2f} times as fast as the target alone ({how})"
+    if gain < least:
+        return Choice(0, f"decoded by the target alone: {text}, and {least} would pay")
+    return Choice(best, f"decoded with the draft: {text}")
+
+
+def work_of(pair: Pair, rule: Rule, patches: int, lanes: int, num_vars: int) -> Work:
+    """The work of a decode on the default device."""
+    device = jax.devices()[0]
+    leaves = jax.tree_util.tree_leaves_with_path(pair)
+    shapes = [(jax.tree_util.keystr(place), np.shape(leaf)) for place, leaf in leaves]
+    models = type(pair.target).__name__, type(pair.draft).__name__, shapes
+    name = hashlib.blake2b(repr(models).encode(), digest_size=6).hexdigest()
+    rounded = 1 << max(0, lanes - 1).bit_length()
+    kind = f"{device.platform} {device.device_kind}"
+    return Work(kind, name, repr(rule), patches, rounded, num_vars)
+
+
+def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> Costs:
+    """Costs in target passes, from the sizes of the models and a usual acceptance.
+
+    On a CPU a pass costs its rows (patches x variables x paths), and a draft step its share of the
+    parameters. On an accelerator a pass costs its launches, and a draft step its share of the
+    arrays of parameters, which grow with the layers. Patches a round are those of the paper,
+    `(1 - a^(K+1)) / (1 - a)`.
+    """
+    target, draft = (jax.tree.leaves(part) for part in (pair.target, pair.draft))
+    on_cpu, rows = work.device.startswith("cpu"), work.lanes * work.num_vars
+    sizes = [sum(leaf.size if on_cpu else 1 for leaf in part) for part in (draft, target)]
+    share = sizes[0] / max(1, sizes[1])
+
+    def cost(num_draft: int) -> float:
+        patches = sum(ACCEPTANCE**i for i in range(num_draft + 1))
+        rounds = max(1.0, work.patches / patches)
+        verify = VERIFY_LAUNCHES
+        if on_cpu:
+            verify = pass_of(rows * (num_draft + 1)) / pass_of(rows)
+        return rounds * (verify + share * num_draft)
+
+    tried = useful(num_drafts, work.patches)
+    return Costs(float(work.patches), {k: cost(k) for k in tried}, measured=False)
+
+
+def useful(num_drafts: Sequence[int], patches: int) -> list[int]:
+    """K in order, each cut to what N patches leave to propose beside one of the target's own."""
+    return sorted({min(k, patches - 1) for k in num_drafts} - {0})
+
+
+def pass_of(rows: int) -> float:
+    """Milliseconds of a pass of so many rows on a CPU, see `MILLISECONDS`."""
+    if rows > ROWS[-1]:
+        return MILLISECONDS[-1] * rows / ROWS[-1]
+    return float(np.interp(rows, ROWS, MILLISECONDS))
+
+
+def decide(pair: Pair, work: Work, known: Mapping[str, Any]) -> Choice:
+    """The choice for a piece of work, by its measured costs if they are known, else by estimate.
+
+    Args:
+        pair: target and draft.
+        work: what is to be decoded.
+        known: `Costs` by the keys of work.
+    """
+    if pair.draft is None:
+        return Choice(0, "decoded by the target alone: there is no draft")
+    return choose(known.get(work.key) or estimate(pair, work))
