@@ -92,12 +92,15 @@ def write_round(
     compared = log.compared
     if compared is not None:
         compared = overwrite(compared, _compared(current, outcome)[None], first)
+    outputs = log.reported
+    if outputs is not None and reported is not None:
+        outputs = overwrite(outputs, reported, first)
     return Log(
         patches=overwrite(log.patches, emitted, first),
         proposal=overwrite(log.proposal, proposed, first),
         rounds=overwrite(log.rounds, played_row, first),
         compared=compared,
-        reported=None if log.reported is None else overwrite(log.reported, reported, first),
+        reported=outputs,
     )
 
 

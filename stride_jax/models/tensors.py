@@ -76,9 +76,7 @@ def sizes(title: str, shapes: Shapes, ranks: Mapping[str, int]) -> dict[str, tup
     return {name: shapes[name] for name in ranks}
 
 
-def read_tensors(
-    title: str, tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]
-) -> Params:
+def read_tensors(title: str, tensors: Sequence[Tensor], arrays: Mapping[str, np.ndarray]) -> Params:
     """Nested parameters; every array of the file is used, and none is copied but stacked ones.
 
     Args:

@@ -1,12 +1,15 @@
 """The recorded forecasts of the original Fracast-0, and ours beside them."""
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from golden import GOLDEN
+from safetensors.numpy import save_file
 
 from stride_jax.models.fracast.config import FracastConfig
 from stride_jax.models.fracast.process import FracastProcess, make_process
@@ -71,4 +74,16 @@ def worst_errors(config: FracastConfig, params, content, case: str) -> tuple[flo
         patch, state = next_patch(process, state)
         decoded.append(np.asarray(patch))
     wide = float(np.nanmax(history) - np.nanmin(history)) or float(np.abs(history).max())
-    return tuple(float(np.abs(ours - blocks).max() / wide) for ours in (one_pass, np.stack(decoded)))
+    return tuple(
+        float(np.abs(ours - blocks).max() / wide) for ours in (one_pass, np.stack(decoded))
+    )
+
+
+def tiny_file(
+    path: Path, change: Callable[[dict[str, np.ndarray]], object] = lambda t: None
+) -> str:
+    """Writes the recorded small model as a `.safetensors` file, after a change; its path."""
+    arrays = tensors(recorded("tiny"))
+    change(arrays)
+    save_file(arrays, path)
+    return str(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -85,22 +86,22 @@ def table(config: FracastConfig) -> list[Tensor]:
     return tensors
 
 
-def _layers(shapes: Shapes) -> dict[str, int]:
-    """Layers of the head, by their numbers in the names."""
-    return {
-        "head_layers": num_layers(shapes, "head.decoder_ffns."),
-        "head_convolutions": num_layers(shapes, "head.fc_blocks."),
-    }
+def _with_layers(shapes: Shapes) -> FracastConfig:
+    """The released sizes with as many layers of the head as the names number."""
+    return FracastConfig(
+        head_layers=num_layers(shapes, "head.decoder_ffns."),
+        head_convolutions=num_layers(shapes, "head.fc_blocks."),
+    )
 
 
 def recognises(shapes: Shapes) -> float:
     """See `Family.recognises`."""
-    return share(table(FracastConfig(**_layers(shapes))), shapes)
+    return share(table(_with_layers(shapes)), shapes)
 
 
 def missing(shapes: Shapes) -> list[str]:
     """See `Family.missing`."""
-    return missing_names(table(FracastConfig(**_layers(shapes))), shapes)
+    return missing_names(table(_with_layers(shapes)), shapes)
 
 
 def read_config(shapes: Shapes) -> FracastConfig:
@@ -110,23 +111,23 @@ def read_config(shapes: Shapes) -> FracastConfig:
         InputError: a tensor that tells a size is missing or has another number of axes, or there
             are not nine quantiles.
     """
-    found = sizes(TITLE, shapes, RANKS)
-    patch_len, width = found["head.queries"]
-    count = found["head.out_proj.weight"][0]
+    read_off = sizes(TITLE, shapes, RANKS)
+    patch_len, width = read_off["head.queries"]
+    count = read_off["head.out_proj.weight"][0]
     if count != len(DECILES):
         raise InputError(
             f"head.out_proj.weight of {TITLE} has {count} quantiles, expected the {len(DECILES)} "
             "deciles .1 to .9."
         )
-    return FracastConfig(
+    return dataclasses.replace(
+        _with_layers(shapes),
         patch_len=patch_len,
         d_model=width,
-        d_ff=found["core.block.ffn.down.weight"][1],
-        head_d_ff=found["head.decoder_ffns.0.down.weight"][1],
-        kernel_size=found["core.block.dw_weight"][2],
-        scale_frequencies=found["core.scale.to_gb.weight"][1] // 2,
-        num_periods=found["core.periodic.proj.weight"][1] // 2,
-        **_layers(shapes),
+        d_ff=read_off["core.block.ffn.down.weight"][1],
+        head_d_ff=read_off["head.decoder_ffns.0.down.weight"][1],
+        kernel_size=read_off["core.block.dw_weight"][2],
+        scale_frequencies=read_off["core.scale.to_gb.weight"][1] // 2,
+        num_periods=read_off["core.periodic.proj.weight"][1] // 2,
     )
 
 
