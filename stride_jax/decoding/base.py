@@ -17,7 +17,9 @@ from stride_jax.types import PatchDistribution
 def check_predictions(
     prediction: PatchDistribution, expected: tuple[int, ...], layout: str, call: str
 ) -> None:
-    """Raises InputError unless mean and log variance have the shape of the patches they are of.
+    """Raises InputError unless every part of a prediction has the shape of its patches.
+
+    What is reported has one axis more, of the Q outputs.
 
     Args:
         prediction: what a forecaster returned.
@@ -30,6 +32,12 @@ def check_predictions(
             raise InputError(
                 f"{call} returned a {name} of shape {value.shape}; expected {layout} = {expected}."
             )
+    reported = prediction.reported
+    if reported is not None and reported.shape[:-1] != expected:
+        raise InputError(
+            f"{call} reported outputs of shape {reported.shape}; expected {layout} with an axis "
+            f"of the outputs behind it, {(*expected, 'Q')}."
+        )
 
 
 class Traits(NamedTuple):
@@ -42,19 +50,24 @@ class Traits(NamedTuple):
         normalises: it moves with the level and the scale of a history, so it may be given the
             history standardised. Without it the history is given as it is.
         starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
+        reports: what each of the Q values of `PatchDistribution.reported` is: a number is the level
+            of a quantile, a word such as `mean` names anything else. What is not named here is not
+            kept by the decoders.
     """
 
     supports_padding: bool = False
     context_len: int | None = None
     normalises: bool = False
     starts_empty: bool = False
+    reports: tuple[float | str, ...] = ()
 
 
 def traits_of(process: Any) -> Traits:
     """The traits of a process (or draft), with the default of each that it does not have.
 
     Raises:
-        InputError: a trait that is no bool, or a context_len that is no whole number above 0.
+        InputError: a trait that is no bool, a context_len that is no whole number above 0, or
+            reports that are no tuple of levels inside (0, 1) and words.
     """
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
@@ -63,10 +76,20 @@ def traits_of(process: Any) -> Traits:
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
             raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
+    if not (isinstance(values.reports, tuple) and all(map(_names_output, values.reports))):
+        raise InputError(
+            f"reports of {name} must be a tuple of levels inside (0, 1) and words, got "
+            f"{values.reports!r}."
+        )
     if values.context_len is None:
         return values
     length = whole_number(f"context_len of {name}", values.context_len, least=1)
     return values._replace(context_len=length)
+
+
+def _names_output(name: Any) -> bool:
+    """Whether `name` can stand in `Traits.reports`."""
+    return isinstance(name, str) or (isinstance(name, float) and 0 < name < 1)
 
 
 def check_process(target: Any) -> None:
@@ -125,6 +148,10 @@ class Process(Protocol):
     @property
     def normalises(self) -> bool:
         """Whether it moves with the level and scale of a history; see `Traits`."""
+
+    @property
+    def reports(self) -> tuple[float | str, ...]:
+        """Names of the outputs it reports beside what it feeds back; see `Traits`."""
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """Memory of a context `[L, C]`; everything that has to be done once.

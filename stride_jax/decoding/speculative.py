@@ -16,7 +16,16 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.decoding.autoregressive import roll_draft, roll_process
-from stride_jax.decoding.base import Draft, Outcome, Process, Round, Rule, check_process, for_paths
+from stride_jax.decoding.base import (
+    Draft,
+    Outcome,
+    Process,
+    Round,
+    Rule,
+    check_process,
+    for_paths,
+    traits_of,
+)
 from stride_jax.decoding.batching import (
     decode_batch,
     normals,
@@ -28,7 +37,14 @@ from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
-from stride_jax.decoding.info import Log, decode_info, empty_log, one_more, write_round
+from stride_jax.decoding.info import (
+    Log,
+    decode_info,
+    empty_log,
+    named_reports,
+    one_more,
+    write_round,
+)
 from stride_jax.decoding.lanes import lane_sizes, play_until_finished
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.decoding.scale import PatchCovariance, Scale, correlated
@@ -269,6 +285,7 @@ def initial_state(
 ) -> LoopState:
     """The carry before the first round of a path; `key` passes into it."""
     room, shape = count + config.num_draft + 1, memory.scale.sigma.shape
+    outputs = len(traits_of(model.target).reports)
     keys = path_keys(key)
     return LoopState(
         patch_keys=jax.random.key_data(patch_keys(keys.noise, 0, room)),
@@ -277,7 +294,7 @@ def initial_state(
         target=model.target.start(memory.target, count + config.num_draft),
         draft=model.draft.start(memory.draft, count + config.num_draft),
         length=model.draft_length.init(config.num_draft),
-        log=empty_log(config.num_draft, room, shape, trace=config.trace),
+        log=empty_log(config.num_draft, room, shape, trace=config.trace, outputs=outputs),
     )
 
 
@@ -341,6 +358,7 @@ def decode_round(
     outcome = model.rule.decide(rule_key, current)
     num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
     context_patches, emitted_patches = splice(proposals.patches, outcome)
+    reported = named_reports(predictions, len(traits_of(model.target).reports))
 
     # Commit: both models keep the first `num_new` patches of their context.
     return LoopState(
@@ -350,7 +368,7 @@ def decode_round(
         target=model.target.commit(target_state, context_patches, num_new),
         draft=model.draft.commit(draft_state, context_patches, num_new),
         length=next_length(model, state.length, current, outcome, sigma),
-        log=write_round(state.log, state.filled, current, outcome, emitted_patches),
+        log=write_round(state.log, state.filled, current, outcome, emitted_patches, reported),
     )
 
 

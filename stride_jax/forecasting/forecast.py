@@ -20,9 +20,9 @@ from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError, InputWarning
-from stride_jax.forecasting.covariance import history_covariance, unit_factor
 from stride_jax.forecasting.choice import Work, decide, work_of
 from stride_jax.forecasting.cost_file import default_path, read_costs
+from stride_jax.forecasting.covariance import history_covariance, unit_factor
 from stride_jax.forecasting.histories import (
     Contexts,
     Histories,
