@@ -29,8 +29,11 @@ class PatchDistribution(NamedTuple):
         mean: `[..., P, C]` in the units of the series.
         logvar: `[..., P, C]` log variance in the same units squared, or None for a mean head.
         features: `[..., C, D]`, the last hidden state behind it, where the model shows it.
+        reported: `[..., P, C, Q]` in the units of the series: what the model states of the patch
+            beside what it feeds back, such as its own quantiles; None where it states nothing.
     """
 
     mean: jax.Array
     logvar: jax.Array | None = None
     features: jax.Array | None = None
+    reported: jax.Array | None = None

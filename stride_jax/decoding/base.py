@@ -88,6 +88,19 @@ def for_paths(process: Any, paths: int) -> Any:
     return process.for_paths(paths) if hasattr(process, "for_paths") else process
 
 
+def prepare_draft(
+    draft: Any, target: Any, memory: Any, context: jax.Array, length: jax.Array | None
+) -> Any:
+    """The draft's memory of a context.
+
+    A draft that lies inside its target's weights reads the target's memory of that context, by a
+    method `prepare_beside(target, memory)`, so that the target's prefill runs once for both.
+    """
+    if hasattr(draft, "prepare_beside"):
+        return draft.prepare_beside(target, memory)
+    return draft.prepare(context, length)
+
+
 def check_parameters(process: Any) -> None:
     """Raises InputError where a number inside a process is NaN, with its place in the pytree."""
     for place, leaf in jax.tree_util.tree_leaves_with_path(process):

@@ -16,7 +16,16 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.decoding.autoregressive import roll_draft, roll_process
-from stride_jax.decoding.base import Draft, Outcome, Process, Round, Rule, check_process, for_paths
+from stride_jax.decoding.base import (
+    Draft,
+    Outcome,
+    Process,
+    Round,
+    Rule,
+    check_process,
+    for_paths,
+    prepare_draft,
+)
 from stride_jax.decoding.batching import (
     decode_batch,
     normals,
@@ -222,7 +231,8 @@ def _speculate(
     count, num_vars = num_patches(config.horizon, target.patch_len), inputs.context.shape[-1]
 
     def prepare(context: jax.Array, length: jax.Array | None) -> tuple[Any, Any]:
-        return target.prepare(context, length), draft.prepare(context, length)
+        memory = target.prepare(context, length)
+        return memory, prepare_draft(draft, target, memory, context, length)
 
     def run(prepared: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         (target_memory, draft_memory), sigma = prepared

@@ -1,0 +1,255 @@
+"""TimesFM 2.5 (arXiv 2310.10688, version 2.5) in Flax: tokens to features, features to outputs.
+
+A block has a norm before and after its attention and its feed-forward layers. Rotation comes before
+the norm of queries and keys, and each number of a query has a learned scale of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stride_jax.models.timesfm.config import NUM_OUTPUTS, TimesFMConfig
+
+Params = dict[str, Any]
+EPS = 1e-6
+"""Added to the mean square in a norm."""
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of a stretch of tokens, `[B, S, H, E]` each."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Place(NamedTuple):
+    """Where the tokens of a pass stand in their sequence.
+
+    Attributes:
+        first: int32, index of the first of them.
+        skip: int32, so many tokens at the start of the sequence are padding, which no later token
+            sees; a token of padding sees itself, so that its softmax is over something.
+    """
+
+    first: jax.Array
+    skip: jax.Array
+
+
+class Past(NamedTuple):
+    """Tokens before those of a pass, in one layer.
+
+    Attributes:
+        prefill: those of the context.
+        cache: room for those after it.
+        entry: int32, entry of the cache where the new ones are written.
+    """
+
+    prefill: KeyValues
+    cache: KeyValues
+    entry: jax.Array
+
+
+def dense(config: TimesFMConfig, width: int, name: str, *, use_bias: bool = False) -> nn.Dense:
+    """An affine layer in the dtype and the precision of the config."""
+    return nn.Dense(
+        width,
+        use_bias=use_bias,
+        dtype=jnp.dtype(config.dtype),
+        precision=config.precision,
+        name=name,
+    )
+
+
+def norm(config: TimesFMConfig, name: str) -> nn.RMSNorm:
+    """`x / sqrt(mean(x^2) + 1e-6) * scale` over the last axis."""
+    return nn.RMSNorm(epsilon=EPS, dtype=jnp.dtype(config.dtype), name=name)
+
+
+def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Rotates the pairs (i, i + E / 2) of each head by `position / 10000 ** (2 i / E)`.
+
+    Args:
+        x: `[B, n, H, E]`.
+        positions: `[n]` int32.
+    """
+    half = x.shape[-1] // 2
+    timescale = 10000.0 ** (jnp.arange(half, dtype=jnp.float32) / half)  # [E / 2]
+    angle = positions.astype(jnp.float32)[:, None] / timescale[None]  # [n, E / 2]
+    angle = angle[None, :, None]  # [1, n, 1, E / 2]
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def visible(place: Place, count: int, prefill: int, room: int) -> jax.Array:
+    """Which key each of `count` tokens sees, `[n, S]` bool; keys are prefill and cache, in order.
+
+    A cache of no room is that of a prefill: the tokens see one another.
+    """
+    asking = place.first + jnp.arange(count)[:, None]  # [n, 1]
+    keys = jnp.arange(prefill + room)[None]  # [1, S]
+    return ((keys <= asking) & (keys >= place.skip)) | (keys == asking)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention over prefill, cache and the tokens themselves."""
+
+    config: TimesFMConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, place: Place, past: Past | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, n, D]` -> `[B, n, D]`, and the keys and values of the tokens or the new cache."""
+        config = self.config
+        heads, width = config.num_heads, config.head_width
+        qkv = dense(config, 3 * config.d_model, "qkv")(x)
+        # [B, n, 3 D] -> [B, n, 3, H, E]
+        query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
+        positions = place.first - place.skip + jnp.arange(x.shape[1])
+        query = norm(config, "query_norm")(rotate(query, positions))
+        key = norm(config, "key_norm")(rotate(key, positions))
+        scale = self.param("query_scale", nn.initializers.zeros, (width,))
+        # 1.442695041 / sqrt(E), as the original has it; the logits have no other scale
+        scale = 1.442695041 / math.sqrt(width) * jax.nn.softplus(scale.astype(jnp.float32))
+        query = query * scale.astype(query.dtype)[None, None, None]
+
+        # Keys and values: of these tokens alone, or after what came before.
+        new = KeyValues(key, value)
+        segments = [new]
+        if past is not None:
+            new = KeyValues(
+                *(
+                    jax.lax.dynamic_update_slice_in_dim(room, some, past.entry, axis=1)
+                    for room, some in zip(past.cache, new, strict=True)
+                )
+            )
+            segments = [past.prefill, new]
+        sizes = [part.keys.shape[1] for part in segments]
+        seen = visible(place, x.shape[1], sum(sizes[:-1]), sizes[-1])
+
+        # Attention over the segments together; [B, H, n, S]
+        logits = jnp.concatenate(
+            [
+                jnp.einsum("bnhe,bshe->bhns", query, part.keys, precision=config.precision)
+                for part in segments
+            ],
+            axis=-1,
+        ).astype(jnp.float32)
+        logits = jnp.where(seen[None, None], logits, -jnp.inf)
+        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
+        split = jnp.split(weights, [sizes[0]], axis=-1) if len(sizes) > 1 else [weights]
+        read = sum(
+            jnp.einsum("bhns,bshe->bnhe", part, segment.values, precision=config.precision)
+            for part, segment in zip(split, segments, strict=True)
+        )
+        # [B, n, H, E] -> [B, n, D]
+        return dense(config, config.d_model, "out")(jnp.reshape(read, x.shape)), new
+
+
+class Layer(nn.Module):
+    """A block: attention, then feed-forward layers, each between two norms."""
+
+    config: TimesFMConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, place: Place, past: Past | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, n, D]` -> `[B, n, D]`, and see `Attention`."""
+        config = self.config
+        y = norm(config, "before_attention")(x)
+        y, new = Attention(config, name="attention")(y, place, past)
+        x = x + norm(config, "after_attention")(y)
+        y = jax.nn.silu(dense(config, config.d_ff, "ffn_in")(norm(config, "before_ffn")(x)))
+        y = dense(config, config.d_model, "ffn_out")(y)
+        return x + norm(config, "after_ffn")(y), new
+
+
+class ResidualBlock(nn.Module):
+    """`output(silu(hidden(x))) + residual(x)`."""
+
+    config: TimesFMConfig
+    width: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., I]` -> `[..., width]`."""
+
+        def layer(width: int, name: str) -> nn.Dense:
+            return dense(self.config, width, name, use_bias=self.use_bias)
+
+        y = layer(self.width, "output")(jax.nn.silu(layer(self.config.d_model, "hidden")(x)))
+        return y + layer(self.width, "residual")(x)
+
+
+class TimesFM(nn.Module):
+    """Features of tokens, and the two heads that read them."""
+
+    config: TimesFMConfig
+
+    def setup(self) -> None:
+        """Layers; their names are those of the stored parameters."""
+        config = self.config
+        self.tokenizer = ResidualBlock(config, config.d_model, use_bias=True)
+        self.layer = [Layer(config) for _ in range(config.num_layers)]
+        self.point = ResidualBlock(config, config.patch_len * NUM_OUTPUTS)
+        self.long = ResidualBlock(config, config.long_len * NUM_OUTPUTS)
+
+    def __call__(self, tokens: jax.Array, mask: jax.Array, place: Place) -> jax.Array:
+        """All parts once, so that `init` makes all parameters; see the methods."""
+        x, _ = self.features(tokens, mask, place)
+        return jnp.concatenate([self.patches(x), self.long_patches(x)], axis=-2)
+
+    def features(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        place: Place,
+        past: list[Past] | None = None,
+    ) -> tuple[jax.Array, list[KeyValues]]:
+        """Features of tokens `[B, n, T]`, normalised, 0 where masked.
+
+        Args:
+            tokens: float32.
+            mask: `[n, T]` bool, True for padding.
+            place: of the tokens.
+            past: of each layer; None where the sequence begins here.
+
+        Returns:
+            `[B, n, D]`, and of each layer the keys and values of these tokens (the cache with them
+            written, where there is a past).
+        """
+        flags = jnp.broadcast_to(mask.astype(tokens.dtype), tokens.shape)
+        x, written = self.tokenizer(jnp.concatenate([tokens, flags], axis=-1)), []
+        for i, layer in enumerate(self.layer):
+            x, new = layer(x, place, None if past is None else past[i])
+            written.append(new)
+        return x, written
+
+    def patches(self, features: jax.Array) -> jax.Array:
+        """`[..., D]` -> the next patch, `[..., P, Q]` float32, normalised."""
+        return self._steps(self.point(features))
+
+    def long_patches(self, features: jax.Array) -> jax.Array:
+        """`[..., D]` -> the next `long_len` steps, `[..., long_len, Q]` float32, normalised."""
+        return self._steps(self.long(features))
+
+    def _steps(self, flat: jax.Array) -> jax.Array:
+        # [..., steps * Q] -> [..., steps, Q]
+        return flat.astype(jnp.float32).reshape(*flat.shape[:-1], -1, NUM_OUTPUTS)
+
+
+def init_params(key: jax.Array, config: TimesFMConfig) -> Params:
+    """New parameters; `key` is consumed."""
+    tokens = jnp.zeros((1, 1, config.token_len))
+    zero = jnp.zeros((), jnp.int32)
+    args = tokens, jnp.zeros((1, config.token_len), bool), Place(zero, zero)
+    params: Params = TimesFM(config).init({"params": key}, *args)["params"]
+    return params
