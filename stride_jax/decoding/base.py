@@ -41,23 +41,30 @@ class Traits(NamedTuple):
         normalises: it moves with the level and the scale of a history, so it may be given the
             history standardised. Without it the history is given as it is.
         starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
+        context_step: with `supports_padding`, the length of a history is a whole multiple of it;
+            None for whole patches.
     """
 
     supports_padding: bool = False
     context_len: int | None = None
     normalises: bool = False
     starts_empty: bool = False
+    context_step: int | None = None
 
 
 def traits_of(process: Any) -> Traits:
     """The traits of a process (or draft), with the default of each that it does not have.
 
     Raises:
-        InputError: a trait that is no bool, or a context_len that is no whole number above 0.
+        InputError: a trait that is no bool, or a context_len or context_step that is no whole
+            number above 0.
     """
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
     name = type(process).__name__
+    if values.context_step is not None:
+        step = whole_number(f"context_step of {name}", values.context_step, least=1)
+        values = values._replace(context_step=step)
     for trait in ("supports_padding", "normalises", "starts_empty"):
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
@@ -66,6 +73,11 @@ def traits_of(process: Any) -> Traits:
         return values
     length = whole_number(f"context_len of {name}", values.context_len, least=1)
     return values._replace(context_len=length)
+
+
+def context_step(process: Any) -> int:
+    """Steps of which the length of a history is a whole multiple."""
+    return traits_of(process).context_step or int(process.patch_len)
 
 
 def check_process(target: Any) -> None:
@@ -143,8 +155,9 @@ class Process(Protocol):
 
         Args:
             context: the history at its end.
-            length: int32, steps of the history, a whole number of patches; those before are padding
-                that must not change anything. None for all L.
+            length: int32, steps of the history, a whole number of patches (or of its
+                `context_step`); those before are padding that must not change anything. None for
+                all L.
 
         Raises:
             InputError: a length is given to a process that has no mask for padding.

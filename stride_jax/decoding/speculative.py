@@ -23,6 +23,7 @@ from stride_jax.decoding.base import (
     Round,
     Rule,
     check_process,
+    context_step,
     for_paths,
     prepare_draft,
 )
@@ -133,9 +134,10 @@ def decode(
         draft_length: proposals per round with its settings, traced; None for always K.
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a part of a
             batch is the same as in the whole.
-        lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
-            before is padding and does not matter. Only for a target that supports padding; a draft
-            that does not sees the first value of the history there.
+        lengths: `[B]` steps of each history at the end of its context, whole patches (or multiples
+            of the target's `context_step`); what stands before is padding and does not matter. Only
+            for a target that supports padding; a draft that does not sees the first value of the
+            history there.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
@@ -156,7 +158,8 @@ def decode(
     inputs = Inputs(key, context, sigma, series_index, lengths)
     model = Model(target, draft, rule, draft_length)
     sampling = speculates(model, config) and rule.proposes != "mean"
-    check_inputs(inputs, source.patch_len, config, sampling=sampling)
+    step = context_step(source)
+    check_inputs(inputs, source.patch_len, config, sampling=sampling, context_step=step)
     out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
     return out
 
@@ -172,7 +175,9 @@ def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.
     target, draft, rule, _ = model
     source = draft if target is None else target
     speculative, means = speculates(model, config), rule.proposes == "mean"
-    valid = inputs.valid(source.patch_len, sampling=speculative and not means)
+    valid = inputs.valid(
+        source.patch_len, sampling=speculative and not means, context_step=context_step(source)
+    )
     if means and not speculative:
         inputs = inputs._replace(sigma=jnp.zeros_like(inputs.sigma))
     if target is None:

@@ -14,6 +14,7 @@ from stride_jax import DecodeConfig, decode
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
+from stride_jax.forecasting.forecast import forecast
 from stride_jax.models.timesfm import FAMILY
 from stride_jax.models.timesfm.module import init_params
 from stride_jax.models.timesfm.outputs import OutputOptions, read_outputs
@@ -261,6 +262,17 @@ def test_the_free_draft_needs_its_target():
         )
     with pytest.raises(InputError, match="long head of a TimesFM target, got int"):
         DRAFT.prepare_beside(3, None)
+
+
+def test_a_forecast_of_ragged_histories():
+    """The front door would cut a history to whole patches, or change its units."""
+    histories = [1e3 + 50 * np.random.default_rng(n).normal(size=n) for n in (64, 37)]
+    found = forecast(TARGET, histories, 2 * P, num_samples=0, sigma=1.0).mean
+    for one, path in zip(histories, found, strict=True):
+        outputs, _ = rolled(TARGET, *padded(one - 1e3))
+        # [N, P, 1, Q] -> [2 P, 1]
+        expected = 1e3 + outputs[:2, ..., 5].reshape(-1, 1)
+        assert relative(path.reshape(-1, 1) - 1e3, expected - 1e3) < 1e-4
 
 
 def test_the_context_limit():

@@ -12,7 +12,7 @@ NUM_OUTPUTS = 10
 MEDIAN = 5
 """The output that is fed back, as released."""
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-"""Of the outputs 1 to 9."""
+"""Levels of the outputs 1 to 9."""
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from stride_jax.models.timesfm.config import NUM_OUTPUTS, TimesFMConfig
 TITLE = "TimesFM 2.5"
 GOOGLE, TRANSFORMERS = "google", "transformers"
 LAYERS = {GOOGLE: "stacked_xf.", TRANSFORMERS: "model.layers."}
-"""What a layer's names begin with, by layout."""
+"""Beginnings of the names of a layer, by layout."""
 
 BLOCKS = {
     "tokenizer": {GOOGLE: "tokenizer", TRANSFORMERS: "model.input_ff_layer"},
