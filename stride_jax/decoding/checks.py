@@ -220,9 +220,9 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int, unit: i
     values = np.atleast_1d(np.asarray(lengths))
     bad = (values < unit) | (values > shape[-2]) | (values % unit != 0)
     if bad.any():
-        whole = f"whole patches of {unit} steps" if unit == patch_len else f"multiples of {unit}"
+        allowed = f"whole patches of {unit} steps" if unit == patch_len else f"multiples of {unit}"
         raise InputError(
-            f"lengths must be {whole}, at most the {shape[-2]} of the context, got "
+            f"lengths must be {allowed}, at most the {shape[-2]} of the context, got "
             f"{values[bad][0]}."
         )
 

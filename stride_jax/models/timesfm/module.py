@@ -7,51 +7,18 @@ the norm of queries and keys, and each number of a query has a learned scale of 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from stride_jax.models.causal import KeyValues, Past, Place, attend, rotate_halves
 from stride_jax.models.timesfm.config import NUM_OUTPUTS, TimesFMConfig
 
 Params = dict[str, Any]
 EPS = 1e-6
 """Added to the mean square in a norm."""
-
-
-class KeyValues(NamedTuple):
-    """Keys and values of a stretch of tokens, `[B, S, H, E]` each."""
-
-    keys: jax.Array
-    values: jax.Array
-
-
-class Place(NamedTuple):
-    """Where the tokens of a pass stand in their sequence.
-
-    Attributes:
-        first: int32, index of the first of them.
-        skip: int32, so many tokens at the start of the sequence are padding, which no later token
-            sees; a token of padding sees itself, so that its softmax is over something.
-    """
-
-    first: jax.Array
-    skip: jax.Array
-
-
-class Past(NamedTuple):
-    """Tokens before those of a pass, in one layer.
-
-    Attributes:
-        prefill: those of the context.
-        cache: room for those after it.
-        entry: int32, entry of the cache where the new ones are written.
-    """
-
-    prefill: KeyValues
-    cache: KeyValues
-    entry: jax.Array
 
 
 def dense(config: TimesFMConfig, width: int, name: str, *, use_bias: bool = False) -> nn.Dense:
@@ -70,32 +37,6 @@ def norm(config: TimesFMConfig, name: str) -> nn.RMSNorm:
     return nn.RMSNorm(epsilon=EPS, dtype=jnp.dtype(config.dtype), name=name)
 
 
-def rotate(x: jax.Array, positions: jax.Array) -> jax.Array:
-    """Rotates the pairs (i, i + E / 2) of each head by `position / 10000 ** (2 i / E)`.
-
-    Args:
-        x: `[B, n, H, E]`.
-        positions: `[n]` int32.
-    """
-    half = x.shape[-1] // 2
-    timescale = 10000.0 ** (jnp.arange(half, dtype=jnp.float32) / half)  # [E / 2]
-    angle = positions.astype(jnp.float32)[:, None] / timescale[None]  # [n, E / 2]
-    angle = angle[None, :, None]  # [1, n, 1, E / 2]
-    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
-    first, second = x[..., :half], x[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
-
-
-def visible(place: Place, count: int, prefill: int, room: int) -> jax.Array:
-    """Which key each of `count` tokens sees, `[n, S]` bool; keys are prefill and cache, in order.
-
-    A cache of no room is that of a prefill: the tokens see one another.
-    """
-    asking = place.first + jnp.arange(count)[:, None]  # [n, 1]
-    keys = jnp.arange(prefill + room)[None]  # [1, S]
-    return ((keys <= asking) & (keys >= place.skip)) | (keys == asking)
-
-
 class Attention(nn.Module):
     """Causal multi-head attention over prefill, cache and the tokens themselves."""
 
@@ -112,42 +53,14 @@ class Attention(nn.Module):
         # [B, n, 3 D] -> [B, n, 3, H, E]
         query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
         positions = place.first - place.skip + jnp.arange(x.shape[1])
-        query = norm(config, "query_norm")(rotate(query, positions))
-        key = norm(config, "key_norm")(rotate(key, positions))
+        query = norm(config, "query_norm")(rotate_halves(query, positions))
+        key = norm(config, "key_norm")(rotate_halves(key, positions))
         scale = self.param("query_scale", nn.initializers.zeros, (width,))
         # 1.442695041 / sqrt(E), as the original has it; the logits have no other scale
         scale = 1.442695041 / math.sqrt(width) * jax.nn.softplus(scale.astype(jnp.float32))
         query = query * scale.astype(query.dtype)[None, None, None]
 
-        # Keys and values: of these tokens alone, or after what came before.
-        new = KeyValues(key, value)
-        segments = [new]
-        if past is not None:
-            new = KeyValues(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(room, some, past.entry, axis=1)
-                    for room, some in zip(past.cache, new, strict=True)
-                )
-            )
-            segments = [past.prefill, new]
-        sizes = [part.keys.shape[1] for part in segments]
-        seen = visible(place, x.shape[1], sum(sizes[:-1]), sizes[-1])
-
-        # Attention over the segments together; [B, H, n, S]
-        logits = jnp.concatenate(
-            [
-                jnp.einsum("bnhe,bshe->bhns", query, part.keys, precision=config.precision)
-                for part in segments
-            ],
-            axis=-1,
-        ).astype(jnp.float32)
-        logits = jnp.where(seen[None, None], logits, -jnp.inf)
-        weights = jax.nn.softmax(logits, axis=-1).astype(x.dtype)
-        split = jnp.split(weights, [sizes[0]], axis=-1) if len(sizes) > 1 else [weights]
-        read = sum(
-            jnp.einsum("bhns,bshe->bnhe", part, segment.values, precision=config.precision)
-            for part, segment in zip(split, segments, strict=True)
-        )
+        read, new = attend(query, KeyValues(key, value), place, past, config.precision)
         # [B, n, H, E] -> [B, n, D]
         return dense(config, config.d_model, "out")(jnp.reshape(read, x.shape)), new
 

@@ -200,6 +200,5 @@ def _read_config(shapes: Shapes, layout: str) -> TimesFMConfig:
             num_layers=num_layers(shapes, LAYERS[layout]),
         )
     except InputError as error:
-        raise InputError(f"the shapes of {tokens}, {point} and {query} do not fit: {error}") from (
-            error
-        )
+        names = f"{tokens}, {point} and {query}"
+        raise InputError(f"the shapes of {names} do not fit: {error}") from error

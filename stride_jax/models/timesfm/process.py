@@ -30,8 +30,9 @@ from stride_jax.decoding.normalization import (
     unpacked,
 )
 from stride_jax.errors import InputError
+from stride_jax.models.causal import KeyValues, Past, Place
 from stride_jax.models.timesfm.config import LEVELS, MEDIAN, TimesFMConfig
-from stride_jax.models.timesfm.module import KeyValues, Params, Past, Place, TimesFM
+from stride_jax.models.timesfm.module import Params, TimesFM
 from stride_jax.types import PatchDistribution
 
 SMALLEST = 1e-6
