@@ -53,6 +53,8 @@ class Traits(NamedTuple):
         reports: what each of the Q values of `PatchDistribution.reported` is: a number is the level
             of a quantile, a word such as `mean` names anything else. What is not named here is not
             kept by the decoders.
+        context_step: with `supports_padding`, the length of a history is a whole multiple of it;
+            None for whole patches.
     """
 
     supports_padding: bool = False
@@ -60,18 +62,22 @@ class Traits(NamedTuple):
     normalises: bool = False
     starts_empty: bool = False
     reports: tuple[float | str, ...] = ()
+    context_step: int | None = None
 
 
 def traits_of(process: Any) -> Traits:
     """The traits of a process (or draft), with the default of each that it does not have.
 
     Raises:
-        InputError: a trait that is no bool, a context_len that is no whole number above 0, or
-            reports that are no tuple of levels inside (0, 1) and words.
+        InputError: a trait that is no bool, a context_len or context_step that is no whole number
+            above 0, or reports that are no tuple of levels inside (0, 1) and words.
     """
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
     name = type(process).__name__
+    if values.context_step is not None:
+        step = whole_number(f"context_step of {name}", values.context_step, least=1)
+        values = values._replace(context_step=step)
     for trait in ("supports_padding", "normalises", "starts_empty"):
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
@@ -92,6 +98,11 @@ def _names_output(name: Any) -> bool:
     return isinstance(name, str) or (isinstance(name, float) and 0 < name < 1)
 
 
+def context_step(process: Any) -> int:
+    """Steps of which the length of a history is a whole multiple."""
+    return traits_of(process).context_step or int(process.patch_len)
+
+
 def check_process(target: Any) -> None:
     """Raises InputError for a target without the methods that the decoders call."""
     needed = ("patch_len", "prepare", "start", "verify", "commit")
@@ -110,6 +121,19 @@ def for_paths(process: Any, paths: int) -> Any:
     where there is one path returns it from a method `for_paths(paths)`.
     """
     return process.for_paths(paths) if hasattr(process, "for_paths") else process
+
+
+def prepare_draft(
+    draft: Any, target: Any, memory: Any, context: jax.Array, length: jax.Array | None
+) -> Any:
+    """The draft's memory of a context.
+
+    A draft that lies inside its target's weights reads the target's memory of that context, by a
+    method `prepare_beside(target, memory)`, so that the target's prefill runs once for both.
+    """
+    if hasattr(draft, "prepare_beside"):
+        return draft.prepare_beside(target, memory)
+    return draft.prepare(context, length)
 
 
 def check_parameters(process: Any) -> None:
@@ -158,8 +182,9 @@ class Process(Protocol):
 
         Args:
             context: the history at its end.
-            length: int32, steps of the history, a whole number of patches; those before are padding
-                that must not change anything. None for all L.
+            length: int32, steps of the history, a whole number of patches (or of its
+                `context_step`); those before are padding that must not change anything. None for
+                all L.
 
         Raises:
             InputError: a length is given to a process that has no mask for padding.

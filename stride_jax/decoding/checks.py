@@ -80,7 +80,9 @@ class Inputs(NamedTuple):
             sigma = _as(sigma, np.float32)
         return self._replace(context=context, sigma=sigma, lengths=lengths)
 
-    def valid(self, patch_len: int, *, sampling: bool) -> jax.Array:
+    def valid(
+        self, patch_len: int, *, sampling: bool, context_step: int | None = None
+    ) -> jax.Array:
         """Whether `check_inputs` accepts the values, for each series: bool, scalar or `[B]`.
 
         It is computed inside the compiled program, where arrays of a device are not read back.
@@ -88,7 +90,9 @@ class Inputs(NamedTuple):
         Args:
             patch_len: P.
             sampling: whether a rule samples, which needs a sigma above 0.
+            context_step: lengths are whole multiples of it; None for patches.
         """
+        unit = context_step or patch_len
         steps, lengths = self.context.shape[-2], self.lengths
         finite = jnp.isfinite(self.context)
         sigma = self.scale(patch_len).sigma
@@ -99,7 +103,7 @@ class Inputs(NamedTuple):
         if lengths is not None:
             place = jnp.broadcast_to(jnp.arange(steps), self.context.shape[:-1])  # [L] or [B, L]
             finite |= (place < (steps - lengths)[..., None])[..., None]
-            valid &= (lengths >= patch_len) & (lengths <= steps) & (lengths % patch_len == 0)
+            valid &= (lengths >= unit) & (lengths <= steps) & (lengths % unit == 0)
         return valid & jnp.all(finite, axis=(-2, -1))
 
     def scale(self, patch_len: int) -> Scale:
@@ -170,6 +174,7 @@ def check_inputs(
     config: DecodeConfig,
     *,
     sampling: bool,
+    context_step: int | None = None,
 ) -> None:
     """Checks shapes always, and values where they are on the host; see also `Inputs.valid`.
 
@@ -178,8 +183,8 @@ def check_inputs(
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
             no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
             or 0 where a rule samples; a covariance whose factor is none; a series index that is not
-            one number per series; lengths that are not a whole number of patches per series, at
-            most L.
+            one number per series; lengths that are not a whole multiple of `context_step` (None for
+            patches) per series, at most L.
     """
     key, context, sigma, series_index, lengths = inputs
     check_key(key)
@@ -189,7 +194,7 @@ def check_inputs(
     kind = _dtype(context)
     if not _is_real(kind):
         raise InputError(f"context must be real numbers, got {kind}.")
-    if shape[-2] < patch_len:
+    if shape[-2] < (context_step or patch_len):
         raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
     if series_index is not None and np.shape(series_index) != shape[:-2]:
         raise InputError(
@@ -198,7 +203,7 @@ def check_inputs(
         )
     if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
         raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
-    _check_lengths(lengths, shape, patch_len)
+    _check_lengths(lengths, shape, patch_len, context_step or patch_len)
     check_size(shape, patch_len, config)
     if on_host(context) and on_host(lengths):
         bad = ~np.isfinite(np.asarray(context, np.float32))
@@ -215,7 +220,7 @@ def check_inputs(
     _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
 
 
-def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None:
+def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int, unit: int) -> None:
     if lengths is None:
         return
     whole = np.issubdtype(_dtype(lengths), np.integer)
@@ -227,11 +232,12 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None
     if not on_host(lengths):
         return
     values = np.atleast_1d(np.asarray(lengths))
-    bad = (values < patch_len) | (values > shape[-2]) | (values % patch_len != 0)
+    bad = (values < unit) | (values > shape[-2]) | (values % unit != 0)
     if bad.any():
+        allowed = f"whole patches of {unit} steps" if unit == patch_len else f"multiples of {unit}"
         raise InputError(
-            f"lengths must be whole patches of {patch_len} steps, at most the {shape[-2]} of the "
-            f"context, got {values[bad][0]}."
+            f"lengths must be {allowed}, at most the {shape[-2]} of the context, got "
+            f"{values[bad][0]}."
         )
 
 

@@ -28,21 +28,29 @@ class Moments(NamedTuple):
     m2: jax.Array
 
 
-def window_stats(x: jax.Array, real: jax.Array | None = None) -> tuple[jax.Array, jax.Array]:
-    """Mean and population std of each variable over the time axis, in float32.
+def window_stats(
+    x: jax.Array, real: jax.Array | None = None, *, unbiased: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """Mean and std of each variable over the time axis, in float32.
 
     Args:
         x: `[..., L, C]`.
         real: `[L]` bool, the steps that count; None for all.
+        unbiased: the sum of squares over N - 1, nothing added, and 1 for a std of 0.
 
     Returns:
-        `(mean, std)`, each `[..., 1, C]` float32, with `std = sqrt(var + 1e-5)`.
+        `(mean, std)`, each `[..., 1, C]` float32, with the population's `std = sqrt(var + 1e-5)`
+        unless it is unbiased.
     """
     x = x.astype(jnp.float32)
     where = None if real is None else jnp.broadcast_to(real[:, None], x.shape)
     mean = jnp.mean(x, axis=-2, keepdims=True, where=where)
     var = jnp.mean(jnp.square(x - mean), axis=-2, keepdims=True, where=where)
-    return mean, jnp.sqrt(var + EPS)
+    if not unbiased:
+        return mean, jnp.sqrt(var + EPS)
+    count = x.shape[-2] if real is None else jnp.sum(real)
+    scale = jnp.sqrt(var * count / jnp.maximum(count - 1, 1))
+    return mean, jnp.where(scale == 0, 1.0, scale)
 
 
 def patch_moments(patches: jax.Array, real: jax.Array | None = None) -> Moments:

@@ -23,7 +23,9 @@ from stride_jax.decoding.base import (
     Round,
     Rule,
     check_process,
+    context_step,
     for_paths,
+    prepare_draft,
     traits_of,
 )
 from stride_jax.decoding.batching import (
@@ -144,9 +146,10 @@ def decode(
         draft_length: proposals per round with its settings, traced; None for always K.
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a part of a
             batch is the same as in the whole.
-        lengths: `[B]` steps of each history at the end of its context, whole patches; what stands
-            before is padding and does not matter. Only for a target that supports padding; a draft
-            that does not sees the first value of the history there.
+        lengths: `[B]` steps of each history at the end of its context, whole patches (or multiples
+            of the target's `context_step`); what stands before is padding and does not matter. Only
+            for a target that supports padding; a draft that does not sees the first value of the
+            history there.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
@@ -168,7 +171,8 @@ def decode(
     inputs = Inputs(key, context, sigma, series_index, lengths)
     model = Model(target, draft, rule, draft_length)
     sampling = speculates(model, config) and rule.proposes != "mean"
-    check_inputs(inputs, source.patch_len, config, sampling=sampling)
+    step = context_step(source)
+    check_inputs(inputs, source.patch_len, config, sampling=sampling, context_step=step)
     if isinstance(sigma, PatchCovariance) and speculates(model, config) and not rule.correlated:
         raise InputError(
             f"rule {rule_name(rule)!r} takes no PatchCovariance; use Maximal() or Block(), or give "
@@ -189,7 +193,9 @@ def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.
     target, draft, rule, _ = model
     source = draft if target is None else target
     speculative, means = speculates(model, config), rule.proposes == "mean"
-    valid = inputs.valid(source.patch_len, sampling=speculative and not means)
+    valid = inputs.valid(
+        source.patch_len, sampling=speculative and not means, context_step=context_step(source)
+    )
     if means and not speculative:
         inputs = inputs._replace(sigma=jnp.zeros((), jnp.float32))
     if target is None:
@@ -248,7 +254,8 @@ def _speculate(
     count, num_vars = num_patches(config.horizon, target.patch_len), inputs.context.shape[-1]
 
     def prepare(context: jax.Array, length: jax.Array | None) -> tuple[Any, Any]:
-        return target.prepare(context, length), draft.prepare(context, length)
+        memory = target.prepare(context, length)
+        return memory, prepare_draft(draft, target, memory, context, length)
 
     def run(prepared: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         (target_memory, draft_memory), scale = prepared

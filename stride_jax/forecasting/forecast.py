@@ -257,6 +257,7 @@ def _contexts(pair: Pair, histories: Histories) -> tuple[View, Contexts]:
         observed=observed,
         more=room - view.length,
         standardise=traits_of(target).normalises,
+        context_step=traits_of(target).context_step,
     )
 
 

@@ -10,6 +10,8 @@ from stride_jax.models.family import Family
 
 MODULES = {
     "fracast": "stride_jax.models.fracast",
+    "timesfm": "stride_jax.models.timesfm",
+    "timer": "stride_jax.models.timer",
 }
 """Where the `FAMILY` of each name lies: one row per family."""
 SHOWN = 4

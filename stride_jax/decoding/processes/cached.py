@@ -128,6 +128,7 @@ class CachedProcess:
             just emitted. A draft has 2: after K acceptances its last proposal was never fed to
             it, and feeding a patch twice writes the same entry again. So it sees two patches of
             context at least; where a context has one, a patch of padding stands before it.
+        unbiased: the frozen std is that of N - 1, see `normalization.window_stats`.
     """
 
     params: Any
@@ -136,6 +137,7 @@ class CachedProcess:
     norm: Norm = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(metadata={"static": True})
     lag: int = dataclasses.field(default=1, metadata={"static": True})
+    unbiased: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def supports_padding(self) -> bool:
@@ -179,7 +181,8 @@ class CachedProcess:
         prefilled, pending = patches[: -self.lag], patches[-self.lag :]
         if self.norm == "frozen":
             steps = None if real is None else jnp.repeat(real, self.patch_len)
-            mean, spread = window_stats(patches.reshape(-1, num_vars), steps)  # [N * P, C]
+            flat = patches.reshape(-1, num_vars)  # [N * P, C]
+            mean, spread = window_stats(flat, steps, unbiased=self.unbiased)
             center, scale = mean[None], spread[None]
         if self.norm == "causal":
             origin = patches[:1, :1]
@@ -327,6 +330,7 @@ def cached_process(
     *,
     norm: Norm,
     context_len: int | None = None,
+    unbiased: bool = False,
 ) -> CachedProcess:
     """A process from a causal forecaster that can continue from caches.
 
@@ -338,6 +342,8 @@ def cached_process(
             the model must be trained with them), or None (values as they are). Values go to
             the model normalised, its predictions come back in the units of the series.
         context_len: steps of the context the forecaster sees; None for all.
+        unbiased: the frozen std is the root of the sum of squares over N - 1, for a model that was
+            trained so, in place of the population's with 1e-5 added to its variance.
 
     Raises:
         InputError: a size below 1, an unknown norm, or a model without the three functions.
@@ -355,4 +361,4 @@ def cached_process(
         )
     pack = getattr(model, "pack", None)
     packed = params if pack is None else pack(params)
-    return CachedProcess(packed, model, patch_len, norm, context_len)
+    return CachedProcess(packed, model, patch_len, norm, context_len, unbiased=unbiased)

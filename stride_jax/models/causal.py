@@ -1,0 +1,114 @@
+"""Causal attention of one series with a prefill and a cache, and rotation of the halves of a head.
+
+The families of foundation models share it; Timer-XL has a form of its own across variables.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+
+class KeyValues(NamedTuple):
+    """Keys and values of a stretch of tokens, `[B, S, H, E]` each."""
+
+    keys: jax.Array
+    values: jax.Array
+
+
+class Place(NamedTuple):
+    """Where the tokens of a pass stand in their sequence.
+
+    Attributes:
+        first: int32, index of the first of them.
+        skip: int32, so many tokens at the start of the sequence are padding, which no later token
+            sees; a token of padding sees itself, so that its softmax is over something.
+    """
+
+    first: jax.Array
+    skip: jax.Array
+
+
+class Past(NamedTuple):
+    """Tokens before those of a pass, in one layer.
+
+    Attributes:
+        prefill: those of the context.
+        cache: room for those after it.
+        entry: int32, entry of the cache where the new ones are written.
+    """
+
+    prefill: KeyValues
+    cache: KeyValues
+    entry: jax.Array
+
+
+def rotate_halves(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Rotates the pairs (i, i + E / 2) of each head by `position / 10000 ** (2 i / E)`.
+
+    Args:
+        x: `[B, n, H, E]`.
+        positions: `[n]` int32.
+    """
+    half = x.shape[-1] // 2
+    timescale = 10000.0 ** (jnp.arange(half, dtype=jnp.float32) / half)  # [E / 2]
+    angle = positions.astype(jnp.float32)[:, None] / timescale[None]  # [n, E / 2]
+    angle = angle[None, :, None]  # [1, n, 1, E / 2]
+    cos, sin = jnp.cos(angle).astype(x.dtype), jnp.sin(angle).astype(x.dtype)
+    first, second = x[..., :half], x[..., half:]
+    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def visible(place: Place, count: int, prefill: int, room: int) -> jax.Array:
+    """Which key each of `count` tokens sees, `[n, S]` bool; keys are prefill and cache, in order.
+
+    Without a prefill the cache is the tokens themselves. A token of padding sees itself.
+    """
+    asking = place.first + jnp.arange(count)[:, None]  # [n, 1]
+    keys = jnp.arange(prefill + room)[None]  # [1, S]
+    return ((keys <= asking) & (keys >= place.skip)) | (keys == asking)
+
+
+def attend(
+    query: jax.Array, new: KeyValues, place: Place, past: Past | None, precision: str
+) -> tuple[jax.Array, KeyValues]:
+    """Attention of tokens to what came before and themselves; the logits are not scaled.
+
+    Args:
+        query: `[B, n, H, E]`.
+        new: keys and values of the same tokens.
+        place: of the tokens.
+        past: what came before; None where the sequence begins here.
+        precision: of float32 products.
+
+    Returns:
+        `[B, n, H, E]` in the dtype of the query, and `new`, or the cache with it written.
+    """
+    # Keys and values: of these tokens alone, or after what came before.
+    segments = [new]
+    if past is not None:
+        new = KeyValues(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(room, some, past.entry, axis=1)
+                for room, some in zip(past.cache, new, strict=True)
+            )
+        )
+        segments = [past.prefill, new]
+    sizes = [part.keys.shape[1] for part in segments]
+    seen = visible(place, query.shape[1], sum(sizes[:-1]), sizes[-1])
+
+    # Attention over the segments together; [B, H, n, S]
+    logits = jnp.concatenate(
+        [jnp.einsum("bnhe,bshe->bhns", query, part.keys, precision=precision) for part in segments],
+        axis=-1,
+    ).astype(jnp.float32)
+    logits = jnp.where(seen[None, None], logits, -jnp.inf)
+    weights = jax.nn.softmax(logits, axis=-1).astype(query.dtype)
+    split = jnp.split(weights, [sizes[0]], axis=-1) if len(sizes) > 1 else [weights]
+    read = sum(
+        jnp.einsum("bhns,bshe->bnhe", part, segment.values, precision=precision)
+        for part, segment in zip(split, segments, strict=True)
+    )
+    return jnp.asarray(read), new

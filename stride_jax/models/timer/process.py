@@ -1,0 +1,132 @@
+"""Timer as a process: patches normalised by the context's statistics, decoded from caches.
+
+The original normalises by the mean and the unbiased std of the whole context, and so does this
+process, once: all patches that follow have the same normalisation. The original's own decode
+differs where it normalises each new patch by that patch alone (`generate` with `revin=True`, its
+default, when it continues from a cache); with `revin=False` on values normalised before, it is this
+process. The two agree for the first patch of 96 steps. Several variables are independent series.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.config import whole_number
+from stride_jax.decoding.processes import CachedProcess, cached_process
+from stride_jax.errors import InputError
+from stride_jax.models.causal import KeyValues, Past, Place
+from stride_jax.models.timer.config import TimerConfig
+from stride_jax.models.timer.module import Params, Timer
+from stride_jax.types import PatchDistribution
+
+Cache = list[KeyValues]
+"""Keys and values of each layer, `[C, S, H, E]`."""
+
+
+class Prefill(NamedTuple):
+    """The prefilled context.
+
+    Attributes:
+        cache: keys and values of its patches.
+        skip: int32, patches of padding at the start of the sequence.
+    """
+
+    cache: Cache
+    skip: jax.Array
+
+
+@dataclass(frozen=True)
+class CachedTimer:
+    """A `processes.cached.CachedModel` of Timer.
+
+    Attributes:
+        config: sizes.
+    """
+
+    config: TimerConfig
+
+    def prefill(self, params: Params, patches: jax.Array, skip: jax.Array | None) -> Prefill:
+        """Keys and values of the context's patches `[N, P, C]`.
+
+        Raises:
+            InputError: a context longer than any of the training.
+        """
+        config, (count, _, num_vars) = self.config, patches.shape
+        check_context(config, (count + 1) * config.patch_len)
+        zero = jnp.zeros((), jnp.int32)
+        skip = zero if skip is None else skip
+        if count == 0:
+            return Prefill(self._empty(num_vars, 0), skip)
+        _, _, cache = self._run(params, patches, Place(zero, skip), None)
+        return Prefill(cache, skip)
+
+    def empty_cache(self, params: Params, prefill: Prefill, count: int) -> Cache:
+        """Zeros for `count` patches."""
+        return self._empty(prefill.cache[0].keys.shape[0], count)
+
+    def _empty(self, num_vars: int, count: int) -> Cache:
+        config = self.config
+        shape = num_vars, count, config.num_heads, config.head_width
+        zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
+        return [KeyValues(zeros, zeros)] * config.num_layers
+
+    def extend(
+        self, params: Params, prefill: Prefill, cache: Cache, patches: jax.Array, start: jax.Array
+    ) -> tuple[PatchDistribution, Cache]:
+        """One causal pass over `[k, P, C]`; the prediction's features are `[k, C, D]`."""
+        before = prefill.cache[0].keys.shape[1]
+        past = [Past(*parts, start) for parts in zip(prefill.cache, cache, strict=True)]
+        place = Place(before + start, prefill.skip)
+        mean, features, written = self._run(params, patches, place, past)
+        # [C, k, P] -> [k, P, C], and [C, k, D] -> [k, C, D]
+        prediction = PatchDistribution(mean.transpose(1, 2, 0), None, features.transpose(1, 0, 2))
+        return prediction, written
+
+    def _run(
+        self, params: Params, patches: jax.Array, place: Place, past: list[Past] | None
+    ) -> tuple[jax.Array, jax.Array, Cache]:
+        """The model over `[k, P, C]`, each variable a series of its own."""
+        series = patches.transpose(2, 0, 1)  # [C, k, P]
+        out: tuple[jax.Array, jax.Array, Cache]
+        out = Timer(self.config).apply({"params": params}, series, place, past)
+        return out
+
+
+def check_context(config: TimerConfig, steps: int) -> None:
+    """Raises InputError for a context longer than any of the training."""
+    if steps > config.context_limit:
+        raise InputError(
+            f"a context of {steps} steps is longer than the {config.context_limit} that Timer was "
+            "trained on; decode from fewer (context_len of the process)."
+        )
+
+
+def timer_process(
+    config: TimerConfig, params: Params, context_len: int | None = None
+) -> CachedProcess:
+    """The process of a Timer.
+
+    Args:
+        config: sizes.
+        params: from `params.read`.
+        context_len: last steps of a context that it sees, whole patches, at most
+            `config.context_limit`; None for all.
+
+    Raises:
+        InputError: a context_len that is no whole number of patches, or beyond the limit.
+    """
+    if context_len is not None:
+        context_len = whole_number("context_len", context_len, least=config.patch_len)
+        if context_len % config.patch_len:
+            raise InputError(
+                f"context_len {context_len} must be whole patches of {config.patch_len} steps."
+            )
+        check_context(config, context_len)
+    model = CachedTimer(config)
+    return cached_process(
+        model, params, config.patch_len, norm="frozen", context_len=context_len, unbiased=True
+    )

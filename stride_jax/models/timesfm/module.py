@@ -1,0 +1,168 @@
+"""TimesFM 2.5 (arXiv 2310.10688, version 2.5) in Flax: tokens to features, features to outputs.
+
+A block has a norm before and after its attention and its feed-forward layers. Rotation comes before
+the norm of queries and keys, and each number of a query has a learned scale of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stride_jax.models.causal import KeyValues, Past, Place, attend, rotate_halves
+from stride_jax.models.timesfm.config import NUM_OUTPUTS, TimesFMConfig
+
+Params = dict[str, Any]
+EPS = 1e-6
+"""Added to the mean square in a norm."""
+
+
+def dense(config: TimesFMConfig, width: int, name: str, *, use_bias: bool = False) -> nn.Dense:
+    """An affine layer in the dtype and the precision of the config."""
+    return nn.Dense(
+        width,
+        use_bias=use_bias,
+        dtype=jnp.dtype(config.dtype),
+        precision=config.precision,
+        name=name,
+    )
+
+
+def norm(config: TimesFMConfig, name: str) -> nn.RMSNorm:
+    """`x / sqrt(mean(x^2) + 1e-6) * scale` over the last axis."""
+    return nn.RMSNorm(epsilon=EPS, dtype=jnp.dtype(config.dtype), name=name)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention over prefill, cache and the tokens themselves."""
+
+    config: TimesFMConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, place: Place, past: Past | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, n, D]` -> `[B, n, D]`, and the keys and values of the tokens or the new cache."""
+        config = self.config
+        heads, width = config.num_heads, config.head_width
+        qkv = dense(config, 3 * config.d_model, "qkv")(x)
+        # [B, n, 3 D] -> [B, n, 3, H, E]
+        query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
+        positions = place.first - place.skip + jnp.arange(x.shape[1])
+        query = norm(config, "query_norm")(rotate_halves(query, positions))
+        key = norm(config, "key_norm")(rotate_halves(key, positions))
+        scale = self.param("query_scale", nn.initializers.zeros, (width,))
+        # 1.442695041 / sqrt(E), as the original has it; the logits have no other scale
+        scale = 1.442695041 / math.sqrt(width) * jax.nn.softplus(scale.astype(jnp.float32))
+        query = query * scale.astype(query.dtype)[None, None, None]
+
+        read, new = attend(query, KeyValues(key, value), place, past, config.precision)
+        # [B, n, H, E] -> [B, n, D]
+        return dense(config, config.d_model, "out")(jnp.reshape(read, x.shape)), new
+
+
+class Layer(nn.Module):
+    """A block: attention, then feed-forward layers, each between two norms."""
+
+    config: TimesFMConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, place: Place, past: Past | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, n, D]` -> `[B, n, D]`, and see `Attention`."""
+        config = self.config
+        y = norm(config, "before_attention")(x)
+        y, new = Attention(config, name="attention")(y, place, past)
+        x = x + norm(config, "after_attention")(y)
+        y = jax.nn.silu(dense(config, config.d_ff, "ffn_in")(norm(config, "before_ffn")(x)))
+        y = dense(config, config.d_model, "ffn_out")(y)
+        return x + norm(config, "after_ffn")(y), new
+
+
+class ResidualBlock(nn.Module):
+    """`output(silu(hidden(x))) + residual(x)`."""
+
+    config: TimesFMConfig
+    width: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., I]` -> `[..., width]`."""
+
+        def layer(width: int, name: str) -> nn.Dense:
+            return dense(self.config, width, name, use_bias=self.use_bias)
+
+        y = layer(self.width, "output")(jax.nn.silu(layer(self.config.d_model, "hidden")(x)))
+        return y + layer(self.width, "residual")(x)
+
+
+class TimesFM(nn.Module):
+    """Features of tokens, and the two heads that read them."""
+
+    config: TimesFMConfig
+
+    def setup(self) -> None:
+        """Layers; their names are those of the stored parameters."""
+        config = self.config
+        self.tokenizer = ResidualBlock(config, config.d_model, use_bias=True)
+        self.layer = [Layer(config) for _ in range(config.num_layers)]
+        self.point = ResidualBlock(config, config.patch_len * NUM_OUTPUTS)
+        self.long = ResidualBlock(config, config.long_len * NUM_OUTPUTS)
+
+    def __call__(self, tokens: jax.Array, mask: jax.Array, place: Place) -> jax.Array:
+        """All parts once, so that `init` makes all parameters; see the methods."""
+        x, _ = self.features(tokens, mask, place)
+        return jnp.concatenate([self.patches(x), self.long_patches(x)], axis=-2)
+
+    def features(
+        self,
+        tokens: jax.Array,
+        mask: jax.Array,
+        place: Place,
+        past: list[Past] | None = None,
+    ) -> tuple[jax.Array, list[KeyValues]]:
+        """Features of tokens `[B, n, T]`, normalised, 0 where masked.
+
+        Args:
+            tokens: float32.
+            mask: `[n, T]` bool, True for padding.
+            place: of the tokens.
+            past: of each layer; None where the sequence begins here.
+
+        Returns:
+            `[B, n, D]`, and of each layer the keys and values of these tokens (the cache with them
+            written, where there is a past).
+        """
+        flags = jnp.broadcast_to(mask.astype(tokens.dtype), tokens.shape)
+        x, written = self.tokenizer(jnp.concatenate([tokens, flags], axis=-1)), []
+        for i, layer in enumerate(self.layer):
+            x, new = layer(x, place, None if past is None else past[i])
+            written.append(new)
+        return x, written
+
+    def patches(self, features: jax.Array) -> jax.Array:
+        """`[..., D]` -> the next patch, `[..., P, Q]` float32, normalised."""
+        return self._steps(self.point(features))
+
+    def long_patches(self, features: jax.Array) -> jax.Array:
+        """`[..., D]` -> the next `long_len` steps, `[..., long_len, Q]` float32, normalised."""
+        return self._steps(self.long(features))
+
+    def _steps(self, flat: jax.Array) -> jax.Array:
+        # [..., steps * Q] -> [..., steps, Q]
+        return flat.astype(jnp.float32).reshape(*flat.shape[:-1], -1, NUM_OUTPUTS)
+
+
+def init_params(key: jax.Array, config: TimesFMConfig) -> Params:
+    """New parameters; `key` is consumed."""
+    tokens = jnp.zeros((1, 1, config.token_len))
+    zero = jnp.zeros((), jnp.int32)
+    args = tokens, jnp.zeros((1, config.token_len), bool), Place(zero, zero)
+    params: Params = TimesFM(config).init({"params": key}, *args)["params"]
+    return params

@@ -1,0 +1,438 @@
+"""TimesFM 2.5 as a process: the released autoregressive decode, and K patches verified in one pass.
+
+A patch of P = 128 steps is four tokens of T = 32. The model forecasts a patch at every token; as
+released, the median of that patch is fed back as four tokens, and the next patch is read at the
+last of them. So K proposals are 4 K tokens of one causal pass, read at every fourth token.
+
+Statistics are running ones: a token is normalised by the mean and the population std of all steps
+up to and including its own, so nothing that was fed is ever normalised again. Steps of padding
+before a history are masked one by one, so that a history has any number of steps; several variables
+are independent series.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.config import whole_number
+from stride_jax.decoding.normalization import (
+    Moments,
+    extended_moments,
+    last,
+    merge,
+    packed,
+    unpacked,
+)
+from stride_jax.errors import InputError
+from stride_jax.models.causal import KeyValues, Past, Place
+from stride_jax.models.timesfm.config import LEVELS, MEDIAN, TimesFMConfig
+from stride_jax.models.timesfm.module import Params, TimesFM
+from stride_jax.types import PatchDistribution
+
+SMALLEST = 1e-6
+"""A std below it divides by 1, as in the original."""
+LARGEST = 1e12
+"""Stds; values further from the mean are cut off before the model sees them."""
+
+
+class Memory(NamedTuple):
+    """The prefilled context; shared by all its sample paths. S tokens are before the last patches.
+
+    Attributes:
+        prefill: of each layer, keys and values `[C, S, H, E]`.
+        pending: `[lag, P, C]`, the last patches.
+        features: `[C, D]`, of the last token.
+        center: `[C]`, mean of the history less the origin, and
+        scale: `[C]`, its std.
+        moments: `[C, 3]`, statistics of everything before `pending`, see `normalization.packed`.
+        origin: `[C]`, the first value, taken off every value before float32 statistics.
+        padding: int32, steps of padding after the S tokens; not above 0 where those hold a value.
+    """
+
+    prefill: list[KeyValues]
+    pending: jax.Array
+    features: jax.Array
+    center: jax.Array
+    scale: jax.Array
+    moments: jax.Array
+    origin: jax.Array
+    padding: jax.Array
+
+
+class State(NamedTuple):
+    """One path.
+
+    Attributes:
+        cache: of each layer.
+        moments: `[C, 3]`, statistics of everything before `pending`.
+        ahead: `[C, 3]`, of everything fed.
+        length: int32, patches before `pending` that are in the cache.
+        pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
+        fed: int32, patches in the cache, rejected and proposed ones included.
+        origin: of the memory, and
+        padding: of the memory, for `commit`.
+    """
+
+    cache: list[KeyValues]
+    moments: jax.Array
+    ahead: jax.Array
+    length: jax.Array
+    pending: jax.Array
+    fed: jax.Array
+    origin: jax.Array
+    padding: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TimesFMProcess:
+    """TimesFM 2.5 with caches; build it with `timesfm_process`. See `decoding.base.Process`.
+
+    The mean of a prediction is the model's median, which the original feeds back, and `reported`
+    holds its ten outputs of every step: the mean, then the deciles. They are conditioned on the
+    patches of this path that were emitted before.
+
+    Attributes:
+        params: of the model, traced.
+        config: its sizes.
+        context_len: steps of the context it sees, or None for all.
+        lag: patches that are fed at the start of a pass: 1 for a target, the patch it has just
+            emitted; 2 for a draft, whose last proposal may not have been fed to it.
+    """
+
+    params: Params
+    config: TimesFMConfig = dataclasses.field(metadata={"static": True})
+    context_len: int | None = dataclasses.field(default=None, metadata={"static": True})
+    lag: int = dataclasses.field(default=1, metadata={"static": True})
+
+    @property
+    def patch_len(self) -> int:
+        """P."""
+        return self.config.patch_len
+
+    @property
+    def supports_padding(self) -> bool:
+        """See `decoding.base.Traits`: steps of padding are masked."""
+        return True
+
+    @property
+    def context_step(self) -> int:
+        """See `decoding.base.Traits`: a history has any number of steps."""
+        return 1
+
+    @property
+    def reports(self) -> tuple[float | str, ...]:
+        """Names of the ten outputs of a step: the mean, and the levels of the deciles."""
+        return ("mean", *LEVELS)
+
+    @property
+    def normalises(self) -> bool:
+        """See `decoding.base.Traits`."""
+        return True
+
+    @property
+    def starts_empty(self) -> bool:
+        """See `decoding.base.Traits`."""
+        return True
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
+        """Runs the model over the context `[L, C]`; see `Process`.
+
+        Raises:
+            InputError: no step, or more than the model takes.
+        """
+        values, padding = self._tokens(context, length)  # [N, T, C]
+        count, size, _ = values.shape
+        real = jnp.arange(count * size).reshape(count, size) >= padding  # [N, T]
+        values = jnp.where(real[..., None], values, 0)
+        flat = values.reshape(count * size, -1)  # [N, T, C] -> [N * T, C]
+        first = jnp.clip(padding, 0, count * size - 1)
+        origin = jax.lax.dynamic_index_in_dim(flat, first, keepdims=False)  # [C]
+        shifted = values - origin[None, None]
+        running = token_moments(shifted, real)
+
+        # All tokens in one pass; the caches keep those before the pending patches.
+        place = Place(jnp.zeros((), jnp.int32), padding // size)
+        x, written = self._features(shifted, real, running, place, None)
+        before = count - self.lag * self.config.tokens_per_patch
+        moments = packed(_nothing(origin))
+        if before:
+            moments = packed(jax.tree.map(lambda z: z[before - 1], running))
+        return Memory(
+            prefill=[KeyValues(*(z[:, :before] for z in part)) for part in written],
+            # [N, T, C] -> [N * T, C] -> [lag, P, C]
+            pending=flat[before * size :].reshape(self.lag, self.patch_len, -1),
+            features=x[:, -1],
+            center=running.mean[-1],
+            scale=std(running)[-1],
+            moments=moments,
+            origin=origin,
+            padding=padding - before * size,
+        )
+
+    def _tokens(self, context: jax.Array, length: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """The context in tokens `[N, T, C]`, filled up in front, and its steps of padding."""
+        config = self.config
+        if self.context_len is not None and self.context_len < context.shape[0]:
+            length = None if length is None else jnp.minimum(length, self.context_len)
+            context = context[context.shape[0] - self.context_len :]
+        steps, num_vars = context.shape
+        count = max(-(-steps // config.token_len), self.lag * config.tokens_per_patch)
+        if steps == 0:
+            raise InputError("the context has no step; TimesFM needs one at least.")
+        self._check_limit(count * config.token_len, self.patch_len)
+        front = count * config.token_len - steps
+        context = jnp.concatenate([jnp.zeros((front, num_vars), context.dtype), context])
+        padding = jnp.asarray(front if length is None else front + steps - length, jnp.int32)
+        # [N * T, C] -> [N, T, C]
+        return context.astype(jnp.float32).reshape(count, config.token_len, num_vars), padding
+
+    def _check_limit(self, steps: int, more: int) -> None:
+        limit = self.config.context_limit
+        if steps + more > limit:
+            raise InputError(
+                f"a context of {steps} steps and {more} more to decode are more than the {limit} "
+                "that TimesFM takes; decode from fewer (context_len of the process) or take a "
+                "shorter horizon."
+            )
+
+    def start(self, memory: Memory, room: int) -> State:
+        """An empty cache for `room` patches.
+
+        Raises:
+            InputError: context and patches together are more than the model takes. A speculative
+                decode needs room for its last proposals too.
+        """
+        config, zero = self.config, jnp.zeros((), jnp.int32)
+        num_vars, before = memory.prefill[0].keys.shape[:2]
+        context = before + self.lag * config.tokens_per_patch
+        self._check_limit(context * config.token_len, room * self.patch_len)
+        size = (room + self.lag) * config.tokens_per_patch
+        empty = jnp.zeros(
+            (num_vars, size, config.num_heads, config.head_width), jnp.dtype(config.dtype)
+        )
+        return State(
+            cache=[KeyValues(empty, empty) for _ in range(config.num_layers)],
+            moments=memory.moments,
+            ahead=memory.moments,
+            length=zero,
+            pending=memory.pending,
+            fed=zero,
+            origin=memory.origin,
+            padding=memory.padding,
+        )
+
+    def verify(
+        self, memory: Memory, state: State, proposals: jax.Array
+    ) -> tuple[PatchDistribution, State]:
+        """One causal pass over the pending patches and K proposals; see `Process`."""
+        patches = jnp.concatenate([state.pending, proposals])  # [lag + K, P, C]
+        state = state._replace(ahead=state.moments)
+        predictions, state = self._extend(memory, state, patches, state.length)
+        return jax.tree.map(lambda x: x[self.lag - 1 :], predictions), state
+
+    def step(
+        self, memory: Memory, state: State, patch: jax.Array
+    ) -> tuple[PatchDistribution, State]:
+        """See `Process`."""
+        predictions, state = self._extend(memory, state, patch[None], state.fed)
+        return jax.tree.map(lambda x: x[0], predictions), state
+
+    def commit(self, state: State, patches: jax.Array, count: jax.Array) -> State:
+        """Moves the length by `count`; see `Process`."""
+        grown = jnp.concatenate([state.pending, patches])
+        count = jnp.asarray(count, jnp.int32)
+        values, real = self._split(grown, state, state.length)
+        counted = jnp.arange(len(values)) < count * self.config.tokens_per_patch
+        moments = _extended(unpacked(state.moments), values, real, counted[None])
+        return state._replace(
+            moments=packed(last(moments)),
+            length=state.length + count,
+            pending=jax.lax.dynamic_slice_in_dim(grown, count, self.lag),
+        )
+
+    def drafting(self) -> TimesFMProcess:
+        """This process with a lag of 2."""
+        return dataclasses.replace(self, lag=2)
+
+    def long_outputs(self, memory: Memory) -> jax.Array:
+        """The direct forecast of the long head after the context, `[long_len, C, Q]`."""
+        out = self._apply(memory.features, method=TimesFM.long_patches)  # [C, long_len, Q]
+        return self._in_units(out, memory.center, memory.scale, memory.origin)
+
+    def next_outputs(self, memory: Memory) -> jax.Array:
+        """The forecast of the patch after the context, `[P, C, Q]`; no pass of the model."""
+        out = self._apply(memory.features, method=TimesFM.patches)  # [C, P, Q]
+        return self._in_units(out, memory.center, memory.scale, memory.origin)
+
+    def _in_units(
+        self, out: jax.Array, center: jax.Array, scale: jax.Array, origin: jax.Array
+    ) -> jax.Array:
+        """`[C, steps, Q]` normalised by `[C]` each -> `[steps, C, Q]` in the series' units."""
+        moved = out * scale[:, None, None] + (center + origin)[:, None, None]
+        return moved.transpose(1, 0, 2)
+
+    def _apply(self, *args: Any, method: Any) -> Any:
+        return TimesFM(self.config).apply({"params": self.params}, *args, method=method)
+
+    def _split(
+        self, patches: jax.Array, state: State, start: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Tokens `[k * m, T, C]` less the origin, of patches `[k, P, C]`, and which steps count."""
+        count, size = len(patches) * self.config.tokens_per_patch, self.config.token_len
+        steps = start * self.patch_len + jnp.arange(count * size).reshape(count, size)
+        # [k, P, C] -> [k * m, T, C]
+        return patches.reshape(count, size, -1) - state.origin[None, None], steps >= state.padding
+
+    def _features(
+        self,
+        values: jax.Array,
+        real: jax.Array,
+        running: Moments,
+        place: Place,
+        past: list[Past] | None,
+    ) -> tuple[jax.Array, list[KeyValues]]:
+        """One pass over tokens `[n, T, C]` with statistics `[n, C]`; see `TimesFM.features`."""
+        scale = std(running)
+        scale = jnp.where(scale < SMALLEST, 1.0, scale)
+        normal = (values - running.mean[:, None]) / scale[:, None]
+        # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
+        normal = jnp.clip(jnp.nan_to_num(normal), -LARGEST, LARGEST)
+        normal = jnp.where(real[..., None], normal, 0).transpose(2, 0, 1)  # [C, n, T]
+        out: tuple[jax.Array, list[KeyValues]] = self._apply(
+            normal, ~real, place, past, method=TimesFM.features
+        )
+        return out
+
+    def _extend(
+        self, memory: Memory, state: State, patches: jax.Array, start: jax.Array
+    ) -> tuple[PatchDistribution, State]:
+        """Feeds `[k, P, C]` from patch `start` of the cache on: predictions after each.
+
+        `state.ahead` are the statistics of everything before them.
+        """
+        config, tokens = self.config, self.config.tokens_per_patch
+        values, real = self._split(patches, state, start)
+        so_far = np.tril(np.ones((len(values), len(values)), bool))
+        running = _extended(unpacked(state.ahead), values, real, so_far)
+        before, entry = memory.prefill[0].keys.shape[1], start * tokens
+        padded = (state.padding + before * config.token_len) // config.token_len
+        past = [
+            Past(first, room, entry)
+            for first, room in zip(memory.prefill, state.cache, strict=True)
+        ]
+        x, cache = self._features(values, real, running, Place(before + entry, padded), past)
+        # The heads read the last token of every patch.
+        out = self._apply(x[:, tokens - 1 :: tokens], method=TimesFM.patches)  # [C, k, P, Q]
+        center, scale = running.mean[tokens - 1 :: tokens], std(running)[tokens - 1 :: tokens]
+        outputs = jax.vmap(self._in_units, in_axes=(1, 0, 0, None))(
+            out, center, scale, state.origin
+        )  # [k, P, C, Q]
+        state = state._replace(
+            cache=cache, ahead=packed(last(running)), fed=start + patches.shape[0]
+        )
+        return PatchDistribution(outputs[..., MEDIAN], reported=outputs), state
+
+
+def token_moments(values: jax.Array, real: jax.Array) -> Moments:
+    """Statistics of everything up to and including each token.
+
+    Args:
+        values: `[N, T, C]`, 0 where they do not count.
+        real: `[N, T]` bool, steps that count.
+
+    Returns:
+        total `[N]`, mean and m2 `[N, C]`.
+    """
+    weight = real.astype(jnp.float32)[..., None]  # [N, T, 1]
+    total = jnp.sum(weight, axis=(1, 2))
+    mean = jnp.sum(values * weight, axis=1) / jnp.maximum(total, 1)[:, None]
+    m2 = jnp.sum(jnp.square(values - mean[:, None]) * weight, axis=1)
+    running: Moments = jax.lax.associative_scan(merge, Moments(total, mean, m2))
+    return running
+
+
+def _extended(
+    before: Moments, values: jax.Array, real: jax.Array, counted: jax.Array | np.ndarray
+) -> Moments:
+    """Statistics of what came before and of some tokens `[n, T, C]` after it, j times.
+
+    Steps that are not `real` count as nothing; `counted` is `[j, n]` bool, the tokens of a result.
+    """
+    values = jnp.where(real[..., None], values, before.mean[None, None])
+    share = jnp.mean(real, axis=1, dtype=jnp.float32)  # [n], of a token
+    numbers = jnp.sum(jnp.where(counted, share[None], 0), axis=1)
+    return extended_moments(before, values, counted, numbers)
+
+
+def std(moments: Moments) -> jax.Array:
+    """Population std without an epsilon, the shape of the mean."""
+    return jnp.sqrt(jnp.maximum(moments.m2, 0) / jnp.maximum(moments.total, 1)[..., None])
+
+
+def _nothing(like: jax.Array) -> Moments:
+    """Statistics of no value, for C variables."""
+    zero = jnp.zeros_like(like, jnp.float32)
+    return Moments(jnp.zeros((), jnp.float32), zero, zero)
+
+
+def outputs_at_tokens(
+    config: TimesFMConfig, params: Params, context: jax.Array, length: jax.Array | None = None
+) -> tuple[jax.Array, jax.Array]:
+    """Both heads at every token of a context `[L, C]`: one ordinary pass, without caches.
+
+    Args:
+        config: sizes.
+        params: of the model.
+        context: L a multiple of the token length.
+        length: int32, steps of the history at its end; None for all.
+
+    Returns:
+        The next patch `[N, P, C, Q]` and the long forecast `[N, long_len, C, Q]` after each token,
+        in the units of the series; those of tokens of padding mean nothing.
+    """
+    process = TimesFMProcess(params, config)
+    values, padding = process._tokens(context, length)
+    real = jnp.arange(values.shape[0] * config.token_len).reshape(values.shape[:2]) >= padding
+    values = jnp.where(real[..., None], values, 0)
+    running = token_moments(values, real)
+    place = Place(jnp.zeros((), jnp.int32), padding // config.token_len)
+    x, _ = process._features(values, real, running, place, None)  # [C, N, D]
+    in_units = jax.vmap(process._in_units, in_axes=(1, 0, 0, None))
+    stats = running.mean, std(running), jnp.zeros_like(running.mean[0])
+    patch, long = (
+        in_units(process._apply(x, method=method), *stats)
+        for method in (TimesFM.patches, TimesFM.long_patches)
+    )
+    return patch, long
+
+
+def timesfm_process(
+    config: TimesFMConfig, params: Params, context_len: int | None = None
+) -> TimesFMProcess:
+    """The process of a TimesFM 2.5.
+
+    Args:
+        config: sizes.
+        params: from `params.read`.
+        context_len: last steps of a context that it sees, of any number; None for all. With the
+            horizon they are at most `config.context_limit`.
+
+    Raises:
+        InputError: a context_len that is no whole number, below 1, or beyond the model's limit.
+    """
+    if context_len is not None:
+        context_len = whole_number("context_len", context_len, least=1)
+        if context_len + config.patch_len > config.context_limit:
+            raise InputError(
+                f"context_len {context_len} leaves no room for a patch of {config.patch_len} steps "
+                f"in the {config.context_limit} that TimesFM takes; give at most "
+                f"{config.context_limit - config.patch_len}."
+            )
+    return TimesFMProcess(params, config, context_len)
