@@ -49,6 +49,8 @@ class Traits(NamedTuple):
         normalises: it moves with the level and the scale of a history, so it may be given the
             history standardised. Without it the history is given as it is.
         starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
+        masks_steps: padding is masked step by step, so that a length may be any number of steps.
+            Without it a length is a whole number of patches.
         reports: what each of the Q values of `PatchDistribution.reported` is: a number is the level
             of a quantile, a word such as `mean` names anything else. What is not named here is not
             kept by the decoders.
@@ -59,6 +61,7 @@ class Traits(NamedTuple):
     normalises: bool = False
     starts_empty: bool = False
     reports: tuple[float | str, ...] = ()
+    masks_steps: bool = False
 
 
 def traits_of(process: Any) -> Traits:
@@ -71,7 +74,7 @@ def traits_of(process: Any) -> Traits:
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
     name = type(process).__name__
-    for trait in ("supports_padding", "normalises", "starts_empty"):
+    for trait in ("supports_padding", "normalises", "starts_empty", "masks_steps"):
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
             raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
@@ -84,6 +87,11 @@ def traits_of(process: Any) -> Traits:
         return values
     length = whole_number(f"context_len of {name}", values.context_len, least=1)
     return values._replace(context_len=length)
+
+
+def length_unit(process: Any) -> int:
+    """Steps that a length of a context is a whole number of: 1, or those of a patch."""
+    return 1 if traits_of(process).masks_steps else int(process.patch_len)
 
 
 def _names_output(name: Any) -> bool:
@@ -157,8 +165,9 @@ class Process(Protocol):
 
         Args:
             context: the history at its end.
-            length: int32, steps of the history, a whole number of patches; those before are padding
-                that must not change anything. None for all L.
+            length: int32, steps of the history, a whole number of patches unless the process
+                masks single steps; those before are padding that must not change anything. None
+                for all L.
 
         Raises:
             InputError: a length is given to a process that has no mask for padding.

@@ -68,7 +68,7 @@ class Inputs(NamedTuple):
         context, sigma = (_as(x, np.float32) for x in (self.context, self.sigma))
         return self._replace(context=context, sigma=sigma, lengths=lengths)
 
-    def valid(self, patch_len: int, *, sampling: bool) -> jax.Array:
+    def valid(self, patch_len: int, *, sampling: bool, unit: int | None = None) -> jax.Array:
         """Whether `check_inputs` accepts the values, for each series: bool, scalar or `[B]`.
 
         It is computed inside the compiled program, where arrays of a device are not read back.
@@ -76,7 +76,9 @@ class Inputs(NamedTuple):
         Args:
             patch_len: P.
             sampling: whether a rule samples, which needs a sigma above 0.
+            unit: as in `check_inputs`.
         """
+        unit = patch_len if unit is None else unit
         steps, lengths = self.context.shape[-2], self.lengths
         finite = jnp.isfinite(self.context)
         sigma = self.scale(patch_len)
@@ -85,7 +87,7 @@ class Inputs(NamedTuple):
         if lengths is not None:
             place = jnp.broadcast_to(jnp.arange(steps), self.context.shape[:-1])  # [L] or [B, L]
             finite |= (place < (steps - lengths)[..., None])[..., None]
-            valid &= (lengths >= patch_len) & (lengths <= steps) & (lengths % patch_len == 0)
+            valid &= (lengths >= unit) & (lengths <= steps) & (lengths % unit == 0)
         return valid & jnp.all(finite, axis=(-2, -1))
 
     def scale(self, patch_len: int) -> jax.Array:
@@ -157,8 +159,16 @@ def check_inputs(
     config: DecodeConfig,
     *,
     sampling: bool,
+    unit: int | None = None,
 ) -> None:
     """Checks shapes always, and values where they are on the host; see also `Inputs.valid`.
+
+    Args:
+        inputs: to check.
+        patch_len: P.
+        config: horizon, K and paths.
+        sampling: whether a rule samples, which needs a sigma above 0.
+        unit: lengths are a whole number of so many steps; None for those of a patch.
 
     Raises:
         InputError: a key that is not one PRNG key; more values than can be counted; context not
@@ -184,7 +194,7 @@ def check_inputs(
         )
     if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
         raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
-    _check_lengths(lengths, shape, patch_len)
+    _check_lengths(lengths, shape, patch_len if unit is None else unit)
     check_size(shape, patch_len, config)
     if on_host(context) and on_host(lengths):
         bad = ~np.isfinite(np.asarray(context, np.float32))
@@ -201,7 +211,7 @@ def check_inputs(
     _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
 
 
-def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None:
+def _check_lengths(lengths: Any, shape: tuple[int, ...], unit: int) -> None:
     if lengths is None:
         return
     whole = np.issubdtype(_dtype(lengths), np.integer)
@@ -213,11 +223,12 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int) -> None
     if not on_host(lengths):
         return
     values = np.atleast_1d(np.asarray(lengths))
-    bad = (values < patch_len) | (values > shape[-2]) | (values % patch_len != 0)
+    bad = (values < unit) | (values > shape[-2]) | (values % unit != 0)
     if bad.any():
+        allowed = "from 1 on" if unit == 1 else f"whole patches of {unit} steps"
         raise InputError(
-            f"lengths must be whole patches of {patch_len} steps, at most the {shape[-2]} of the "
-            f"context, got {values[bad][0]}."
+            f"lengths must be {allowed}, at most the {shape[-2]} of the context, got "
+            f"{values[bad][0]}."
         )
 
 

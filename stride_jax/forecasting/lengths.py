@@ -42,6 +42,10 @@ def make_view(target: Process, draft: Draft | Process | None, series: Sequence[n
     fixed = traits.context_len
     length = fixed or longest(series, patch_len)
     drafted = traits_of(draft).context_len or 0
+    if traits.supports_padding and traits.masks_steps:
+        length = fixed or max(len(one) for one in series)
+        room = _whole(length, patch_len)
+        return View(length, room, max(room, _whole(drafted, patch_len)), masked=True)
     if traits.supports_padding:
         if length < patch_len:
             raise InputError(f"context_len {length} is less than one patch of {patch_len} steps.")
