@@ -1,12 +1,17 @@
-"""Largest relative error of foundation models against their original code's recorded outputs.
+"""Largest errors of a foundation model against recorded forecasts of its original, case by case.
 
-`python tools/family_parity.py --out docs/results/families/parity.json` reads
-`tests/golden/timesfm.npz` and `timer.npz` (half a minute on 2 CPU cores). An error is the largest
-absolute one over the largest value of what was recorded. The models are small, with every parameter
-random: no released weights were read.
+`python tools/family_parity.py fracast tests/golden/fracast.npz --weights WHEEL --out
+docs/results/families/fracast_parity.json` reads what `tools/golden_fracast.py` recorded; without
+weights it compares the small random model alone. `timesfm tests/golden/timesfm.npz` and `timer
+tests/golden/timer.npz` have no other; their error is the largest absolute one over the largest
+value of what was recorded.
 """
 
+from __future__ import annotations
+
 import argparse
+import dataclasses
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,19 +20,52 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stride_jax.checkpoints.families import read_family
+from stride_jax.errors import InputError
 from stride_jax.evaluation.results import Row, write_rows
-from stride_jax.models import timer, timesfm
+from stride_jax.models.families import FAMILIES
 from stride_jax.models.timesfm.process import outputs_at_tokens
+from stride_jax.testing.parity import parity_errors
 
-GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
-PATCHES, PROPOSALS = 8, 6
 Recorded = dict[str, np.ndarray]
+Rows = Callable[[Recorded, Path | None], list[Row]]
+Cases = Callable[[Recorded], Iterator[tuple[str, float]]]
+PATCHES, PROPOSALS = 8, 6
+"""Patches of an autoregressive decode, and those of them that one pass verifies."""
 
 
-def state_dict(recorded: Recorded, prefix: str) -> Recorded:
-    """The arrays of a model by the original's names."""
-    start = f"{prefix}/"
-    return {k.removeprefix(start): v for k, v in recorded.items() if k.startswith(start)}
+def part(recorded: Recorded, prefix: str) -> Recorded:
+    """The entries under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in recorded.items() if k.startswith(prefix)}
+
+
+def fracast_rows(recorded: Recorded, weights: Path | None) -> list[dict[str, Any]]:
+    """A row per case of the small model, and of the released one."""
+    tiny = part(recorded, "tiny/")
+    config, params = FAMILIES["fracast"].read(part(tiny, "param/"))
+    given = json.loads(str(tiny["config"]))
+    config = dataclasses.replace(
+        config,
+        context_len=given["W"],
+        num_scales=given["n_stages"],
+        future_layers=given["head_future_conv_layers"],
+        future_seed=given["head_future_conv_seed"],
+        phase_bins=given["head_phase_bins"],
+    )
+    models = [("small, random", config, params, tiny)]
+    if weights is not None:
+        model = read_family(weights)
+        models.append(("released", model.config, model.params, part(recorded, "real/")))
+    rows = []
+    for name, config, params, content in models:
+        process = FAMILIES["fracast"].make_process(config, params)
+        for case in [key.removeprefix("x_") for key in content if key.startswith("x_")]:
+            history = content[f"x_{case}"][:, None]
+            # [3 P, Q] -> [3, P, 1, Q]
+            blocks = content[f"y_{case}"].reshape(-1, config.patch_len, 1, len(config.levels))
+            errors = parity_errors(process, history, blocks, config.median)
+            rows.append({"weights": name, "case": case, "steps": len(history), **errors._asdict()})
+    return rows
 
 
 def relative(found: Any, expected: Any) -> float:
@@ -64,8 +102,8 @@ def one_pass(alone: Any, together: Any) -> tuple[str, float]:
 
 def timesfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
     """The cases of TimesFM 2.5."""
-    config, params = timesfm.FAMILY.read(state_dict(recorded, "google"))
-    process = timesfm.FAMILY.make_process(config, params)
+    config, params = FAMILIES["timesfm"].read(part(recorded, "google/"))
+    process = FAMILIES["timesfm"].make_process(config, params)
     for i, name in enumerate(("a wave", "a trend, 10 steps of padding", "a constant")):
         pad = int(recorded["pad"][i])
         series, length = (
@@ -91,7 +129,7 @@ def timesfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
 
 def timer_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
     """The cases of Timer; its two series are two variables."""
-    process = timer.FAMILY.make_process(*timer.FAMILY.read(state_dict(recorded, "timer")))
+    process = FAMILIES["timer"].make_process(*FAMILIES["timer"].read(part(recorded, "timer/")))
     context = jnp.asarray(recorded["series"].T)
     center, scale = (recorded[name][..., None] for name in ("mean", "std"))  # [2, 1, 1]
     patches = recorded["generated"].shape[1]
@@ -103,27 +141,41 @@ def timer_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
     yield one_pass(alone, together)
 
 
-CASES: dict[str, Callable[[Recorded], Iterator[tuple[str, float]]]] = {
-    "timesfm": timesfm_cases,
-    "timer": timer_cases,
+def small_rows(cases: Cases) -> Rows:
+    """The rows of cases of a small random model; there are no released weights to read."""
+
+    def rows(recorded: Recorded, weights: Path | None) -> list[Row]:
+        if weights is not None:
+            raise InputError(f"no forecast of released weights is recorded; leave out {weights}.")
+        named = [{"case": case, "error": error} for case, error in cases(recorded)]
+        return [{"weights": "small, random", **row} for row in named]
+
+    return rows
+
+
+ROWS: dict[str, Rows] = {
+    "fracast": fracast_rows,
+    "timesfm": small_rows(timesfm_cases),
+    "timer": small_rows(timer_cases),
 }
 
 
 def main() -> None:
-    """Writes a row for every case."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Prints the rows and writes them with the version of the original."""
+    parser = argparse.ArgumentParser(prog="python tools/family_parity.py")
+    parser.add_argument("family", choices=ROWS)
+    parser.add_argument("recorded", type=Path)
+    parser.add_argument("--weights", type=Path)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    rows: list[Row] = []
-    for family, cases in CASES.items():
-        with np.load(GOLDEN / f"{family}.npz") as file:
-            recorded = dict(file)
-        for case, error in cases(recorded):
-            original = str(recorded["versions"])
-            rows.append({"family": family, "case": case, "error": error, "original": original})
-            print(f"{family:8} {case:60} {error:.1e}", flush=True)
+    with np.load(args.recorded) as file:
+        recorded = {name: file[name] for name in file.files}
+    rows = ROWS[args.family](recorded, args.weights)
+    for row in rows:
+        print(row)
     if args.out:
-        write_rows(args.out, rows)
+        version = f"{args.family} {recorded['version']}"
+        write_rows(args.out, rows, original=f"{version} (PyPI)")
 
 
 if __name__ == "__main__":

@@ -13,13 +13,15 @@ from stride_jax.checkpoints.checkpoint import (
     Checkpoint,
     LinearCheckpoint,
     check_trained_context,
+    only_forecaster,
 )
-from stride_jax.checkpoints.store import PACKAGED, find_any, find_model
+from stride_jax.checkpoints.families import FamilyCheckpoint, inner_draft, unknown_draft
+from stride_jax.checkpoints.named_drafts import named_draft, number_in
+from stride_jax.checkpoints.store import PACKAGED, AnyCheckpoint, find_any
 from stride_jax.config import check_context, whole_number
 from stride_jax.decoding.base import Draft, Process, check_process
 from stride_jax.decoding.drafts import as_draft, multi_patch_draft
 from stride_jax.decoding.linear_draft import Gate, LinearDraft, linear_draft
-from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.processes import Norm, cached_process, window_process
 from stride_jax.errors import InputError
 from stride_jax.models.cached import CachedTimerXL, cacheable, pinned
@@ -217,7 +219,7 @@ def make_linear_draft(checkpoint: LinearCheckpoint, num_vars: int, patch_len: in
 
 def make_pair(
     target: Checkpoint,
-    draft: str | Checkpoint | LinearCheckpoint | None,
+    draft: str | AnyCheckpoint | None,
     kind: ProcessKind,
     context_len: int | None,
     num_vars: int,
@@ -239,41 +241,77 @@ def make_pair(
     if draft is None:
         return Pair(process)
     if isinstance(draft, str):
-        named = _named_draft(draft, target)
-        if not isinstance(named, Checkpoint | LinearCheckpoint):
+        named = named_draft(draft, target.model.patch_len)
+        if named is not None:
             return Pair(process, named)
-        draft = named
-    patch_len = target.model.patch_len
-    if isinstance(draft, LinearCheckpoint):
-        return Pair(process, make_linear_draft(draft, num_vars, patch_len))
-    return Pair(process, _model_draft(draft, kind, context_len, num_vars, patch_len))
+        draft = _found_draft(draft, target)
+    return Pair(process, _trained_draft(draft, process.patch_len, kind, context_len, num_vars))
 
 
-def _named_draft(text: str, target: Checkpoint) -> Draft | Checkpoint | LinearCheckpoint:
-    """The draft of a name: one without training, the target's first layers, or a trained model."""
+def _found_draft(text: str, target: Checkpoint) -> AnyCheckpoint:
+    """The draft of a name: the target's first layers, or a trained model."""
     name, _, number = text.partition(":")
-    patch_len = target.model.patch_len
-    if text == "last-value":
-        return last_value_draft(patch_len)
-    if text == "nearest":
-        return nearest_draft(patch_len)
-    if name == "seasonal":
-        return seasonal_draft(patch_len, _number(text, number))
     if name == "layer-skip":
-        parts = first_layers(target.model, target.params, _number(text, number))
+        parts = first_layers(target.model, target.params, number_in(text, number))
         return Checkpoint(*parts, target.context_len)
     return find_any(text, "draft")
 
 
-def _number(draft: str, text: str) -> int:
-    if not text.isdecimal():
-        raise InputError(f"draft {draft!r} needs a whole number, as in 'seasonal:24'.")
-    return int(text)
+def _trained_draft(
+    draft: AnyCheckpoint,
+    patch_len: int,
+    kind: ProcessKind | None,
+    context_len: int | None,
+    num_vars: int,
+) -> Draft | Process:
+    """The draft of a trained model of any kind; `kind` None for the one it was trained for.
+
+    Raises:
+        InputError: it does not fit the target.
+    """
+    if isinstance(draft, LinearCheckpoint):
+        return make_linear_draft(draft, num_vars, patch_len)
+    if isinstance(draft, FamilyCheckpoint):
+        process = draft.process()
+        check_patch_lens(patch_len, process.patch_len)
+        return process
+    kind = trained_kind(draft.model) if kind is None else kind
+    return _model_draft(draft, kind, context_len, num_vars, patch_len)
+
+
+def family_pair(
+    target: FamilyCheckpoint,
+    draft: str | AnyCheckpoint | None,
+    context_len: int | None,
+    num_vars: int,
+) -> Pair:
+    """A pair with a foundation model as its target; see `load_pair`.
+
+    Args:
+        target: the model.
+        draft: as in `make_pair`, or the name of a draft inside the weights (`Family.drafts`).
+        context_len: steps that the target sees; None for all that it can.
+        num_vars: C of the series to decode.
+
+    Raises:
+        InputError: a context that the model cannot take, or a draft that does not fit.
+    """
+    process = target.process(context_len)
+    if draft is None:
+        return Pair(process)
+    if isinstance(draft, str):
+        named = inner_draft(target, process, draft) or named_draft(draft, process.patch_len)
+        if named is not None:
+            return Pair(process, named)
+        if not (draft in PACKAGED or Path(draft).exists()):
+            raise unknown_draft(target, draft)
+        draft = find_any(draft, "draft")
+    return Pair(process, _trained_draft(draft, process.patch_len, None, None, num_vars))
 
 
 def load_pair(
-    model: str | Path | Checkpoint = "beijing",
-    draft: str | Path | Checkpoint | LinearCheckpoint | None = "auto",
+    model: str | Path | Checkpoint | FamilyCheckpoint = "beijing",
+    draft: str | Path | AnyCheckpoint | None = "auto",
     *,
     process: Literal["auto", "window", "cached"] = "auto",
     context_len: int | None = None,
@@ -282,14 +320,16 @@ def load_pair(
     """Loads a target and a draft.
 
     Args:
-        model: the target: the name of a pair in the package (`beijing`), the path of a checkpoint,
-            or a checkpoint. A directory called like a pair needs a separator: `./beijing`.
+        model: the target: the name of a pair in the package (`beijing`), the path of a checkpoint
+            or of the file of a foundation model (see `models.families`), or one that was read. A
+            directory called like a pair needs a separator: `./beijing`.
         draft: the draft: a name, path or checkpoint as for `model`, or one that needs no training:
             `layer-skip:N` (the target's first N layers), `seasonal:PERIOD`, `last-value`,
-            `nearest`. None or `none` for the target alone; `auto` takes the draft that the package
-            holds beside a packaged target, and none for any other.
+            `nearest`, or a draft inside the weights of a foundation model by its name. None or
+            `none` for the target alone; `auto` takes the draft that the package holds beside a
+            packaged target, and none for any other.
         process: window or cached for both; auto takes cached for a target with causal
-            normalisation.
+            normalisation. A foundation model has one process, as it was released: leave it auto.
         context_len: L, steps that the target sees; None for as many as it was trained on, or for
             all that it is given where these are unknown. Only a target with causal normalisation
             takes fewer than it was trained on.
@@ -300,9 +340,9 @@ def load_pair(
     """
     if process not in ("auto", "window", "cached"):
         raise InputError(f"process must be 'auto', 'window' or 'cached', got {process!r}.")
-    if not isinstance(model, str | Path | Checkpoint):
+    if not isinstance(model, str | Path | Checkpoint | FamilyCheckpoint):
         raise InputError(f"model must be a name, a path or a checkpoint, got {model!r}.")
-    if not (draft is None or isinstance(draft, str | Path | Checkpoint | LinearCheckpoint)):
+    if not (draft is None or isinstance(draft, str | Path | AnyCheckpoint)):
         raise InputError(
             f"draft must be a name, a path or a checkpoint, got {draft!r}; to decode with a draft "
             "object use Pair(load_pair(model, None).target, draft)."
@@ -310,13 +350,22 @@ def load_pair(
     if context_len is not None:
         context_len = whole_number("context_len", context_len, least=1)
     num_vars = whole_number("num_vars", num_vars, least=1)
-    target = model if isinstance(model, Checkpoint) else find_model(str(model))
+    target = find_any(str(model)) if isinstance(model, str | Path) else model
     if isinstance(draft, str) and draft in ("auto", "none"):
         packaged = draft == "auto" and isinstance(model, str) and model in PACKAGED
         draft = str(model) if packaged else None
+    draft = str(draft) if isinstance(draft, Path) else draft
+    if isinstance(target, FamilyCheckpoint):
+        if process != "auto":
+            raise InputError(
+                f"{target.family.title} has one process, as it was released; leave process 'auto', "
+                f"got {process!r}."
+            )
+        return family_pair(target, draft, context_len, num_vars)
+    target = only_forecaster(str(model), target)
     return make_pair(
         target,
-        str(draft) if isinstance(draft, Path) else draft,
+        draft,
         trained_kind(target.model) if process == "auto" else process,
         context_len or target.context_len,
         num_vars,

@@ -71,16 +71,21 @@ def describe(checkpoint: Checkpoint | LinearCheckpoint) -> dict[str, Any]:
     return {"model": to_dict(checkpoint.model), "context_len": checkpoint.context_len}
 
 
-def only_forecaster(source: str | Path, model: Checkpoint | LinearCheckpoint) -> Checkpoint:
-    """The checkpoint of a forecaster.
+def only_forecaster(source: str | Path, model: Any) -> Checkpoint:
+    """The checkpoint of a Timer-XL.
 
     Raises:
-        InputError: it is a linear draft.
+        InputError: it is a linear draft, or a foundation model of another family.
     """
     if isinstance(model, LinearCheckpoint):
         raise InputError(
             f"{source} is a linear draft, no target: give it as the draft, as in "
             f"load_pair(target, {str(source)!r})."
+        )
+    if not isinstance(model, Checkpoint):
+        raise InputError(
+            f"{source} is a foundation model of another kind than Timer-XL; forecast with it, as "
+            f"in load_pair({str(source)!r}) or stride-jax forecast --model {source}."
         )
     return model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -37,22 +38,32 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except Exception as error:
         raise InputError(f"{path} is damaged or not a {path.suffix} file: {error}") from error
     if path.suffix == ".pth":
-        return _read_pth(path), {}
+        return {name: x.float().numpy() for name, x in read_state_dict(path).items()}, {}
     raise InputError(f"cannot read {path}: give one of {', '.join(SUFFIXES)}, or a checkpoint.")
 
 
-def _read_pth(path: Path) -> dict[str, np.ndarray]:
+def read_state_dict(path: Path) -> dict[str, Any]:
+    """The tensors of a state dict that PyTorch wrote, mapped from the disk; nothing of it is run.
+
+    Raises:
+        InputError: PyTorch is not installed, or the file holds something else.
+    """
     try:
         import torch
     except ImportError as error:
-        raise InputError("reading .pth needs PyTorch: pip install 'stride-jax[torch]'.") from error
+        raise InputError(
+            f"reading {path.suffix} needs PyTorch: pip install 'stride-jax[torch]'."
+        ) from error
+    mapped = zipfile.is_zipfile(path)  # older files are not, and cannot be mapped
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except Exception as error:
         raise InputError(f"{path} is not a state dict that loads safely: {error}") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]  # of a training framework
     if not isinstance(state, dict) or not all(hasattr(v, "float") for v in state.values()):
         raise InputError(f"{path} holds no state dict; save model.state_dict() with torch.save.")
-    return {name: tensor.float().numpy() for name, tensor in state.items()}
+    return state
 
 
 def stored_model(path: Path, meta: Any) -> TimerXLConfig:

@@ -12,6 +12,7 @@ import numpy as np
 
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
+from stride_jax.checkpoints.families import FamilyCheckpoint, is_family_file, read_family
 from stride_jax.checkpoints.files import METADATA, read_arrays, stored_model
 from stride_jax.checkpoints.pytorch import (
     ONLY_OURS,
@@ -25,6 +26,7 @@ from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.linear import LinearConfig
 
+AnyCheckpoint = Checkpoint | LinearCheckpoint | FamilyCheckpoint
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
 PACKAGED = ("beijing",)
@@ -91,24 +93,26 @@ def _halved(path: Path, name: str, array: np.ndarray) -> np.ndarray:
 
 
 def load_model(path: str | Path) -> Checkpoint:
-    """A forecaster; see `load_any`, which also reads linear drafts.
+    """A forecaster; see `load_any`, which also reads linear drafts and other families.
 
     Raises:
-        InputError: a linear draft, or see `load_any`.
+        InputError: one of these, or see `load_any`.
     """
     return checkpoints.only_forecaster(path, load_any(path))
 
 
-def load_any(path: str | Path) -> Checkpoint | LinearCheckpoint:
+def load_any(path: str | Path) -> AnyCheckpoint:
     """Any trained model: a run or checkpoint directory, or a `.safetensors`, `.npz`, `.pth` file.
 
-    A file written by `save_model` knows its whole config; any other one is read with the
-    defaults of `load_pytorch`.
+    A file written by `save_model` knows its whole config; a state dict of Timer-XL is read with the
+    defaults of `load_pytorch`, any other one as a foundation model, see `families.read_family`.
 
     Raises:
-        InputError: nothing there, damaged, neither a Timer-XL nor a linear draft.
+        InputError: nothing there, damaged, or no known model.
     """
     path = Path(path)
+    if is_family_file(path):
+        return read_family(path)
     if path.is_dir():
         return checkpoints.load(path)
     arrays, meta = read_arrays(path)
@@ -130,17 +134,15 @@ def load_any(path: str | Path) -> Checkpoint | LinearCheckpoint:
 
 
 def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -> Checkpoint:
-    """Loads a forecaster; see `find_any`, which also finds linear drafts.
+    """Loads a forecaster; see `find_any`, which also finds linear drafts and other families.
 
     Raises:
-        InputError: a linear draft, or see `find_any`.
+        InputError: one of these, or see `find_any`.
     """
     return checkpoints.only_forecaster(name_or_path, find_any(name_or_path, part))
 
 
-def find_any(
-    name_or_path: str, part: Literal["target", "draft"] = "target"
-) -> Checkpoint | LinearCheckpoint:
+def find_any(name_or_path: str, part: Literal["target", "draft"] = "target") -> AnyCheckpoint:
     """Loads a model by the name of a packaged pair, by a path, or by a file name in the package.
 
     Args:

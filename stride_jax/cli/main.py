@@ -20,17 +20,17 @@ def run_info(args: Arguments) -> None:
     """`stride-jax info`: a model as JSON."""
     import jax
 
+    from stride_jax.checkpoints.families import FamilyCheckpoint, describe_family
     from stride_jax.checkpoints.store import find_any
     from stride_jax.config import to_dict
 
     checkpoint = find_any(args.model)
     sizes = [leaf.size for leaf in jax.tree.leaves(checkpoint.params)]
-    described = {
-        "checkpoint": args.model,
-        "parameters": int(sum(sizes)),
-        "context_len": checkpoint.context_len,
-        "model": to_dict(checkpoint.model),
-    }
+    described = {"checkpoint": args.model, "parameters": int(sum(sizes))}
+    if isinstance(checkpoint, FamilyCheckpoint):
+        described |= describe_family(checkpoint)
+    else:
+        described |= {"context_len": checkpoint.context_len, "model": to_dict(checkpoint.model)}
     print(json.dumps(described, indent=1))
 
 
@@ -57,11 +57,13 @@ def run_convert(args: Arguments) -> None:
     """`stride-jax convert`: reads a model of ours or of the original and writes it elsewhere.
 
     Raises:
-        InputError: see `checkpoints.pytorch.load_pytorch` and `checkpoints.store.save_model`.
+        InputError: a foundation model of another family; see `checkpoints.pytorch.load_pytorch`
+            and `checkpoints.store.save_model`.
     """
-    from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
+    from stride_jax.checkpoints.checkpoint import Checkpoint
+    from stride_jax.checkpoints.families import FamilyCheckpoint
     from stride_jax.checkpoints.pytorch import load_pytorch
-    from stride_jax.checkpoints.store import load_any, save_model
+    from stride_jax.checkpoints.store import AnyCheckpoint, load_any, save_model
 
     if args.activation or args.no_instance_norm or args.covariate:
         config, params = load_pytorch(
@@ -70,9 +72,14 @@ def run_convert(args: Arguments) -> None:
             instance_norm=None if args.no_instance_norm else "window",
             covariate=args.covariate,
         )
-        checkpoint: Checkpoint | LinearCheckpoint = Checkpoint(config, params, None)
+        checkpoint: AnyCheckpoint = Checkpoint(config, params, None)
     else:
         checkpoint = load_any(args.input)
+    if isinstance(checkpoint, FamilyCheckpoint):
+        raise InputError(
+            f"{args.input} is {checkpoint.family.title}, whose own file is read as it is: it is "
+            "not converted."
+        )
     save_model(args.output, checkpoint, half=args.half)
     print(f"{args.input} -> {args.output}: {checkpoint.model}")
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Draft, Process, for_paths
+from stride_jax.decoding.base import Draft, Process, for_paths, traits_of
 from stride_jax.decoding.batching import decode_batch, over_lanes, patch_noise, path_keys
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import prediction_sigma, propose
+from stride_jax.decoding.info import named_reports
 from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig, DecodeInfo, num_patches
+
+
+class Rolled(NamedTuple):
+    """The next K patches of a path, `[K, P, C]`, and what is reported of them, `[K, P, C, Q]`."""
+
+    patches: jax.Array
+    reported: jax.Array | None = None
+
 
 Path = tuple[jax.Array, Any]
 """The key of a path's noise, and its state."""
@@ -25,14 +34,16 @@ def roll_process(
 ) -> tuple[jax.Array, DecodeInfo]:
     """Rolls a process patch by patch: x_{n+1} ~ N(mean after x_1..x_n, sigma^2); one pass each."""
     process = for_paths(process, config.paths_at_once)
+    outputs = len(traits_of(process).reports)
 
-    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[Rolled, Any]:
         memory, sigma = memory
         predictions, state = process.verify(memory, state, noise[:0])  # no proposals
         first = jax.tree.map(lambda x: x[0], predictions)
         patch = first.mean + prediction_sigma(first, sigma, config.learned_scale) * noise[0]
         state = process.commit(state, patch[None], jnp.ones((), jnp.int32))
-        return patch[None], state
+        reported = named_reports(first, outputs)
+        return Rolled(patch[None], None if reported is None else reported[None]), state
 
     return unroll(inputs, process, step, 1, config)
 
@@ -61,20 +72,21 @@ def _roll_proposals(
     """Rolls a draft `size` patches at a time."""
     draft = for_paths(draft, config.paths_at_once)
 
-    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[jax.Array, Any]:
+    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[Rolled, Any]:
         memory, sigma = memory
         proposals, state = propose(
             draft, memory, state, noise, sigma, size, learned=config.learned_scale
         )
         # `commit` takes K + 1 patches; the last one does not stay.
         grown = jnp.concatenate([proposals.patches, proposals.patches[-1:]])
-        return proposals.patches, draft.commit(state, grown, jnp.asarray(size, jnp.int32))
+        state = draft.commit(state, grown, jnp.asarray(size, jnp.int32))
+        return Rolled(proposals.patches), state
 
     return unroll(inputs, draft, step, size, config)
 
 
-Step = Callable[[Any, Any, jax.Array], tuple[jax.Array, Any]]
-"""`((memory, sigma [P, C]), state, noise [K, P, C]) -> (patches [K, P, C], state)`."""
+Step = Callable[[Any, Any, jax.Array], tuple[Rolled, Any]]
+"""`((memory, sigma [P, C]), state, noise [K, P, C]) -> (the next K patches, state)`."""
 
 
 def unroll(
@@ -99,11 +111,11 @@ def unroll(
     count = num_patches(config.horizon, source.patch_len)
     rounds, shape = -(-count // size), (source.patch_len, inputs.context.shape[-1])
 
-    def play(memory: Any, path: Path, number: jax.Array) -> tuple[Path, jax.Array]:
+    def play(memory: Any, path: Path, number: jax.Array) -> tuple[Path, Rolled]:
         key, state = path
         noise = patch_noise(key, number * size, size, shape)
-        patches, state = step(memory, state, noise)
-        return (key, state), patches
+        rolled, state = step(memory, state, noise)
+        return (key, state), rolled
 
     def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:
         lanes = keys.shape
@@ -114,8 +126,11 @@ def unroll(
         start = over_lanes(first, lanes)(memory, keys)
         body = over_lanes(play, lanes)
         numbers = jnp.arange(rounds)
-        _, patches = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
-        patches = jnp.moveaxis(patches, 0, 2)  # [R, B, S, K, P, C] -> [B, S, R, K, P, C]
+        _, rolled = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
+        # [R, B, S, K, P, ...] -> [B, S, R, K, P, ...]
+        patches, reported = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), rolled)
+        if reported is not None:  # [B, S, R, 1, P, C, Q] -> [B, S, N, P, C, Q]
+            reported = reported.reshape(*lanes, count, *reported.shape[4:])
         info = DecodeInfo(
             accepted=jnp.zeros((*lanes, 0), jnp.int32),
             proposed=jnp.zeros((*lanes, 0), jnp.int32),
@@ -125,6 +140,7 @@ def unroll(
             overflow=jnp.zeros(lanes, jnp.int32),
             origin=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
             proposal=jnp.full((*lanes, count, *shape), jnp.nan),
+            reported=reported,
         )
         # [B, S, R, K, P, C] -> [B, S, R * K * P, C]
         return patches.reshape(*lanes, -1, shape[1])[:, :, : config.horizon], info

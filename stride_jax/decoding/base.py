@@ -16,7 +16,9 @@ from stride_jax.types import PatchDistribution
 def check_predictions(
     prediction: PatchDistribution, expected: tuple[int, ...], layout: str, call: str
 ) -> None:
-    """Raises InputError unless mean and log variance have the shape of the patches they are of.
+    """Raises InputError unless every part of a prediction has the shape of its patches.
+
+    What is reported has one axis more, of the Q outputs.
 
     Args:
         prediction: what a forecaster returned.
@@ -29,6 +31,12 @@ def check_predictions(
             raise InputError(
                 f"{call} returned a {name} of shape {value.shape}; expected {layout} = {expected}."
             )
+    reported = prediction.reported
+    if reported is not None and reported.shape[:-1] != expected:
+        raise InputError(
+            f"{call} reported outputs of shape {reported.shape}; expected {layout} with an axis "
+            f"of the outputs behind it, {(*expected, 'Q')}."
+        )
 
 
 class Traits(NamedTuple):
@@ -41,43 +49,54 @@ class Traits(NamedTuple):
         normalises: it moves with the level and the scale of a history, so it may be given the
             history standardised. Without it the history is given as it is.
         starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
-        context_step: with `supports_padding`, the length of a history is a whole multiple of it;
-            None for whole patches.
+        masks_steps: padding is masked step by step, so that a length may be any number of steps.
+            Without it a length is a whole number of patches.
+        reports: what each of the Q values of `PatchDistribution.reported` is: a number is the level
+            of a quantile, a word such as `mean` names anything else. What is not named here is not
+            kept by the decoders.
     """
 
     supports_padding: bool = False
     context_len: int | None = None
     normalises: bool = False
     starts_empty: bool = False
-    context_step: int | None = None
+    reports: tuple[float | str, ...] = ()
+    masks_steps: bool = False
 
 
 def traits_of(process: Any) -> Traits:
     """The traits of a process (or draft), with the default of each that it does not have.
 
     Raises:
-        InputError: a trait that is no bool, or a context_len or context_step that is no whole
-            number above 0.
+        InputError: a trait that is no bool, a context_len that is no whole number above 0, or
+            reports that are no tuple of levels inside (0, 1) and words.
     """
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
     name = type(process).__name__
-    if values.context_step is not None:
-        step = whole_number(f"context_step of {name}", values.context_step, least=1)
-        values = values._replace(context_step=step)
-    for trait in ("supports_padding", "normalises", "starts_empty"):
+    for trait in ("supports_padding", "normalises", "starts_empty", "masks_steps"):
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
             raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
+    if not (isinstance(values.reports, tuple) and all(map(_names_output, values.reports))):
+        raise InputError(
+            f"reports of {name} must be a tuple of levels inside (0, 1) and words, got "
+            f"{values.reports!r}."
+        )
     if values.context_len is None:
         return values
     length = whole_number(f"context_len of {name}", values.context_len, least=1)
     return values._replace(context_len=length)
 
 
-def context_step(process: Any) -> int:
-    """Steps of which the length of a history is a whole multiple."""
-    return traits_of(process).context_step or int(process.patch_len)
+def length_unit(process: Any) -> int:
+    """Steps that a length of a context is a whole number of: 1, or those of a patch."""
+    return 1 if traits_of(process).masks_steps else int(process.patch_len)
+
+
+def _names_output(name: Any) -> bool:
+    """Whether `name` can stand in `Traits.reports`."""
+    return isinstance(name, str) or (isinstance(name, float) and 0 < name < 1)
 
 
 def check_process(target: Any) -> None:
@@ -150,14 +169,18 @@ class Process(Protocol):
     def normalises(self) -> bool:
         """Whether it moves with the level and scale of a history; see `Traits`."""
 
+    @property
+    def reports(self) -> tuple[float | str, ...]:
+        """Names of the outputs it reports beside what it feeds back; see `Traits`."""
+
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """Memory of a context `[L, C]`; everything that has to be done once.
 
         Args:
             context: the history at its end.
-            length: int32, steps of the history, a whole number of patches (or of its
-                `context_step`); those before are padding that must not change anything. None for
-                all L.
+            length: int32, steps of the history, a whole number of patches unless the process
+                masks single steps; those before are padding that must not change anything. None
+                for all L.
 
         Raises:
             InputError: a length is given to a process that has no mask for padding.

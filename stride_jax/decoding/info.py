@@ -15,6 +15,7 @@ from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.rules.common import gaps
 from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Trace
 from stride_jax.errors import InputError
+from stride_jax.types import PatchDistribution
 
 
 class Log(NamedTuple):
@@ -28,12 +29,14 @@ class Log(NamedTuple):
         proposal: `[room, P, C]`, what the draft proposed there, NaN where it proposed nothing.
         rounds: `[room, 3]` int32, the fields of `Played`; -1 where no round started.
         compared: `[room, 3, K]`, log ratio, threshold and gap of the round; None without a trace.
+        reported: `[room, P, C, Q]`, what the target reports of each patch; None for nothing.
     """
 
     patches: jax.Array
     proposal: jax.Array
     rounds: jax.Array
     compared: jax.Array | None
+    reported: jax.Array | None
 
 
 class Played(NamedTuple):
@@ -50,18 +53,27 @@ class Played(NamedTuple):
     overflow: jax.Array
 
 
-def empty_log(num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool) -> Log:
-    """Nothing decoded, with room for `room` patches."""
+def empty_log(
+    num_draft: int, room: int, patch: tuple[int, ...], *, trace: bool, outputs: int = 0
+) -> Log:
+    """Nothing decoded, with room for `room` patches and `outputs` reported values of each step."""
+    reported = jnp.zeros((room, *patch, outputs), jnp.float32) if outputs else None
     return Log(
         patches=jnp.zeros((room, *patch), jnp.float32),
         proposal=jnp.full((room, *patch), jnp.nan, jnp.float32),
         rounds=jnp.full((room, len(Played._fields)), -1, jnp.int32),
         compared=jnp.zeros((room, 3, num_draft), jnp.float32) if trace else None,
+        reported=reported,
     )
 
 
 def write_round(
-    log: Log, first: jax.Array, current: Round, outcome: Outcome, emitted: jax.Array
+    log: Log,
+    first: jax.Array,
+    current: Round,
+    outcome: Outcome,
+    emitted: jax.Array,
+    reported: jax.Array | None = None,
 ) -> Log:
     """The log after a round.
 
@@ -71,6 +83,7 @@ def write_round(
         current: the round.
         outcome: what the rule decided.
         emitted: `[K + 1, P, C]`, the patches put out; those after the rule's own do not count.
+        reported: `[K + 1, P, C, Q]`, what the target reports after 0, 1, ..., K proposals.
     """
     place = jnp.arange(len(emitted))[:, None, None]
     proposed = jnp.where(place < current.length, one_more(current.proposals), jnp.nan)
@@ -79,12 +92,38 @@ def write_round(
     compared = log.compared
     if compared is not None:
         compared = overwrite(compared, _compared(current, outcome)[None], first)
+    outputs = log.reported
+    if outputs is not None and reported is not None:
+        outputs = overwrite(outputs, reported, first)
     return Log(
         patches=overwrite(log.patches, emitted, first),
         proposal=overwrite(log.proposal, proposed, first),
         rounds=overwrite(log.rounds, played_row, first),
         compared=compared,
+        reported=outputs,
     )
+
+
+def named_reports(prediction: PatchDistribution, count: int) -> jax.Array | None:
+    """Outputs that a target reports, `[..., P, C, Q]` float32; None where its traits name none.
+
+    Args:
+        prediction: of the target.
+        count: Q, the outputs that `Traits.reports` names; 0 keeps nothing.
+
+    Raises:
+        InputError: another number of outputs than are named, or none.
+    """
+    if not count:
+        return None
+    reported = prediction.reported
+    if reported is None or reported.shape[-1] != count:
+        shape = None if reported is None else reported.shape
+        raise InputError(
+            f"the target names {count} reported outputs in `reports`, its prediction holds "
+            f"{shape}; name as many as its last axis has."
+        )
+    return jnp.asarray(reported, jnp.float32)
 
 
 def one_more(patches: jax.Array) -> jax.Array:
@@ -128,6 +167,7 @@ def decode_info(log: Log, num_draft: int, count: int) -> DecodeInfo:
         origin=origin.astype(jnp.int32),
         proposal=log.proposal[:count],
         trace=None if log.compared is None else _trace(played, log.compared[:count]),
+        reported=None if log.reported is None else log.reported[:count],
     )
 
 

@@ -23,9 +23,10 @@ from stride_jax.decoding.base import (
     Round,
     Rule,
     check_process,
-    context_step,
     for_paths,
+    length_unit,
     prepare_draft,
+    traits_of,
 )
 from stride_jax.decoding.batching import (
     decode_batch,
@@ -38,7 +39,14 @@ from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
 from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
-from stride_jax.decoding.info import Log, decode_info, empty_log, one_more, write_round
+from stride_jax.decoding.info import (
+    Log,
+    decode_info,
+    empty_log,
+    named_reports,
+    one_more,
+    write_round,
+)
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
@@ -134,10 +142,10 @@ def decode(
         draft_length: proposals per round with its settings, traced; None for always K.
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a part of a
             batch is the same as in the whole.
-        lengths: `[B]` steps of each history at the end of its context, whole patches (or multiples
-            of the target's `context_step`); what stands before is padding and does not matter. Only
-            for a target that supports padding; a draft that does not sees the first value of the
-            history there.
+        lengths: `[B]` steps of each history at the end of its context, whole patches unless the
+            target masks single steps (see `Traits`); what stands before is padding and does not
+            matter. Only for a target that supports padding; a draft that does not sees the first
+            value of the history there.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
@@ -158,8 +166,8 @@ def decode(
     inputs = Inputs(key, context, sigma, series_index, lengths)
     model = Model(target, draft, rule, draft_length)
     sampling = speculates(model, config) and rule.proposes != "mean"
-    step = context_step(source)
-    check_inputs(inputs, source.patch_len, config, sampling=sampling, context_step=step)
+    unit = length_unit(source)
+    check_inputs(inputs, source.patch_len, config, sampling=sampling, unit=unit)
     out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
     return out
 
@@ -175,9 +183,8 @@ def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.
     target, draft, rule, _ = model
     source = draft if target is None else target
     speculative, means = speculates(model, config), rule.proposes == "mean"
-    valid = inputs.valid(
-        source.patch_len, sampling=speculative and not means, context_step=context_step(source)
-    )
+    sampling, unit = speculative and not means, length_unit(source)
+    valid = inputs.valid(source.patch_len, sampling=sampling, unit=unit)
     if means and not speculative:
         inputs = inputs._replace(sigma=jnp.zeros_like(inputs.sigma))
     if target is None:
@@ -267,6 +274,7 @@ def initial_state(
 ) -> LoopState:
     """The carry before the first round of a path; `key` passes into it."""
     room, shape = count + config.num_draft + 1, memory.sigma.shape
+    outputs = len(traits_of(model.target).reports)
     keys = path_keys(key)
     return LoopState(
         patch_keys=jax.random.key_data(patch_keys(keys.noise, 0, room)),
@@ -275,7 +283,7 @@ def initial_state(
         target=model.target.start(memory.target, count + config.num_draft),
         draft=model.draft.start(memory.draft, count + config.num_draft),
         length=model.draft_length.init(config.num_draft),
-        log=empty_log(config.num_draft, room, shape, trace=config.trace),
+        log=empty_log(config.num_draft, room, shape, trace=config.trace, outputs=outputs),
     )
 
 
@@ -337,6 +345,7 @@ def decode_round(
     outcome = model.rule.decide(rule_key, current)
     num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
     context_patches, emitted_patches = splice(proposals.patches, outcome)
+    reported = named_reports(predictions, len(traits_of(model.target).reports))
 
     # Commit: both models keep the first `num_new` patches of their context.
     return LoopState(
@@ -346,7 +355,7 @@ def decode_round(
         target=model.target.commit(target_state, context_patches, num_new),
         draft=model.draft.commit(draft_state, context_patches, num_new),
         length=next_length(model, state.length, current, outcome, sigma),
-        log=write_round(state.log, state.filled, current, outcome, emitted_patches),
+        log=write_round(state.log, state.filled, current, outcome, emitted_patches, reported),
     )
 
 

@@ -106,6 +106,13 @@ class DecodeInfo(NamedTuple):
             context, a finite sigma that is not negative (above 0 for a rule that samples), and a
             length of whole patches. `decode` raises for values on the host. It does not read those
             of a `jax.Array`, and where this is False the forecast means nothing.
+        reported: `[N, P, C, Q]` float32 in the units of the series, what the target reports of each
+            patch (see `Traits.reports`); None where it reports nothing. It comes from the pass that
+            predicts the patch anyway, and is conditioned on the context and on the patches before
+            it as the target sees them: those put out, but for rules that put out another patch
+            than the accepted proposal (`mean` with emitted means, `shared_noise`) the proposals.
+            Of the model that is rolled where the draft decodes alone; None for a draft that is no
+            process.
     """
 
     accepted: jax.Array
@@ -118,6 +125,7 @@ class DecodeInfo(NamedTuple):
     proposal: jax.Array
     trace: Trace | None = None
     valid_input: jax.Array | None = None
+    reported: jax.Array | None = None
 
 
 def num_patches(horizon: int, patch_len: int) -> int:

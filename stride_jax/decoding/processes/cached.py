@@ -150,6 +150,11 @@ class CachedProcess:
         return self.norm is not None
 
     @property
+    def reports(self) -> tuple[float | str, ...]:
+        """See `processes.Traits`; the model names them in an attribute `reports`, if it has any."""
+        return getattr(self.model, "reports", ())
+
+    @property
     def starts_empty(self) -> bool:
         """See `processes.Traits`: frozen statistics need a history."""
         return self.norm != "frozen"
@@ -268,9 +273,12 @@ class CachedProcess:
         )
         mean = jnp.asarray(prediction.mean, jnp.float32) * scale + center + memory.origin
         logvar = None if prediction.logvar is None else prediction.logvar + 2 * jnp.log(scale)
+        reported = prediction.reported
+        if reported is not None:  # quantiles and means move as the mean does
+            reported = reported * scale[..., None] + (center + memory.origin)[..., None]
         fed = start + patches.shape[0]
         state = state._replace(cache=cache, ahead=ahead, fed=fed)
-        return prediction._replace(mean=mean, logvar=logvar), state
+        return prediction._replace(mean=mean, logvar=logvar, reported=reported), state
 
     def verify(
         self, memory: Memory, state: CachedState, proposals: jax.Array

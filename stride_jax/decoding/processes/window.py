@@ -45,12 +45,14 @@ class WindowProcess:
         patch_len: P.
         context_len: L, or None for the whole context.
         normalises: see `processes.Traits`.
+        reports: see `processes.Traits`.
     """
 
     predict: jax.tree_util.Partial
     patch_len: int = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(metadata={"static": True})
     normalises: bool = dataclasses.field(default=False, metadata={"static": True})
+    reports: tuple[float | str, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @property
     def supports_padding(self) -> bool:
@@ -139,6 +141,7 @@ def window_process(
     *,
     context_len: int | None = None,
     normalises: bool = False,
+    reports: tuple[float | str, ...] = (),
 ) -> WindowProcess:
     """A process from any forecaster.
 
@@ -151,6 +154,7 @@ def window_process(
             length it is shown: give it where histories differ in length.
         normalises: it standardises its input itself, so that `forecast` may give it the history in
             any units; else it sees the history as it is.
+        reports: what its predictions report, `[P, C, Q]`: levels of quantiles, or words.
 
     Raises:
         InputError: a size below 1, or `predict` is not callable.
@@ -163,4 +167,4 @@ def window_process(
         )
     if not isinstance(predict, jax.tree_util.Partial):
         predict = jax.tree_util.Partial(predict)
-    return WindowProcess(predict, patch_len, context_len, normalises)
+    return WindowProcess(predict, patch_len, context_len, normalises, tuple(reports))

@@ -1,0 +1,134 @@
+"""Foundation models from their own files: see `models.families` for those that are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.checkpoints.files import METADATA, read_state_dict
+from stride_jax.checkpoints.tensor_files import INDEX, read_tensors, weights_in
+from stride_jax.config import to_dict
+from stride_jax.decoding.base import Draft, Process, traits_of
+from stride_jax.errors import InputError, nearest
+from stride_jax.models.families import recognise
+from stride_jax.models.family import Family
+
+Dtype = Literal["float32", "stored"]
+TIMER_XL = re.compile(r"(?:^|\.)(?:embedding\.weight$|blocks\.attn_layers\.)")
+"""Names in a state dict of Timer-XL, the original's or OpenLTM's; see `checkpoints.pytorch`."""
+
+
+class FamilyCheckpoint(NamedTuple):
+    """A foundation model as it was read.
+
+    Attributes:
+        family: which one.
+        config: its sizes.
+        params: its parameters.
+    """
+
+    family: Family
+    config: Any
+    params: Any
+
+    def process(self, context_len: int | None = None) -> Process:
+        """The process of the model.
+
+        Raises:
+            InputError: a context that the model cannot take.
+        """
+        return self.family.make_process(self.config, self.params, context_len=context_len)
+
+
+def is_family_file(path: Path) -> bool:
+    """Whether a path is for the families: tensors that are neither ours nor of a Timer-XL.
+
+    Raises:
+        InputError: a file of tensors that cannot be read.
+    """
+    if path.is_dir():
+        return weights_in(path) is not None
+    if path.name.endswith(INDEX) or path.suffix in (".whl", ".ckpt"):
+        return path.exists()
+    if path.suffix == ".pth" and path.exists():
+        return not is_timer_xl(read_state_dict(path))
+    if path.suffix != ".safetensors" or not path.exists():
+        return False
+    tensors, meta = read_tensors(path)
+    return METADATA not in meta and bool(tensors) and not is_timer_xl(tensors)
+
+
+def is_timer_xl(names: Iterable[str]) -> bool:
+    """Whether a state dict has a name of the Timer-XL layout."""
+    return any(TIMER_XL.search(name) for name in names)
+
+
+def read_family(path: str | Path, *, dtype: Dtype = "float32") -> FamilyCheckpoint:
+    """A foundation model from a file, the index of its shards, a directory, or a wheel.
+
+    The file is mapped and its tensors are taken one by one, so that the weights are in memory once.
+
+    Args:
+        path: `.safetensors`, `*.safetensors.index.json`, `.pth`, `.ckpt` (extra `torch`), `.whl`,
+            or a directory with one of the first two.
+        dtype: of the parameters: float32, or that in which the file holds them.
+
+    Raises:
+        InputError: no such file, a damaged one, one of no known family, or tensors that are
+            missing, too many, of another shape, or hold NaN; all named.
+    """
+    if dtype not in get_args(Dtype):
+        raise InputError(f"dtype must be 'float32' or 'stored', got {dtype!r}.")
+    tensors, _ = read_tensors(Path(path))
+    try:
+        family = recognise({name: tuple(array.shape) for name, array in tensors.items()})
+        config, params = family.read(tensors)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+    return FamilyCheckpoint(family, config, _on_device(params, dtype))
+
+
+def _on_device(params: Any, dtype: Dtype) -> Any:
+    """The parameters as arrays of jax, leaf by leaf; floats in the dtype asked for."""
+
+    def moved(leaf: Any) -> jax.Array:
+        floats = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return jnp.array(leaf, jnp.float32 if floats and dtype == "float32" else leaf.dtype)
+
+    return jax.tree.map(moved, params)
+
+
+def describe_family(model: FamilyCheckpoint) -> dict[str, Any]:
+    """Facts of a foundation model, JSON-ready."""
+    process, family = model.process(), model.family
+    traits = traits_of(process)
+    return {
+        "family": family.title,
+        "source": family.source,
+        "licence": family.licence,
+        "patch_len": process.patch_len,
+        "context_len": traits.context_len,
+        "reports": list(traits.reports),
+        "drafts": list(family.drafts),
+        "model": to_dict(model.config),
+    }
+
+
+def inner_draft(model: FamilyCheckpoint, process: Process, name: str) -> Draft | None:
+    """The draft of that name inside the weights of a target; None for no such name."""
+    make = model.family.drafts.get(name)
+    return None if make is None else make(process)
+
+
+def unknown_draft(model: FamilyCheckpoint, name: str) -> InputError:
+    """The error for a draft that is neither a name nor a path."""
+    known = [*model.family.drafts, "last-value", "nearest", "seasonal:PERIOD"]
+    return InputError(
+        f"no draft {name!r} for {model.family.title}: neither a path nor one of its drafts. "
+        f"{nearest(name, known)}"
+    )
