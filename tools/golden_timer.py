@@ -17,7 +17,7 @@ width 32, 8 heads) and every parameter is filled with seeded random numbers. The
   each after the first from the original's cache;
 - `released`: the first patch of `generate(series, max_new_tokens=8)` with its default
   normalisation, `[2, 8]`;
-- `versions`, as text.
+- `version` of the original, as text.
 """
 
 import argparse
@@ -73,15 +73,12 @@ def record(path: Path) -> None:
         outputs = model.lm_heads[0](hidden.last_hidden_state)
         generated = model.generate(normal, max_new_tokens=4 * PATCH, revin=False)
         released = model.generate(series, max_new_tokens=PATCH)
-    versions = (
-        f"sktime {sktime.__version__}, transformers {transformers.__version__}, "
-        f"torch {torch.__version__}"
-    )
+    others = f"transformers {transformers.__version__}, torch {torch.__version__}"
     arrays = {f"timer/{name}": value.numpy() for name, value in model.state_dict().items()}
     arrays |= {"series": series.numpy(), "mean": mean.numpy(), "std": std.numpy()}
     arrays |= {"outputs": outputs.numpy(), "released": released.numpy()[:, -PATCH:]}
     arrays["generated"] = generated.numpy()[:, -4 * PATCH :].reshape(2, 4, PATCH)
-    arrays["versions"] = np.array(versions)
+    arrays["version"] = np.array(f"in sktime {sktime.__version__}, {others}")
     np.savez_compressed(path, **arrays)
 
 

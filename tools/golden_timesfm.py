@@ -20,7 +20,7 @@ norm scales start at zero, which would switch all blocks off. The file holds
 - `transformers_forecast`: the one patch that the other implementation forecasts, `[2, 16, 10]`;
 - `history/i` with NaN, and `option/NAME/i`: forecasts `[40, 10]` of the original's wrapper with
   one option on at a time, and with all;
-- `versions`, as text.
+- `version` of the original, as text.
 """
 
 import argparse
@@ -199,8 +199,8 @@ def record(path: Path) -> None:
             arrays[f"option/{name}/{i}"] = forecast
     for i, one in enumerate(missing):
         arrays[f"history/{i}"] = one
-    versions = f"timesfm 3.0.2, transformers {transformers.__version__}, torch {torch.__version__}"
-    arrays["versions"] = np.array(versions)
+    others = f"transformers {transformers.__version__}, torch {torch.__version__}"
+    arrays["version"] = np.array(f"3.0.2, {others}")
     np.savez_compressed(path, **arrays)
 
 

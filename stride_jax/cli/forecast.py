@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from stride_jax.data.long import LongFile
     from stride_jax.data.panel import Panel
 
-QUANTILES = (0.1, 0.5, 0.9)
+USUAL_PATHS = 100
+"""Sample paths of a target that reports no quantiles, unless told otherwise."""
 BRIEF = 250_000
 """Steps of all sample paths together that are decoded sooner than a better program compiles."""
 
@@ -163,13 +164,14 @@ def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFram
     from stride_jax.decoding.rules import parse_rule
     from stride_jax.forecasting.frames import forecast_panel
 
-    usual = QUANTILES if args.num_samples else ()
+    pair = choose_pair(args, brief=brief)
+    _say_reported(args, pair)
     return forecast_panel(
         panel,
         args.horizon,
-        pair=choose_pair(args, brief=brief),
+        pair=pair,
         columns=(args.id_col, args.time_col),
-        quantiles=usual if args.quantiles is None else args.quantiles,
+        quantiles=args.quantiles,
         key=args.seed,
         num_samples=args.num_samples,
         num_draft=num_draft_of(args),
@@ -178,6 +180,17 @@ def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFram
         missing=args.missing,
         non_negative=args.non_negative,
     )
+
+
+def _say_reported(args: Arguments, pair: Pair) -> None:
+    """Prints where the columns come from for a target that reports quantiles."""
+    from stride_jax.decoding.base import traits_of
+
+    if traits_of(pair.target).reports and not args.num_samples:
+        say(
+            "quantiles are those that the model reports; the forecast is what it feeds back "
+            "(--num-samples 100 draws sample paths around it instead)"
+        )
 
 
 def _say_non_negative(args: Arguments, panel: Panel) -> None:
@@ -227,7 +240,8 @@ def run_forecast(args: Arguments) -> None:
     say(describe(panel, args.horizon, table.note))
     say(f"{count} series; forecasting {counted(args.horizon, 'step')}, seed {args.seed}")
     start = time.perf_counter()
-    brief = count * max(1, args.num_samples) * args.horizon <= BRIEF and not args.calibrate
+    paths = 1 if args.num_samples == 0 else args.num_samples or USUAL_PATHS
+    brief = count * paths * args.horizon <= BRIEF and not args.calibrate
     quick = quick_compilation() if brief else nullcontext()
     with quick, logged_lines(), warnings.catch_warnings():
         warnings.simplefilter("always", InputWarning)

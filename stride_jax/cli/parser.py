@@ -26,7 +26,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     _forecast_flags(add("forecast", "forecast every series of a file"))
     info = add("info", "describe a model as JSON")
-    info.add_argument("model", help="directory, file, or a pair in the package (its target)")
+    text = "directory, file (also of a foundation model), or a pair in the package (its target)"
+    info.add_argument("model", help=text)
     download = add("download", "fetch public benchmark series, checked by sha256")
     download.add_argument("names", nargs="*", metavar="NAME")
     download.add_argument("--root", type=Path, help="data directory (default: STRIDE_JAX_DATA)")
@@ -50,7 +51,8 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("file", type=Path, help=".csv, .tsv, .txt, .npy or .npz, also .gz or .xz; wide or long")
     add("--horizon", type=int, required=True, help="steps to forecast")
-    levels = "probabilities; default .1 .5 .9, none for the mean path alone"
+    levels = "probabilities; default .1 .5 .9, none for the mean path alone, all that the model "
+    levels += "reports for one that reports quantiles"
     add("--quantiles", type=float, nargs="*", default=None, metavar="Q", help=levels)
     add("--columns", nargs="*", default=None, help="variables of a wide file; default all")
     add("--id-col", default="unique_id", help="of a long file")
@@ -60,12 +62,15 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--dayfirst", action=argparse.BooleanOptionalAction, help="01/02 is 1 February; or not")
     add("--date-format", default=None, help="of strptime, such as %%d/%%m/%%Y, for all stamps")
     add("--decimal", choices=(".", ","), default=None, help="decimal mark; default sniffed")
-    add("--model", default="zero_shot", help="the target: one in the package, or a path")
+    text = "the target: one in the package, a path, or the file of a foundation model"
+    add("--model", default="zero_shot", help=text)
     text = "a pair in the package, a path, seasonal:PERIOD, last-value, nearest, layer-skip:N, or "
     text += "none; default: the model's own, none for short work (the distribution is the same) "
     text += "and for a model of your own"
     add("--draft", default="auto", help=text)
-    add("--num-samples", type=int, default=100, help="sample paths; 0 for the mean path alone")
+    text = "sample paths; 0 for the mean path alone; default 100, or 0 for a model that reports "
+    text += "quantiles of its own"
+    add("--num-samples", type=int, default=None, help=text)
     text = "K, patches proposed per round; default: 5 with a draft that is named, else what is "
     text += "fastest on this device as far as that is known, which may be no draft"
     add("--num-draft", type=int, default=None, help=text)

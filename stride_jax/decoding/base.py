@@ -50,11 +50,11 @@ class Traits(NamedTuple):
         normalises: it moves with the level and the scale of a history, so it may be given the
             history standardised. Without it the history is given as it is.
         starts_empty: `prepare` also takes a length of 0 or less, a context of nothing but padding.
+        masks_steps: padding is masked step by step, so that a length may be any number of steps.
+            Without it a length is a whole number of patches.
         reports: what each of the Q values of `PatchDistribution.reported` is: a number is the level
             of a quantile, a word such as `mean` names anything else. What is not named here is not
             kept by the decoders.
-        context_step: with `supports_padding`, the length of a history is a whole multiple of it;
-            None for whole patches.
     """
 
     supports_padding: bool = False
@@ -62,23 +62,20 @@ class Traits(NamedTuple):
     normalises: bool = False
     starts_empty: bool = False
     reports: tuple[float | str, ...] = ()
-    context_step: int | None = None
+    masks_steps: bool = False
 
 
 def traits_of(process: Any) -> Traits:
     """The traits of a process (or draft), with the default of each that it does not have.
 
     Raises:
-        InputError: a trait that is no bool, a context_len or context_step that is no whole number
-            above 0, or reports that are no tuple of levels inside (0, 1) and words.
+        InputError: a trait that is no bool, a context_len that is no whole number above 0, or
+            reports that are no tuple of levels inside (0, 1) and words.
     """
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
     name = type(process).__name__
-    if values.context_step is not None:
-        step = whole_number(f"context_step of {name}", values.context_step, least=1)
-        values = values._replace(context_step=step)
-    for trait in ("supports_padding", "normalises", "starts_empty"):
+    for trait in ("supports_padding", "normalises", "starts_empty", "masks_steps"):
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
             raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
@@ -93,14 +90,14 @@ def traits_of(process: Any) -> Traits:
     return values._replace(context_len=length)
 
 
+def length_unit(process: Any) -> int:
+    """Steps that a length of a context is a whole number of: 1, or those of a patch."""
+    return 1 if traits_of(process).masks_steps else int(process.patch_len)
+
+
 def _names_output(name: Any) -> bool:
     """Whether `name` can stand in `Traits.reports`."""
     return isinstance(name, str) or (isinstance(name, float) and 0 < name < 1)
-
-
-def context_step(process: Any) -> int:
-    """Steps of which the length of a history is a whole multiple."""
-    return traits_of(process).context_step or int(process.patch_len)
 
 
 def check_process(target: Any) -> None:
@@ -182,9 +179,9 @@ class Process(Protocol):
 
         Args:
             context: the history at its end.
-            length: int32, steps of the history, a whole number of patches (or of its
-                `context_step`); those before are padding that must not change anything. None for
-                all L.
+            length: int32, steps of the history, a whole number of patches unless the process
+                masks single steps; those before are padding that must not change anything. None
+                for all L.
 
         Raises:
             InputError: a length is given to a process that has no mask for padding.

@@ -80,9 +80,7 @@ class Inputs(NamedTuple):
             sigma = _as(sigma, np.float32)
         return self._replace(context=context, sigma=sigma, lengths=lengths)
 
-    def valid(
-        self, patch_len: int, *, sampling: bool, context_step: int | None = None
-    ) -> jax.Array:
+    def valid(self, patch_len: int, *, sampling: bool, unit: int | None = None) -> jax.Array:
         """Whether `check_inputs` accepts the values, for each series: bool, scalar or `[B]`.
 
         It is computed inside the compiled program, where arrays of a device are not read back.
@@ -90,9 +88,9 @@ class Inputs(NamedTuple):
         Args:
             patch_len: P.
             sampling: whether a rule samples, which needs a sigma above 0.
-            context_step: lengths are whole multiples of it; None for patches.
+            unit: as in `check_inputs`.
         """
-        unit = context_step or patch_len
+        unit = patch_len if unit is None else unit
         steps, lengths = self.context.shape[-2], self.lengths
         finite = jnp.isfinite(self.context)
         sigma = self.scale(patch_len).sigma
@@ -174,17 +172,24 @@ def check_inputs(
     config: DecodeConfig,
     *,
     sampling: bool,
-    context_step: int | None = None,
+    unit: int | None = None,
 ) -> None:
     """Checks shapes always, and values where they are on the host; see also `Inputs.valid`.
+
+    Args:
+        inputs: to check.
+        patch_len: P.
+        config: horizon, K and paths.
+        sampling: whether a rule samples, which needs a sigma above 0.
+        unit: lengths are a whole number of so many steps; None for those of a patch.
 
     Raises:
         InputError: a key that is not one PRNG key; more values than can be counted; context not
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
             no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
             or 0 where a rule samples; a covariance whose factor is none; a series index that is not
-            one number per series; lengths that are not a whole multiple of `context_step` (None for
-            patches) per series, at most L.
+            one number per series; lengths that are not a whole number of units per series, at most
+            L.
     """
     key, context, sigma, series_index, lengths = inputs
     check_key(key)
@@ -194,7 +199,8 @@ def check_inputs(
     kind = _dtype(context)
     if not _is_real(kind):
         raise InputError(f"context must be real numbers, got {kind}.")
-    if shape[-2] < (context_step or patch_len):
+    unit = patch_len if unit is None else unit
+    if shape[-2] < unit:
         raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
     if series_index is not None and np.shape(series_index) != shape[:-2]:
         raise InputError(
@@ -203,7 +209,7 @@ def check_inputs(
         )
     if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
         raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
-    _check_lengths(lengths, shape, patch_len, context_step or patch_len)
+    _check_lengths(lengths, shape, unit)
     check_size(shape, patch_len, config)
     if on_host(context) and on_host(lengths):
         bad = ~np.isfinite(np.asarray(context, np.float32))
@@ -220,7 +226,7 @@ def check_inputs(
     _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
 
 
-def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int, unit: int) -> None:
+def _check_lengths(lengths: Any, shape: tuple[int, ...], unit: int) -> None:
     if lengths is None:
         return
     whole = np.issubdtype(_dtype(lengths), np.integer)
@@ -234,7 +240,7 @@ def _check_lengths(lengths: Any, shape: tuple[int, ...], patch_len: int, unit: i
     values = np.atleast_1d(np.asarray(lengths))
     bad = (values < unit) | (values > shape[-2]) | (values % unit != 0)
     if bad.any():
-        allowed = f"whole patches of {unit} steps" if unit == patch_len else f"multiples of {unit}"
+        allowed = "from 1 on" if unit == 1 else f"whole patches of {unit} steps"
         raise InputError(
             f"lengths must be {allowed}, at most the {shape[-2]} of the context, got "
             f"{values[bad][0]}."

@@ -23,8 +23,8 @@ from stride_jax.decoding.base import (
     Round,
     Rule,
     check_process,
-    context_step,
     for_paths,
+    length_unit,
     prepare_draft,
     traits_of,
 )
@@ -146,10 +146,10 @@ def decode(
         draft_length: proposals per round with its settings, traced; None for always K.
         series_index: `[B]` global numbers of the series, default 0..B-1; with them a part of a
             batch is the same as in the whole.
-        lengths: `[B]` steps of each history at the end of its context, whole patches (or multiples
-            of the target's `context_step`); what stands before is padding and does not matter. Only
-            for a target that supports padding; a draft that does not sees the first value of the
-            history there.
+        lengths: `[B]` steps of each history at the end of its context, whole patches unless the
+            target masks single steps (see `Traits`); what stands before is padding and does not
+            matter. Only for a target that supports padding; a draft that does not sees the first
+            value of the history there.
 
     Returns:
         `(forecast, info)`: `[horizon, C]` or `[B, horizon, C]`, float32; with `num_paths` an axis
@@ -171,8 +171,8 @@ def decode(
     inputs = Inputs(key, context, sigma, series_index, lengths)
     model = Model(target, draft, rule, draft_length)
     sampling = speculates(model, config) and rule.proposes != "mean"
-    step = context_step(source)
-    check_inputs(inputs, source.patch_len, config, sampling=sampling, context_step=step)
+    unit = length_unit(source)
+    check_inputs(inputs, source.patch_len, config, sampling=sampling, unit=unit)
     if isinstance(sigma, PatchCovariance) and speculates(model, config) and not rule.correlated:
         raise InputError(
             f"rule {rule_name(rule)!r} takes no PatchCovariance; use Maximal() or Block(), or give "
@@ -193,9 +193,8 @@ def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.
     target, draft, rule, _ = model
     source = draft if target is None else target
     speculative, means = speculates(model, config), rule.proposes == "mean"
-    valid = inputs.valid(
-        source.patch_len, sampling=speculative and not means, context_step=context_step(source)
-    )
+    sampling, unit = speculative and not means, length_unit(source)
+    valid = inputs.valid(source.patch_len, sampling=sampling, unit=unit)
     if means and not speculative:
         inputs = inputs._replace(sigma=jnp.zeros((), jnp.float32))
     if target is None:

@@ -13,7 +13,7 @@ import numpy as np
 from jax import export as jax_export
 
 from stride_jax.checkpoints.build import Pair
-from stride_jax.decoding.base import Process, Rule, context_step
+from stride_jax.decoding.base import Process, Rule, length_unit
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.rules import Maximal
@@ -111,8 +111,8 @@ class Decoder:
         if isinstance(inputs.sigma, PatchCovariance):
             raise InputError("a compiled decoder takes no PatchCovariance; call decode with it.")
         sampling = speculates(self.model, config) and self.model.rule.proposes != "mean"
-        step = context_step(target)
-        check_inputs(inputs, target.patch_len, config, sampling=sampling, context_step=step)
+        unit = length_unit(target)
+        check_inputs(inputs, target.patch_len, config, sampling=sampling, unit=unit)
         given = Shapes(np.shape(inputs.context), np.shape(inputs.sigma), inputs.lengths is not None)
         if given != self.shapes:
             raise InputError(

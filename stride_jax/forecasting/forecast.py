@@ -32,14 +32,13 @@ from stride_jax.forecasting.histories import (
 )
 from stride_jax.forecasting.lengths import View, groups, make_view, visible_steps
 from stride_jax.forecasting.results import Decoded, Forecast, make_forecast
-from stride_jax.forecasting.settings import Settings, as_pair, check_settings
+from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
 
 LOGGER = logging.getLogger("stride_jax")
 
 FILLED_WARNS, FILLED_FAILS = 0.25, 0.5
 """Shares of interpolated values in what is decoded from: above them a warning, and an error."""
-LEVELS = (0.1, 0.5, 0.9)
 
 
 class Inputs(NamedTuple):
@@ -66,8 +65,8 @@ def forecast(
     horizon: int,
     *,
     key: jax.Array | int = 0,
-    num_samples: int = 100,
-    quantiles: Sequence[float] = LEVELS,
+    num_samples: int | None = None,
+    quantiles: Sequence[float] | None = None,
     sigma: float | None = None,
     variables: str = "separate",
     num_draft: int | Literal["auto"] = 5,
@@ -88,16 +87,19 @@ def forecast(
             is scaled for each history, so that the mean variance of a patch is sigma^2.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
-            patches; sigma is measured on up to eight patches more, as far back as they are like
-            those steps (see `histories.alike`). A target that sees all it is given and masks no
-            padding is shown a history in one of few lengths, so that it is not compiled for each:
-            see `lengths.few_patches`.
+            patches unless the target masks single steps; sigma is measured on up to eight patches
+            more, as far back as they are like those steps (see `histories.alike`). A target that
+            sees all it is given and masks no padding is shown a history in one of few lengths, so
+            that it is not compiled for each: see `lengths.few_patches`.
         horizon: H, steps to forecast; any number.
         key: PRNG key, or a seed from 0 to 2**32 - 1; series i takes `fold_in(key, i)`, see also
             `ids`.
-        num_samples: S, sample paths per series; 0 for the mean path alone.
-        quantiles: different probabilities in (0, 1); they never cross, being those of the sample
-            paths.
+        num_samples: S, sample paths per series; 0 for the path that is fed back alone (the mean, or
+            what a foundation model feeds back, such as its median). None for 100, or for 0 where
+            the target reports quantiles of its own.
+        quantiles: different probabilities in (0, 1). Those of the sample paths never cross; without
+            sample paths they are those that the target reports, and only its levels can be had.
+            None for (.1, .5, .9), or without sample paths for all that the target reports.
         sigma: std of a step's prediction in the units of the history. None takes what the target
             predicts for each step of the patch after the history, where it predicts a std and there
             are two patches of history. Else it is measured on each history: the root of the mean
@@ -132,7 +134,8 @@ def forecast(
             returned has the distribution of max(x, 0), x a path of the target.
 
     Raises:
-        InputError: anything that cannot be forecast, before anything is compiled; also a history
+        InputError: anything that cannot be forecast, before anything is compiled; also a quantile
+            that the target does not report, where there are no sample paths; a history
             of which most of what is decoded from would be interpolated; and a target that predicts
             no finite numbers.
 
@@ -142,6 +145,7 @@ def forecast(
             `num_samples * min(q, 1 - q) < 1`.
     """
     pair = as_pair(pair)
+    num_samples, quantiles = choose_output(pair.target, num_samples, quantiles)
     settings = check_settings(
         horizon=horizon,
         num_samples=num_samples,
@@ -183,7 +187,8 @@ def forecast(
     ]
     for part in parts:
         _check_finite("forecast", part.rows, part.paths, histories.names)
-    return make_forecast(parts, contexts, sigmas, histories, settings)
+    reports = () if settings.num_samples else traits_of(pair.target).reports
+    return make_forecast(parts, contexts, sigmas, histories, settings, reports)
 
 
 def forecast_work(
@@ -257,7 +262,7 @@ def _contexts(pair: Pair, histories: Histories) -> tuple[View, Contexts]:
         observed=observed,
         more=room - view.length,
         standardise=traits_of(target).normalises,
-        context_step=traits_of(target).context_step,
+        whole_patches=not traits_of(target).masks_steps,
     )
 
 
@@ -309,7 +314,15 @@ def _decode(
     )
     steps = skipped[:, None] + np.arange(config.horizon)  # [b, H]
     last = np.take_along_axis(np.asarray(decoded, np.float64), steps[:, None, :, None], axis=2)
-    return Decoded(rows, last, jax.tree.map(np.asarray, info))
+    reported = None
+    if info.reported is not None and not settings.num_samples:
+        # [b, 1, N, P, C, Q] -> [b, N * P, C, Q] -> the steps asked for, [b, H, C, Q]
+        flat = np.asarray(info.reported, np.float64).reshape(
+            len(rows), -1, *info.reported.shape[4:]
+        )
+        reported = np.take_along_axis(flat, steps[:, :, None, None], axis=1)
+    info = info._replace(reported=None)
+    return Decoded(rows, last, jax.tree.map(np.asarray, info), reported)
 
 
 def _of_rows(sigma: np.ndarray | PatchCovariance, rows: np.ndarray) -> Any:

@@ -17,9 +17,10 @@ from stride_jax.config import whole_number
 from stride_jax.data.interchange import like
 from stride_jax.data.long_frames import Freq, read_panel
 from stride_jax.data.panel import Grid, Panel
-from stride_jax.decoding.base import Process
+from stride_jax.decoding.base import Process, traits_of
 from stride_jax.errors import InputError, counted
 from stride_jax.forecasting.forecast import forecast
+from stride_jax.forecasting.settings import as_pair
 
 MODEL = "stride"
 """Name of the column of forecasts; quantiles are `stride-q-10` and so on."""
@@ -56,7 +57,8 @@ def forecast_df(
         date_format: see `read_panel`.
         quantiles: one column for each: `stride-q-10` for .1.
         **settings: of `forecast`: key, num_samples, rule (an instance such as `Block()`),
-            num_draft, sigma, missing...
+            num_draft, sigma, missing... A foundation model that reports quantiles is asked for
+            them, not for sample paths, unless num_samples says so.
 
     Returns:
         A frame of the kind of `df`, one row per series and future time: id, time, `stride` (the
@@ -82,10 +84,13 @@ def forecast_panel(
     *,
     pair: Pair | Process,
     columns: tuple[str, str] = ("unique_id", "ds"),
-    quantiles: Sequence[float] = (),
+    quantiles: Sequence[float] | None = (),
     **settings: Any,
 ) -> pd.DataFrame:
     """Forecasts every series of a panel; `columns` are the names of id and time.
+
+    Quantiles None are the usual ones of `forecast`: of sample paths, or those that the target
+    reports.
 
     Raises:
         InputError: see `forecast_df`.
@@ -126,14 +131,16 @@ def _forecast(
     ids: list[str],
     h: int,
     pair: Pair | Process,
-    quantiles: Sequence[float],
+    quantiles: Sequence[float] | None,
     settings: dict[str, Any],
 ) -> list[dict[str, np.ndarray]]:
     """The columns of each series' forecast."""
-    if len(quantiles) and settings.get("num_samples", 100) == 0:
+    reports = any(not isinstance(x, str) for x in traits_of(as_pair(pair).target).reports)
+    asked = quantiles is not None and len(quantiles) > 0
+    if asked and not reports and settings.get("num_samples") == 0:
         raise InputError(
-            f"quantiles {list(quantiles)} need sample paths; leave them out with num_samples 0 "
-            "(--num-samples 0), or ask for paths."
+            f"quantiles {list(quantiles or ())} need sample paths; leave them out with "
+            "num_samples 0 (--num-samples 0), or ask for paths."
         )
     values = [grid.values for grid in grids]
     forecasts = forecast(pair, values, h, quantiles=quantiles, ids=ids, **settings)

@@ -224,7 +224,7 @@ def make_contexts(
     observed: Sequence[np.ndarray] | None = None,
     more: int = 0,
     standardise: bool = True,
-    context_step: int | None = None,
+    whole_patches: bool = True,
 ) -> Contexts:
     """The last steps of each history, in whole patches.
 
@@ -241,9 +241,8 @@ def make_contexts(
         more: steps before these L that are taken too, where there are any; L stands for both
             above.
         standardise: else the values are as they came, mean 0 and scale 1.
-        context_step: steps that stand for P above; None for P.
+        whole_patches: else any number of steps is taken, and nothing is filled up.
     """
-    unit = context_step or patch_len
     num_vars = series[0].shape[1]
     shape = (len(series), context_len + more, num_vars)
     values, real = np.zeros(shape, np.float32), np.zeros(shape, bool)
@@ -254,11 +253,11 @@ def make_contexts(
     )
     for i, one in enumerate(series):
         known = np.ones(one.shape, bool) if observed is None else observed[i]
-        front = max(0, unit - len(one))
+        front = max(0, patch_len - len(one)) if whole_patches else 0
         if front:
             one = np.concatenate([np.broadcast_to(one[:1], (front, num_vars)), one])
             known = np.concatenate([np.zeros((front, num_vars), bool), known])
-        whole = len(one) // unit * unit
+        whole = len(one) // patch_len * patch_len if whole_patches else len(one)
         if len(one) >= context_len:  # which may be no whole number of patches
             whole = max(whole, context_len)
         start = len(one) - min(context_len, whole)

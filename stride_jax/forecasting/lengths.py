@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stride_jax.decoding.base import Draft, Process, context_step, traits_of
+from stride_jax.decoding.base import Draft, Process, traits_of
 from stride_jax.errors import InputError
 
 
@@ -36,24 +36,28 @@ def make_view(target: Process, draft: Draft | Process | None, series: Sequence[n
         series: `[T, C]` each.
 
     Raises:
-        InputError: a target with a mask that sees less than a patch, or than its context step.
+        InputError: a target with a mask that sees less than a patch.
     """
-    traits, patch_len, unit = traits_of(target), target.patch_len, context_step(target)
+    traits, patch_len = traits_of(target), target.patch_len
     fixed = traits.context_len
-    length = fixed or longest(series, unit)
+    length = fixed or longest(series, patch_len)
     drafted = traits_of(draft).context_len or 0
-    if traits.supports_padding:
-        if length < unit:
-            raise InputError(f"context_len {length} is less than one patch of {unit} steps.")
+    if traits.supports_padding and traits.masks_steps:
+        length = fixed or max(len(one) for one in series)
         room = _whole(length, patch_len)
-        length = length // unit * unit
+        return View(length, room, max(room, _whole(drafted, patch_len)), masked=True)
+    if traits.supports_padding:
+        if length < patch_len:
+            raise InputError(f"context_len {length} is less than one patch of {patch_len} steps.")
+        room = _whole(length, patch_len)
+        length = length // patch_len * patch_len
         return View(length, room, max(room, _whole(drafted, patch_len)), masked=True)
     return View(length, length, length if fixed is None else max(length, drafted), masked=False)
 
 
-def longest(series: Sequence[np.ndarray], unit: int) -> int:
-    """Steps of the longest history, in whole multiples of `unit`, at least one."""
-    return max(1, max(len(one) for one in series) // unit) * unit
+def longest(series: Sequence[np.ndarray], patch_len: int) -> int:
+    """Whole patches of the longest history, at least one."""
+    return max(1, max(len(one) for one in series) // patch_len) * patch_len
 
 
 def _whole(steps: int, patch_len: int) -> int:

@@ -18,7 +18,8 @@ class Forecast(NamedTuple):
     Attributes:
         mean: `[H]`, `[H, C]`, or with a leading B, as the history came: the mean of the sample
             paths, or the mean path where there are none.
-        quantiles: an axis of quantiles before H, or None.
+        quantiles: an axis of quantiles before H, or None: of the sample paths, or where there are
+            none those that the target reports.
         levels: their probabilities, ascending.
         paths: an axis of S sample paths before H, or None.
         sigma: std of a step's prediction given the patches before, root mean square of the patch;
@@ -27,6 +28,10 @@ class Forecast(NamedTuple):
             without values, the patches over its end count too; other series have the origin -1
             there.
         non_negative: bool, whether forecasts were cut off at 0; the shape of sigma.
+        reported: an axis of Q outputs behind the axes of the mean, what the target reports of each
+            step (see `DecodeInfo.reported` for what it is conditioned on); None where it reports
+            nothing, or where there are sample paths.
+        reports: what each of the Q is: the level of a quantile, or a word such as `mean`.
     """
 
     mean: np.ndarray
@@ -36,6 +41,8 @@ class Forecast(NamedTuple):
     sigma: np.ndarray
     info: DecodeInfo
     non_negative: np.ndarray
+    reported: np.ndarray | None = None
+    reports: tuple[float | str, ...] = ()
 
 
 class Decoded(NamedTuple):
@@ -45,11 +52,13 @@ class Decoded(NamedTuple):
         rows: `[b]`, their indices among all series.
         paths: `[b, S, H, C]` float64, in units of the context's scale.
         info: counts of the decode.
+        reported: `[b, H, C, Q]` float64, in the same units, or None.
     """
 
     rows: np.ndarray
     paths: np.ndarray
     info: DecodeInfo
+    reported: np.ndarray | None = None
 
 
 def make_forecast(
@@ -58,6 +67,7 @@ def make_forecast(
     sigma: np.ndarray,
     histories: Histories,
     settings: Settings,
+    reports: tuple[float | str, ...] = (),
 ) -> Forecast:
     """The forecast of all series.
 
@@ -67,6 +77,7 @@ def make_forecast(
         sigma: `[B, 1, C]` or `[B, P, C]`, over that scale.
         histories: with the order and shapes that the user gave.
         settings: levels, sample paths, and the cut at 0.
+        reports: names of the outputs in `parts`; none where there are none.
     """
     order = np.argsort(np.concatenate([part.rows for part in parts]))
     paths = np.concatenate([part.paths for part in parts])[order]  # [B, S, H, C]
@@ -80,6 +91,14 @@ def make_forecast(
     sampled, quantiles = settings.num_samples > 0, None
     if sampled and settings.levels:
         quantiles = np.moveaxis(np.quantile(paths, settings.levels, axis=axis), 0, axis)
+    reported = None
+    if reports:
+        outputs = np.concatenate([_outputs(part) for part in parts])[order]  # [B, Q, H, C]
+        outputs = outputs * contexts.scale[:, None] + contexts.mean[:, None]
+        outputs = _user_shape(np.where(cut, np.maximum(outputs, 0), outputs), histories)
+        if settings.levels and settings.levels[0] in reports:
+            quantiles = np.take(outputs, [reports.index(q) for q in settings.levels], axis=axis)
+        reported = np.moveaxis(outputs, axis, -1)
     once = axis, axis + 1  # S and H of 1
     total = np.sqrt(np.mean(np.square(sigma), axis=1, keepdims=True))  # [B, 1, C]
     return Forecast(
@@ -90,7 +109,15 @@ def make_forecast(
         sigma=np.squeeze(_user_shape((total * contexts.scale)[:, None], histories), axis=once),
         info=info,
         non_negative=np.squeeze(_user_shape(cut, histories), axis=once),
+        reported=reported,
+        reports=reports,
     )
+
+
+def _outputs(part: Decoded) -> np.ndarray:
+    """The reported outputs with their axis in the place of paths, `[b, Q, H, C]`."""
+    assert part.reported is not None
+    return np.moveaxis(part.reported, -1, 1)
 
 
 def _joined(infos: list[DecodeInfo]) -> DecodeInfo:

@@ -11,12 +11,16 @@ import numpy as np
 
 from stride_jax.checkpoints.build import Pair
 from stride_jax.config import whole_number
-from stride_jax.decoding.base import Process, Rule
+from stride_jax.decoding.base import Process, Rule, traits_of
 from stride_jax.decoding.checks import array_shape, as_key
 from stride_jax.decoding.rules import Block, Mean, rule_name
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
+NUM_SAMPLES = 100
+"""Sample paths unless told otherwise."""
+LEVELS = (0.1, 0.5, 0.9)
+"""Levels of the quantiles unless told otherwise."""
 PATHS_AT_ONCE = 2000
 """Sample paths decoded at once unless told otherwise: caches must not grow with the series."""
 
@@ -107,6 +111,40 @@ def check_settings(
         path_chunk=path_chunk,
         non_negative=non_negative,
     )
+
+
+def choose_output(
+    target: Process, num_samples: Any, quantiles: Sequence[float] | None
+) -> tuple[Any, Sequence[float]]:
+    """Sample paths and levels of a forecast, where the caller leaves them to the target.
+
+    Args:
+        target: its `Traits.reports` decide.
+        num_samples: as in `forecast`.
+        quantiles: as in `forecast`.
+
+    Raises:
+        InputError: without sample paths, a level that is none of those that the target reports.
+    """
+    reported = tuple(x for x in traits_of(target).reports if not isinstance(x, str))
+    if num_samples is None:
+        num_samples = 0 if reported else NUM_SAMPLES
+    direct = bool(reported) and not isinstance(num_samples, bool) and num_samples == 0
+    if quantiles is None:
+        return num_samples, reported if direct else LEVELS
+    if direct:
+        check_reported(reported, _levels(quantiles))
+    return num_samples, quantiles
+
+
+def check_reported(reported: tuple[float, ...], levels: Sequence[float]) -> None:
+    """Raises InputError for a level that is not among the reported ones."""
+    unknown = [q for q in levels if q not in reported]
+    if unknown:
+        raise InputError(
+            f"the target does not report the quantile {unknown[0]}; without sample paths take of "
+            f"{', '.join(map(str, reported))}, or ask for paths (num_samples 100)."
+        )
 
 
 def as_pair(pair: Pair | Process) -> Pair:

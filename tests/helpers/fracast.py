@@ -5,14 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from golden import GOLDEN
 from safetensors.numpy import save_file
 
 from stride_jax.models.fracast.config import FracastConfig
-from stride_jax.models.fracast.process import FracastProcess, make_process
+from stride_jax.models.fracast.process import make_process
+from stride_jax.testing.parity import ParityErrors, parity_errors
 
 CASES = ("long", "short", "gaps", "still", "far")
 
@@ -42,41 +41,12 @@ def sizes_not_in_shapes(content: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-@jax.jit
-def verified(process, memory, proposals):
-    """The quantiles of the patches after 0, 1, ..., K proposals of one variable, in one pass."""
-    predictions, _ = process.verify(memory, process.start(memory, 1), proposals)
-    return predictions.reported[:, :, 0]  # [K + 1, P, Q]
-
-
-@jax.jit
-def next_patch(process, state):
-    """One step of the decode: the quantiles of a patch, and the state with its median."""
-    predictions, state = process.verify(state.window, state, jnp.zeros((0, process.patch_len, 1)))
-    return predictions.reported[0, :, 0], process.commit(state, predictions.mean, jnp.int32(1))
-
-
-def worst_errors(config: FracastConfig, params, content, case: str) -> tuple[float, float]:
-    """The largest errors over the range of the history: of one pass, and of the decode.
-
-    The pass verifies the original's own medians, so that it does not add up errors. A history that
-    stands still has no range; there errors are over its level.
-    """
-    process: FracastProcess = make_process(config, params)
-    history, expected = content[f"x_{case}"], content[f"y_{case}"]
-    size = process.patch_len
-    blocks = expected.reshape(-1, size, len(config.levels))  # [3 P, Q] -> [3, P, Q]
-    memory = process.prepare(jnp.asarray(history)[:, None])
-    proposals = jnp.asarray(blocks[:-1, :, config.median])[..., None]
-    one_pass = np.asarray(verified(process, memory, proposals))
-    state, decoded = process.start(memory, len(blocks)), []
-    for _ in blocks:
-        patch, state = next_patch(process, state)
-        decoded.append(np.asarray(patch))
-    wide = float(np.nanmax(history) - np.nanmin(history)) or float(np.abs(history).max())
-    return tuple(
-        float(np.abs(ours - blocks).max() / wide) for ours in (one_pass, np.stack(decoded))
-    )
+def worst_errors(config: FracastConfig, params, content, case: str) -> ParityErrors:
+    """The errors of a recorded case."""
+    expected = content[f"y_{case}"]
+    blocks = expected.reshape(-1, config.patch_len, 1, len(config.levels))  # -> [3, P, 1, Q]
+    process = make_process(config, params)
+    return parity_errors(process, content[f"x_{case}"][:, None], blocks, config.median)
 
 
 def tiny_file(

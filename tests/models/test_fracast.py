@@ -76,7 +76,7 @@ def test_a_missing_value_is_masked():
     same = jnp.asarray(gaps)
     padded = jnp.concatenate([jnp.full((10, 1), 50.0), same])
     full, some, masked = (
-        np.asarray(process.predict_patch(memory).mean)
+        np.asarray(process.predict_patch(memory.values).mean)
         for memory in (
             process.prepare(jnp.asarray(context)),
             process.prepare(same),

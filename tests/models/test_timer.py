@@ -13,6 +13,7 @@ from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
 from stride_jax.models.causal import Place
 from stride_jax.models.timer import FAMILY
+from stride_jax.models.timer.config import TimerConfig
 from stride_jax.models.timer.module import Timer, init_params
 from stride_jax.models.timer.params import read
 from stride_jax.testing import check_process
@@ -43,6 +44,12 @@ def test_the_file_is_recognised_and_read():
     del shapes["model.norm.bias"]
     assert FAMILY.missing(shapes) == ["model.norm.bias"]
     assert 0.9 < FAMILY.recognises(shapes) < 1
+
+
+def test_the_released_sizes():
+    """The defaults would not be those of the released file, which holds 84,142,080 numbers."""
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), TimerConfig()))
+    assert sum(x.size for x in jax.tree.leaves(shapes)) == 84_142_080
 
 
 QUERY = "model.layers.1.self_attn.q_proj.bias"

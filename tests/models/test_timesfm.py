@@ -10,16 +10,19 @@ import numpy as np
 import pytest
 from golden import GOLDEN as FILES
 from helpers.families import Jitted, prepare, relative, rolled
+from helpers.toys import registered
 
 from stride_jax import DecodeConfig, decode
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.models.timesfm import FAMILY
+from stride_jax.models.timesfm.config import TimesFMConfig
+from stride_jax.models.timesfm.draft import QuantileHeadDraft
 from stride_jax.models.timesfm.module import init_params
 from stride_jax.models.timesfm.outputs import OutputOptions, read_outputs
 from stride_jax.models.timesfm.process import outputs_at_tokens
-from stride_jax.testing import check_process
+from stride_jax.testing import check_draft, check_process
 
 GOLDEN = dict(np.load(FILES / "timesfm.npz"))
 LAYOUTS = ("google", "transformers")
@@ -64,6 +67,17 @@ def test_both_layouts_are_recognised_and_hold_the_same_parameters():
     assert (CONFIG.num_heads, CONFIG.d_ff, CONFIG.long_len) == (2, 24, 48)
     expected = jax.eval_shape(lambda: init_params(jax.random.key(0), CONFIG))
     assert jax.tree.map(lambda x: x.shape, expected) == jax.tree.map(np.shape, PARAMS)
+
+
+def test_the_released_sizes():
+    """The defaults would not be those of the released file: 203.4 M parameters, and the long head.
+
+    The numbers follow from the shapes of the original's definition (timesfm 3.0.2).
+    """
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), TimesFMConfig()))
+    counts = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in shapes.items()}
+    assert counts["long"] == 1280 * 1280 + 2 * 10240 * 1280
+    assert sum(counts.values()) - counts["long"] == 203_436_480
 
 
 def test_bfloat16_arrays_stay_what_they_are():
@@ -207,6 +221,28 @@ def test_the_long_head_proposes_the_next_patches():
     # the fourth patch is the target's; after the three of the head its last value goes on
     repeated = np.broadcast_to(both[:, 4 * P - 1][:, None], (2, 3 * P, 1))
     assert relative(both[:, 4 * P : 7 * P], repeated) < 1e-6
+
+
+@registered
+class Bound(QuantileHeadDraft):
+    """The free draft with a forecast of three patches that needs no target."""
+
+    def prepare(self, context: jax.Array, length: Any = None) -> jax.Array:
+        """Patches of 0, 1 and 2."""
+        return jnp.broadcast_to(jnp.arange(3.0)[:, None, None], (3, P, 1))
+
+
+def test_later_rounds_propose_the_places_that_remain():
+    """After a rejection the draft would begin again, or stay where it was."""
+    draft = Bound(P)
+    memory = draft.prepare(CONTEXT[0])
+    state = draft.start(memory, 9)
+    patches = jnp.full((4, P, 1), 7.0) + jnp.arange(4.0)[:, None, None]
+    for count, expected in ((0, [0, 1, 2, 2]), (1, [1, 2, 7, 7]), (3, [9, 9, 9, 9])):
+        state = draft.commit(state, patches, jnp.int32(count))
+        found, _ = draft.predict_next(memory, state, (4, P, 1))
+        assert found.mean[:, 0, 0].tolist() == expected
+    check_draft(draft, jnp.asarray(CONTEXT[0]))
 
 
 def test_the_free_draft_needs_its_target():

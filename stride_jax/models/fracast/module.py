@@ -60,7 +60,7 @@ class CausalConvolution(nn.Module):
         reach = (self.kernel_size - 1) * dilation
         grown = jnp.pad(x, ((reach, 0), (0, 0)))
         shifted = [
-            jax.lax.dynamic_slice_in_dim(grown, i * dilation, len(x)) * taps[None, :, 0, i]
+            grown[i * dilation : i * dilation + len(x)] * taps[None, :, 0, i]
             for i in range(self.kernel_size)
         ]
         return sum(shifted[1:], shifted[0]) + bias[None]

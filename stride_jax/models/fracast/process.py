@@ -19,16 +19,23 @@ LEAST = 8
 """Steps of a context at least, as in the original."""
 
 
-class FracastState(NamedTuple):
-    """Two windows `[W, C]`, NaN where nothing was observed.
+class Window(NamedTuple):
+    """The last W steps of a path.
 
     Attributes:
-        window: the last W steps.
-        ahead: the same after the proposals of this round.
+        values: `[W, C]`, NaN where nothing was observed.
+        padding: int32, so many of the next steps are padding too; see `Traits.starts_empty`.
     """
 
-    window: jax.Array
-    ahead: jax.Array
+    values: jax.Array
+    padding: jax.Array
+
+
+class FracastState(NamedTuple):
+    """The window of a path, and the same after the proposals of this round."""
+
+    window: Window
+    ahead: Window
 
 
 @jax.tree_util.register_dataclass
@@ -75,8 +82,13 @@ class FracastProcess:
         """See `Traits`: its quantiles."""
         return self.config.levels
 
-    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
-        """`[L, C]` -> the window `[W, C]`, NaN where the context has no value.
+    @property
+    def masks_steps(self) -> bool:
+        """See `Traits`."""
+        return True
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Window:
+        """`[L, C]` -> the window, NaN where the context has no value.
 
         Raises:
             InputError: a context of fewer than 8 steps.
@@ -84,15 +96,17 @@ class FracastProcess:
         steps = context.shape[0]
         if length is None and steps < LEAST:
             raise InputError(f"the context has {steps} steps, Fracast-0 needs {LEAST} at least.")
-        context = jnp.asarray(context, jnp.float32)
+        context, padding = jnp.asarray(context, jnp.float32), jnp.zeros((), jnp.int32)
         if length is not None:
+            padding = jnp.maximum(-jnp.asarray(length, jnp.int32), 0)
             real = jnp.arange(steps) >= steps - length
             context = jnp.where(real[:, None], context, jnp.nan)
         context = context[max(0, steps - self.context_len) :]
         front = self.config.context_len - len(context)
-        return jnp.pad(context, ((front, 0), (0, 0)), constant_values=jnp.nan)
+        values = jnp.pad(context, ((front, 0), (0, 0)), constant_values=jnp.nan)
+        return Window(values, padding)
 
-    def start(self, memory: jax.Array, room: int) -> FracastState:
+    def start(self, memory: Window, room: int) -> FracastState:
         """The window of the context."""
         return FracastState(memory, memory)
 
@@ -105,32 +119,38 @@ class FracastProcess:
         reported = jax.vmap(one, in_axes=1, out_axes=1)(window)  # [W, C] -> [P, C, Q]
         return PatchDistribution(reported[..., self.config.median], reported=reported)
 
+    def _grown(self, window: Window, patches: jax.Array) -> jax.Array:
+        """The values of a window with `[n, P, C]` more behind it; those of padding are NaN."""
+        # [n, P, C] -> [n * P, C]
+        steps = patches.reshape(-1, patches.shape[-1])
+        real = jnp.arange(len(steps)) >= window.padding
+        return jnp.concatenate([window.values, jnp.where(real[:, None], steps, jnp.nan)])
+
     def verify(
-        self, memory: jax.Array, state: FracastState, proposals: jax.Array
+        self, memory: Window, state: FracastState, proposals: jax.Array
     ) -> tuple[PatchDistribution, FracastState]:
         """K + 1 windows in one vmap; see `Process`."""
-        window = state.window
-        count, size, num_vars = proposals.shape
-        # [K, P, C] -> [K * P, C], behind the window
-        grown = jnp.concatenate([window, proposals.reshape(count * size, num_vars)])
-        windows = jnp.stack([grown[i * size : i * size + len(window)] for i in range(count + 1)])
+        count, size, length = len(proposals), self.patch_len, len(state.window.values)
+        grown = self._grown(state.window, proposals)
+        windows = jnp.stack([grown[i * size : i * size + length] for i in range(count + 1)])
         predictions = jax.vmap(self.predict_patch)(windows)
-        return predictions, state._replace(ahead=grown[count * size :])
+        left = jnp.maximum(state.window.padding - count * size, 0)
+        return predictions, state._replace(ahead=Window(grown[count * size :], left))
 
     def step(
-        self, memory: jax.Array, state: FracastState, patch: jax.Array
+        self, memory: Window, state: FracastState, patch: jax.Array
     ) -> tuple[PatchDistribution, FracastState]:
         """See `Process`."""
-        ahead = jnp.concatenate([state.ahead, patch])[self.patch_len :]
-        return self.predict_patch(ahead), state._replace(ahead=ahead)
+        values = self._grown(state.ahead, patch[None])[self.patch_len :]
+        ahead = Window(values, jnp.maximum(state.ahead.padding - self.patch_len, 0))
+        return self.predict_patch(values), state._replace(ahead=ahead)
 
     def commit(self, state: FracastState, patches: jax.Array, count: jax.Array) -> FracastState:
         """See `Process`."""
-        window = state.window
-        # [K + 1, P, C] -> [(K + 1) * P, C], behind the window
-        grown = jnp.concatenate([window, patches.reshape(-1, window.shape[1])])
-        start = jnp.asarray(count * self.patch_len, jnp.int32)
-        window = jax.lax.dynamic_slice_in_dim(grown, start, len(window))
+        steps = jnp.asarray(count * self.patch_len, jnp.int32)
+        grown = self._grown(state.window, patches)
+        values = jax.lax.dynamic_slice_in_dim(grown, steps, len(state.window.values))
+        window = Window(values, jnp.maximum(state.window.padding - steps, 0))
         return FracastState(window, window)
 
     def drafting(self) -> FracastProcess:

@@ -122,9 +122,9 @@ class TimesFMProcess:
         return True
 
     @property
-    def context_step(self) -> int:
+    def masks_steps(self) -> bool:
         """See `decoding.base.Traits`: a history has any number of steps."""
-        return 1
+        return True
 
     @property
     def reports(self) -> tuple[float | str, ...]:

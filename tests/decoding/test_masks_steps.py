@@ -1,4 +1,4 @@
-"""Histories that are no whole number of patches: the trait `context_step`."""
+"""Histories that are no whole number of patches: the trait `masks_steps`."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -11,7 +11,6 @@ import pytest
 
 from stride_jax import DecodeConfig, decode
 from stride_jax.checkpoints.build import Pair
-from stride_jax.decoding.base import context_step, traits_of
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast
@@ -25,13 +24,9 @@ P = 4
 class FirstValue:
     """Forecasts the first value of a history plus its number of steps: 4 for 1, 0, 2."""
 
-    step_len: int | None = dataclasses.field(default=None, metadata={"static": True})
+    masks_steps: bool = dataclasses.field(default=False, metadata={"static": True})
     patch_len = P
     supports_padding = True
-
-    @property
-    def context_step(self) -> int | None:
-        return self.step_len
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
         length = jnp.int32(len(context)) if length is None else length
@@ -49,12 +44,12 @@ class FirstValue:
         return state
 
 
-def mean_path(step: int | None, context: np.ndarray, lengths: Any) -> np.ndarray:
+def mean_path(steps: bool, context: np.ndarray, lengths: Any) -> np.ndarray:
     """The first forecast step of each series."""
     forecast, info = decode(
         jax.random.key(0),
         context,
-        target=FirstValue(step),
+        target=FirstValue(steps),
         sigma=0.0,
         config=DecodeConfig(horizon=1),
         rule=Mean(),
@@ -67,49 +62,34 @@ def mean_path(step: int | None, context: np.ndarray, lengths: Any) -> np.ndarray
 CONTEXT = np.arange(24, dtype=np.float32).reshape(3, 8, 1)
 
 
-def test_lengths_are_multiples_of_the_step():
+def test_lengths_are_single_steps():
     """A history would be cut to whole patches, though its model takes single steps."""
-    assert mean_path(2, CONTEXT, np.array([2, 6, 8])).tolist() == [8, 16, 24]
-    assert mean_path(1, CONTEXT, np.array([1, 3, 5])).tolist() == [8, 16, 24]
-    assert mean_path(1, CONTEXT[:, :3], np.array([1, 2, 3])).tolist() == [3, 11, 19]
+    assert mean_path(True, CONTEXT, np.array([1, 3, 5])).tolist() == [8, 16, 24]
+    assert mean_path(True, CONTEXT[:, :3], np.array([1, 2, 3])).tolist() == [3, 11, 19]
 
 
-@pytest.mark.parametrize(
-    ("step", "lengths", "message"),
-    [
-        (None, [4, 6, 8], "whole patches of 4 steps, at most the 8 of the context, got 6"),
-        (2, [2, 3, 8], "multiples of 2, at most the 8 of the context, got 3"),
-        (1, [0, 3, 8], "multiples of 1, at most the 8 of the context, got 0"),
-    ],
-)
-def test_other_lengths_are_refused(step, lengths, message):
+@pytest.mark.parametrize(("steps", "lengths"), [(False, [4, 6, 8]), (True, [0, 3, 8])])
+def test_other_lengths_are_refused(steps, lengths):
     """A step of padding would be taken for a value, on the host and on a device."""
-    with pytest.raises(InputError, match=message):
-        mean_path(step, CONTEXT, np.array(lengths))
+    bad = 6 if not steps else 0
+    with pytest.raises(InputError, match=f"lengths must be .* got {bad}"):
+        mean_path(steps, CONTEXT, np.array(lengths))
     _, info = decode(
         jax.random.key(0),
         CONTEXT,
-        target=FirstValue(step),
+        target=FirstValue(steps),
         sigma=0.0,
         config=DecodeConfig(horizon=1),
         rule=Mean(),
         lengths=jnp.array(lengths),
     )
-    assert info.valid_input.tolist() == [n != int(message.split()[-1]) for n in lengths]
+    assert info.valid_input.tolist() == [n != bad for n in lengths]
 
 
 def test_a_forecast_shows_the_whole_history():
     """The first steps of a history would be lost, or it would be filled up to a patch."""
     histories = [np.arange(n, dtype=np.float64) + 10 for n in (1, 3, 7)]
-    for step, expected in ((1, [11, 13, 17]), (None, [14, 14, 17])):
-        target = FirstValue(step)
+    for steps, expected in ((True, [11, 13, 17]), (False, [14, 14, 17])):
+        target = FirstValue(steps)
         found = forecast(Pair(target), histories, 1, num_samples=0, sigma=1.0).mean
         assert np.ravel(found).tolist() == expected
-
-
-def test_the_trait():
-    """A trait that is no number would fail inside a program."""
-    assert context_step(FirstValue()) == P
-    assert context_step(FirstValue(2)) == 2
-    with pytest.raises(InputError, match=r"context_step of FirstValue must be a whole number"):
-        traits_of(FirstValue(0))

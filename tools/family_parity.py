@@ -1,0 +1,182 @@
+"""Largest errors of a foundation model against recorded forecasts of its original, case by case.
+
+`python tools/family_parity.py fracast tests/golden/fracast.npz --weights WHEEL --out
+docs/results/families/fracast_parity.json` reads what `tools/golden_fracast.py` recorded; without
+weights it compares the small random model alone. `timesfm tests/golden/timesfm.npz` and `timer
+tests/golden/timer.npz` have no other; their error is the largest absolute one over the largest
+value of what was recorded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from stride_jax.checkpoints.families import read_family
+from stride_jax.errors import InputError
+from stride_jax.evaluation.results import Row, write_rows
+from stride_jax.models.families import FAMILIES
+from stride_jax.models.timesfm.process import outputs_at_tokens
+from stride_jax.testing.parity import parity_errors
+
+Recorded = dict[str, np.ndarray]
+Rows = Callable[[Recorded, Path | None], list[Row]]
+Cases = Callable[[Recorded], Iterator[tuple[str, float]]]
+PATCHES, PROPOSALS = 8, 6
+"""Patches of an autoregressive decode, and those of them that one pass verifies."""
+
+
+def part(recorded: Recorded, prefix: str) -> Recorded:
+    """The entries under a prefix, without it."""
+    return {k.removeprefix(prefix): v for k, v in recorded.items() if k.startswith(prefix)}
+
+
+def fracast_rows(recorded: Recorded, weights: Path | None) -> list[dict[str, Any]]:
+    """A row per case of the small model, and of the released one."""
+    tiny = part(recorded, "tiny/")
+    config, params = FAMILIES["fracast"].read(part(tiny, "param/"))
+    given = json.loads(str(tiny["config"]))
+    config = dataclasses.replace(
+        config,
+        context_len=given["W"],
+        num_scales=given["n_stages"],
+        future_layers=given["head_future_conv_layers"],
+        future_seed=given["head_future_conv_seed"],
+        phase_bins=given["head_phase_bins"],
+    )
+    models = [("small, random", config, params, tiny)]
+    if weights is not None:
+        model = read_family(weights)
+        models.append(("released", model.config, model.params, part(recorded, "real/")))
+    rows = []
+    for name, config, params, content in models:
+        process = FAMILIES["fracast"].make_process(config, params)
+        for case in [key.removeprefix("x_") for key in content if key.startswith("x_")]:
+            history = content[f"x_{case}"][:, None]
+            # [3 P, Q] -> [3, P, 1, Q]
+            blocks = content[f"y_{case}"].reshape(-1, config.patch_len, 1, len(config.levels))
+            errors = parity_errors(process, history, blocks, config.median)
+            rows.append({"weights": name, "case": case, "steps": len(history), **errors._asdict()})
+    return rows
+
+
+def relative(found: Any, expected: Any) -> float:
+    """The largest error over the largest value."""
+    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
+    return float(np.abs(found - expected).max() / np.abs(expected).max())
+
+
+def roll(process: Any, context: jax.Array, length: Any, patches: int) -> tuple[Any, Any]:
+    """Predictions of the autoregressive decode `[N, ...]`, and those of one pass over its patches.
+
+    The pass verifies the first patches of that path as proposals, `[PROPOSALS + 1, ...]`.
+    """
+    memory = process.prepare(context, length)
+    nothing = jnp.zeros((0, process.patch_len, context.shape[1]))
+
+    def step(state: Any, _: None) -> tuple[Any, Any]:
+        predictions, state = process.verify(memory, state, nothing)
+        state = process.commit(state, predictions.mean, jnp.int32(1))
+        return state, jax.tree.map(lambda x: x[0], predictions)
+
+    _, predictions = jax.lax.scan(step, process.start(memory, patches), length=patches)
+    count = min(PROPOSALS, patches - 1)
+    start = process.start(memory, patches)
+    together, _ = process.verify(memory, start, predictions.mean[:count])
+    return predictions, together
+
+
+def one_pass(alone: Any, together: Any) -> tuple[str, float]:
+    """The case of one pass over several patches against single steps."""
+    count = len(together.mean)
+    return f"one pass of {count} patches", relative(together.mean, alone.mean[:count])
+
+
+def timesfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
+    """The cases of TimesFM 2.5."""
+    config, params = FAMILIES["timesfm"].read(part(recorded, "google/"))
+    process = FAMILIES["timesfm"].make_process(config, params)
+    for i, name in enumerate(("a wave", "a trend, 10 steps of padding", "a constant")):
+        pad = int(recorded["pad"][i])
+        series, length = (
+            recorded["series"][i][:, None],
+            jnp.int32(recorded["series"].shape[1] - pad),
+        )
+        first = pad // config.token_len
+        patch, long = jax.jit(lambda x, n: outputs_at_tokens(config, params, x, n))(series, length)
+        yield f"{name}: every token", relative(patch[first:, :, 0], recorded["outputs"][i, first:])
+        yield (
+            f"{name}: long head at every token",
+            relative(long[first:, :, 0], recorded["spread_all"][i, first:]),
+        )
+        if i < len(recorded["transformers_forecast"]):
+            error = relative(patch[-1, :, 0], recorded["transformers_forecast"][i])
+            yield f"{name}: one patch of transformers", error
+        alone, together = jax.jit(lambda x, n: roll(process, x, n, PATCHES))(series, length)
+        error = relative(alone.reported[1:, ..., 0, :], recorded["rolled"][i])
+        yield f"{name}: autoregressive, {PATCHES - 1} patches from the cache", error
+        case, error = one_pass(alone, together)
+        yield f"{name}: {case}", error
+
+
+def timer_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
+    """The cases of Timer; its two series are two variables."""
+    process = FAMILIES["timer"].make_process(*FAMILIES["timer"].read(part(recorded, "timer/")))
+    context = jnp.asarray(recorded["series"].T)
+    center, scale = (recorded[name][..., None] for name in ("mean", "std"))  # [2, 1, 1]
+    patches = recorded["generated"].shape[1]
+    alone, together = jax.jit(lambda x: roll(process, x, None, patches))(context)
+    found = alone.mean.transpose(2, 0, 1)  # [N, P, C] -> [C, N, P]
+    expected = recorded["generated"] * scale + center
+    yield f"generate with revin=False, {patches} patches", relative(found, expected)
+    yield "generate as released, first patch", relative(found[:, 0], recorded["released"])
+    yield one_pass(alone, together)
+
+
+def small_rows(cases: Cases) -> Rows:
+    """The rows of cases of a small random model; there are no released weights to read."""
+
+    def rows(recorded: Recorded, weights: Path | None) -> list[Row]:
+        if weights is not None:
+            raise InputError(f"no forecast of released weights is recorded; leave out {weights}.")
+        named = [{"case": case, "error": error} for case, error in cases(recorded)]
+        return [{"weights": "small, random", **row} for row in named]
+
+    return rows
+
+
+ROWS: dict[str, Rows] = {
+    "fracast": fracast_rows,
+    "timesfm": small_rows(timesfm_cases),
+    "timer": small_rows(timer_cases),
+}
+
+
+def main() -> None:
+    """Prints the rows and writes them with the version of the original."""
+    parser = argparse.ArgumentParser(prog="python tools/family_parity.py")
+    parser.add_argument("family", choices=ROWS)
+    parser.add_argument("recorded", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    with np.load(args.recorded) as file:
+        recorded = {name: file[name] for name in file.files}
+    rows = ROWS[args.family](recorded, args.weights)
+    for row in rows:
+        print(row)
+    if args.out:
+        version = f"{args.family} {recorded['version']}"
+        write_rows(args.out, rows, original=f"{version} (PyPI)")
+
+
+if __name__ == "__main__":
+    main()
