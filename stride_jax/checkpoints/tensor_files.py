@@ -158,6 +158,7 @@ def _in_wheel(path: Path) -> np.ndarray:
 
 def _array(tensor: Any) -> np.ndarray:
     """A view of a tensor of PyTorch, in its dtype."""
+    tensor = tensor.detach()
     if str(tensor.dtype) == "torch.bfloat16":  # numpy has it from jax alone
         import torch
 

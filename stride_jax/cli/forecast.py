@@ -188,8 +188,8 @@ def _say_reported(args: Arguments, pair: Pair) -> None:
 
     if traits_of(pair.target).reports and not args.num_samples:
         say(
-            "quantiles are those that the model reports; the forecast is what it feeds back "
-            "(--num-samples 100 draws sample paths around it instead)"
+            "quantiles are those that the model reports (--num-samples 100 draws sample paths "
+            "instead)"
         )
 
 

@@ -58,7 +58,7 @@ def recognise(
     titles = ", ".join(family.title for family in families.values())
     holds = f"it holds {_listed(sorted(shapes))}"
     if share == 0:
-        raise InputError(f"no known model: no tensor has a name of {titles}; {holds}.")
+        raise InputError(f"no known model: no tensor has a name of {titles} or Timer-XL; {holds}.")
     lacks = near.missing(shapes)
     raise InputError(
         f"no known model: the nearest family is {near.title}, with {share:.0%} of its tensors; "
