@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     pytest.param("docs/decoding.md", marks=pytest.mark.slow),
     "docs/accelerators.md",
+    pytest.param("docs/covariance.md", marks=pytest.mark.slow),
     pytest.param("docs/quickstart.md", marks=pytest.mark.slow),
 ]
 """The README has its own test, in test_public."""

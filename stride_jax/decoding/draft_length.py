@@ -178,6 +178,7 @@ def expected_acceptance(logvar: jax.Array, sigma: jax.Array) -> jax.Array:
 
     The excess of the variance over sigma^2 is read as the squared error of the draft's mean, so
     that `delta^2 = sum(v / sigma^2 - 1)` and the chance is `2 Phi(-delta / 2)`.
+    With a covariance that error is taken to be correlated as the errors of the patch are.
 
     Args:
         logvar: `[K, P, C]`.

@@ -1,6 +1,7 @@
 """A covariance of a patch's errors as sigma: its algebra, its draws, its refusals."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,8 @@ from scipy import stats
 
 from stride_jax.decoding.base import Round
 from stride_jax.decoding.linear_draft import linear_draft
-from stride_jax.decoding.rules import AsReleased, Maximal, Residual, SharedNoise
+from stride_jax.decoding.naive_drafts import last_value_draft
+from stride_jax.decoding.rules import AsReleased, Block, Maximal, Residual, SharedNoise
 from stride_jax.decoding.rules.common import gaps
 from stride_jax.decoding.scale import PatchCovariance, apply, make_scale, whiten
 from stride_jax.decoding.types import DecodeConfig
@@ -251,3 +253,18 @@ def test_rules_that_take_no_covariance_say_so():
     with pytest.raises(InputError, match="sigma must be > 0"):
         speculate(jax.random.key(0), sigma=PatchCovariance(a_factor(), 0.0), rule=Maximal())
     assert np.isfinite(roll(jax.random.key(0), CONTEXT, sigma=sigma)[0]).all()
+
+
+@pytest.mark.parametrize("rule", [Maximal(), Block()])
+def test_a_covariance_costs_a_round_products_alone(rule):
+    """An accelerator would solve a triangular system, or run a loop, in every round."""
+    config = DecodeConfig(horizon=20, num_draft=3, num_paths=2)
+    draft = last_value_draft(PATCH_LEN)  # all K at once, so that it brings no loop of its own
+    sigma = PatchCovariance(a_factor())
+    program = jax.jit(functools.partial(speculate, draft=draft, config=config, rule=rule))
+    traced = program.trace(jax.random.key(0), BATCH[:2], sigma=sigma)
+    text = traced.lower(lowering_platforms=("cuda",)).as_text()
+    before, rounds = text.split("stablehlo.while")  # one loop
+    assert before.count("triangular_solve") == 1
+    assert "triangular_solve" not in rounds
+    assert "stablehlo.scatter" not in text
