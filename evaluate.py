@@ -2,7 +2,8 @@
 
 Without a name it is a first look of a minute at the pair in the package, on the embedded series.
 The configs in configs/evaluate/ are the names: full evaluations, sweeps of the rules' settings,
-tuning on the validation split, speed by batch size, latency by model size, fidelity of paths.
+tuning on the validation split, speed by batch size, latency by model size, fidelity of paths, and
+everything that is measured on an accelerator.
 """
 
 import functools
@@ -16,10 +17,10 @@ from stride_jax.evaluation.experiments import run
 from stride_jax.evaluation.figures import save_pictures
 from stride_jax.evaluation.results import make_directory, write_results
 from stride_jax.evaluation.tables import make_table
-from stride_jax.testing import fidelity
+from stride_jax.testing import accelerator, fidelity
 
 CONFIGS = Path(__file__).parent / "configs" / "evaluate"
-EXPERIMENTS = (grids, latency, fidelity)
+EXPERIMENTS = (accelerator, grids, latency, fidelity)
 """Modules whose experiments join `run` when they are imported."""
 
 

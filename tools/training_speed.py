@@ -21,30 +21,22 @@ from typing import Any
 import jax
 import numpy as np
 
-from stride_jax.checkpoints.checkpoint import host_copy
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
-from stride_jax.data.splits import prepare
-from stride_jax.data.windows import epoch_order
 from stride_jax.evaluation.results import write_rows
+from stride_jax.evaluation.training_steps import bare_steps, random_series
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
-from stride_jax.sharding import everywhere, make_mesh
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
-from stride_jax.training.dispatch import make_steps
 from stride_jax.training.hooks import Hook, Step
 from stride_jax.training.loop import fit, standard_hooks
 from stride_jax.training.step import (
-    Task,
     TrainState,
     initial_state,
-    make_optimizer,
-    make_step,
     next_patch_task,
     steps_per_epoch,
 )
-from stride_jax.types import Series
 
 SMALL = {
     "data": DataConfig(source="random", context_len=240),
@@ -126,24 +118,6 @@ class Stopwatch(Hook):
         self._start = time.perf_counter()
 
 
-def bare_steps(
-    task: Task, optim: OptimConfig, state: TrainState, values: np.ndarray, num_steps: int
-) -> Callable[[], None]:
-    """Runs steps of the task on a state of its own, in one dispatch, each time it is called."""
-    epoch_steps = steps_per_epoch(task, optim)
-    run = make_steps(make_step(task, make_optimizer(optim, epoch_steps), optim, epoch_steps))
-    mesh = make_mesh(optim.batch_size // optim.accumulate)
-    series = everywhere(np.asarray(values), mesh)
-    order = epoch_order(jax.random.key(1), 0, task.train.count)
-    held = [everywhere(host_copy(state), mesh)]
-
-    def bare() -> None:
-        held[0], metrics = run(held[0], series, order, jax.random.key(2), num_steps)
-        jax.block_until_ready(metrics)
-
-    return bare
-
-
 def measure(
     config: TrainConfig, num_steps: int, num_stretches: int, num_vars: int
 ) -> dict[str, Any]:
@@ -160,9 +134,7 @@ def measure(
         steps, and the share of the run's time that is not the steps'.
     """
     optim, total = config.optim, num_steps * (num_stretches + 1)
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=(14400 + 2 * total * optim.batch_size, num_vars)).cumsum(axis=0)
-    data = prepare(config.data, Series(values, tuple(f"var{i}" for i in range(num_vars))))
+    data = random_series(config, num_vars, 14400 + 2 * total * optim.batch_size)
     task = next_patch_task(config, data)
     params = init_params(jax.random.key(0), config.trained_model)
     state = initial_state(params, optim, steps_per_epoch(task, optim))

@@ -152,7 +152,16 @@ def measure(
             draws, so that every repeat should have other windows and another key.
         progress: called with a line on what is being done.
     """
-    programs = compile_all(decoders, batches[0], progress)
+    return time_programs(decoders, compile_all(decoders, batches[0], progress), batches, progress)
+
+
+def time_programs(
+    decoders: Sequence[Decoder],
+    programs: Sequence[Program],
+    batches: Sequence[Batch],
+    progress: Progress = silent,
+) -> list[Measured]:
+    """Times and scores decoders that are compiled already; see `measure`."""
     tallies = [Tally() for _ in decoders]
 
     def call(i: int) -> Callable[[int], Any]:

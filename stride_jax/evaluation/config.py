@@ -304,3 +304,60 @@ class LatencyConfig:
     def __post_init__(self) -> None:
         check_fields(self)
         check_factor(self.draft_factor)
+
+
+@dataclass(frozen=True)
+class AcceleratorConfig:
+    """Everything that is measured on an accelerator, within minutes, in a run that can be resumed.
+
+    The untrained pairs have the sizes of `evaluation.programs`: patches of 96, a context of 16.
+
+    Attributes:
+        setup: Series and models of the trained pair, whose proposals are accepted by the rules.
+        rules: Acceptance rules of the trained pair, with their settings.
+        pair_num_draft: K of the trained pair.
+        layers: Of the untrained targets; every proposal of their drafts is accepted.
+        d_model: Width of the untrained targets.
+        num_vars: C.
+        batches: Series decoded together, of both pairs.
+        patches: Patches decoded by the untrained pairs.
+        num_draft: K of the untrained pairs.
+        kinds: Drafts of the untrained pairs, see `programs.Setting`; the first one in every cell,
+            the others beside the deepest target with one variable.
+        dtypes: Of computation; the first one in every cell, the others like the other drafts.
+        training_batch: Windows of a training step.
+        training_steps: Steps of one timed stretch.
+        exact_rules: Rules whose exactness is tested on the device.
+        exact_paths: Sample paths of that test.
+        golden: Directory of the recorded outputs for the test of parity.
+        repeats: Timed calls; the median counts.
+        processes: Processes that compile; 0 for all in one.
+        minutes: After so many nothing is begun any more.
+    """
+
+    setup: Shared = field(default_factory=lambda: Setup(out="results/accelerator"))
+    rules: Rules = ("mean:tolerance=0.2", "maximal", "block")
+    pair_num_draft: Count = 6
+    layers: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8)
+    d_model: int = 1024
+    num_vars: Annotated[tuple[Count, ...], MinLen(1)] = (1, 7)
+    batches: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8, 64, 512)
+    patches: Count = 35
+    num_draft: Count = 8
+    kinds: Annotated[tuple[str, ...], MinLen(1)] = (
+        "autoregressive", "multi-patch", "linear", "seasonal:96",
+    )  # fmt: skip
+    dtypes: Annotated[tuple[Literal["float32", "bfloat16"], ...], MinLen(1)] = (
+        "float32", "bfloat16",
+    )  # fmt: skip
+    training_batch: Count = 32
+    training_steps: Count = 50
+    exact_rules: Rules = ("maximal", "block", "residual")
+    exact_paths: Annotated[int, Ge(100)] = 30_000
+    golden: str = "tests/golden"
+    repeats: Count = 9
+    processes: Annotated[int, Ge(0)] = 12
+    minutes: Positive = 7.0
+
+    def __post_init__(self) -> None:
+        check_fields(self)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.checkpoints.build import Pair, make_pair, make_target
-from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
 from stride_jax.decoding.autoregressive import roll_process
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.batching import over_lanes
@@ -25,6 +25,7 @@ from stride_jax.decoding.rules import parse_rule
 from stride_jax.decoding.speculative import Model, _speculate
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.linear import LinearConfig
 from stride_jax.models.timer_xl import init_params
 from stride_jax.types import PatchDistribution
 
@@ -44,8 +45,8 @@ class Setting:
         num_vars: C.
         batch: B, series decoded together.
         num_draft: K.
-        draft: `autoregressive` or `multi-patch` for a model of its own, or a draft that needs no
-            training, see `load_pair`.
+        draft: `autoregressive` or `multi-patch` for a model of its own, `linear`, or a draft that
+            needs no training, see `load_pair`.
         draft_layers: layers of the draft where it is a model of its own.
         rule: the acceptance rule, as text for `parse_rule`.
         dtype: of the computation of both models.
@@ -162,6 +163,12 @@ def _inputs(setting: Setting) -> Inputs:
 
 def build(setting: Setting) -> Pair:
     """The pair of a setting, as shapes."""
+    shapes: Pair = jax.eval_shape(lambda: make(setting))
+    return shapes
+
+
+def make(setting: Setting) -> Pair:
+    """The pair of a setting, without training; a linear draft has maps of zeros."""
     target = TimerXLConfig(
         patch_len=PATCH_LEN,
         d_model=setting.d_model,
@@ -171,19 +178,16 @@ def build(setting: Setting) -> Pair:
         variable_stride=0,
         dtype=setting.dtype,
     )
-
-    def pair() -> Pair:
-        draft: str | Checkpoint = setting.draft
-        if draft in ("autoregressive", "multi-patch"):
-            layers = dataclasses.replace(
-                target.scaled(DRAFT_FACTOR), num_layers=setting.draft_layers
-            )
-            patches = setting.num_draft if draft == "multi-patch" else 1
-            draft = _untrained(dataclasses.replace(layers, output_patches=patches))
-        return make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
-
-    shapes: Pair = jax.eval_shape(pair)
-    return shapes
+    draft: str | Checkpoint | LinearCheckpoint = setting.draft
+    if draft in ("autoregressive", "multi-patch"):
+        layers = dataclasses.replace(target.scaled(DRAFT_FACTOR), num_layers=setting.draft_layers)
+        patches = setting.num_draft if draft == "multi-patch" else 1
+        draft = _untrained(dataclasses.replace(layers, output_patches=patches))
+    if draft == "linear":
+        linear = LinearConfig(PATCH_LEN, CONTEXT * PATCH_LEN)
+        maps = {name: jnp.zeros(shape) for name, shape in linear.shapes.items()}
+        draft = LinearCheckpoint(linear, maps)
+    return make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
 
 
 def _untrained(model: TimerXLConfig) -> Checkpoint:

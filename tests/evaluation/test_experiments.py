@@ -20,10 +20,10 @@ from stride_jax.evaluation.experiments import evaluate, parse_draft_length, quic
 from stride_jax.evaluation.figures import save_pictures
 from stride_jax.evaluation.figures.forecasts import save_forecast
 from stride_jax.evaluation.subject import build
-from stride_jax.testing import fidelity
+from stride_jax.testing import accelerator, fidelity
 
 ROOT = Path(__file__).parents[2]
-EXPERIMENTS = (grids, latency, fidelity)
+EXPERIMENTS = (accelerator, grids, latency, fidelity)
 """Modules whose experiments join `run` when they are imported."""
 CONFIG = EvaluateConfig(
     setup=setup(),

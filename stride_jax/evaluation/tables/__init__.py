@@ -6,6 +6,7 @@ docs/reading_tables.md defines the columns.
 from __future__ import annotations
 
 from stride_jax.evaluation.results import Content
+from stride_jax.evaluation.tables.accelerator import accelerator_table
 from stride_jax.evaluation.tables.evaluations import evaluation_table, quick_table, speed_table
 from stride_jax.evaluation.tables.grids import latency_table, sweep_table, tune_table
 from stride_jax.evaluation.tables.programs import launches_table, tpu_table
@@ -26,6 +27,7 @@ def make_table(content: Content) -> str:
         "sweep": sweep_table,
         "tune": tune_table,
         "latency": latency_table,
+        "accelerator": accelerator_table,
         "exactness": exactness_table,
         "fidelity": fidelity_table,
         "zero_shot": zero_shot_table,

@@ -1,0 +1,259 @@
+"""The measurement of an accelerator: decoders, training, parity and exactness, in one run.
+
+`python evaluate.py accelerator` (see `configs/evaluate/accelerator.py`). The jobs are compiled in
+parallel and timed one by one, see `evaluation.jobs`; all times come from the bench.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+import statistics
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.config import from_dict, to_dict
+from stride_jax.data.config import DataConfig
+from stride_jax.decoding.rules import parse_rule
+from stride_jax.decoding.types import DecodeConfig
+from stride_jax.errors import InputError
+from stride_jax.evaluation import parity
+from stride_jax.evaluation.bench import (
+    Batch,
+    Decoder,
+    Label,
+    Progress,
+    compile_all,
+    silent,
+    time_in_turns,
+    time_programs,
+)
+from stride_jax.evaluation.config import AcceleratorConfig
+from stride_jax.evaluation.experiments import Report, run
+from stride_jax.evaluation.jobs import Job, Measure, run_jobs
+from stride_jax.evaluation.latency import AcceptAll
+from stride_jax.evaluation.programs import CONTEXT, PATCH_LEN, Setting, make
+from stride_jax.evaluation.results import Row, content, make_directory
+from stride_jax.evaluation.subject import (
+    build,
+    load,
+    parse_rules,
+    speculative,
+    target_only,
+    timing_batches,
+)
+from stride_jax.evaluation.training_steps import bare_steps, random_series
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.timer_xl import init_params
+from stride_jax.testing.analytic import make_problem
+from stride_jax.testing.exactness import check
+from stride_jax.training.config import OptimConfig, TrainConfig
+from stride_jax.training.step import initial_state, next_patch_task, steps_per_epoch
+
+ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+"""Variables of processes that share a GPU: none takes its memory for itself."""
+
+
+@run.register
+def accelerator(
+    config: AcceleratorConfig, progress: Progress = silent, loaded: None = None
+) -> Report:
+    """All jobs of a config; rows that a run before has written are kept."""
+    parse_rules(config.rules, 1)
+    parse_rules(config.exact_rules, 1)
+    out = make_directory(Path(config.setup.out))
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((out / "programs").resolve()))
+    jobs = jobs_of(config)
+    rows = run_jobs(
+        jobs,
+        functools.partial(prepare, to_dict(config)),
+        out / "rows.jsonl",
+        processes=config.processes,
+        seconds=60 * config.minutes,
+        progress=progress,
+    )
+    if not rows:
+        raise InputError(f"no job was measured; the errors are in {out / 'rows.jsonl'}.")
+    missing = len(jobs) - len({row["job"] for row in rows})
+    return Report(content("accelerator", rows, config, missing=missing, commit=_commit()))
+
+
+def _commit() -> str | None:
+    """The commit of this package, or None where it is no checkout."""
+    here = Path(__file__).parent
+    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def jobs_of(config: AcceleratorConfig) -> list[Job]:
+    """The jobs, what matters most first."""
+    cells = list(itertools.product(config.layers, config.num_vars, config.batches))
+    jobs: list[Job] = [{"kind": "trained pair", "batch": batch} for batch in config.batches]
+    for number, dtype in enumerate(config.dtypes):
+        for layers, num_vars, batch in sorted(cells, key=lambda cell: cell[1:]):
+            central = layers == max(config.layers) and num_vars == min(config.num_vars)
+            drafts = config.kinds if central and number == 0 else config.kinds[:1]
+            if central or number == 0:
+                sizes = {"layers": layers, "num_vars": num_vars, "batch": batch, "dtype": dtype}
+                jobs.append({"kind": "untrained pair", **sizes, "drafts": list(drafts)})
+        for layers, num_vars in itertools.product(config.layers, config.num_vars):
+            sizes = {"layers": layers, "num_vars": num_vars, "dtype": dtype}
+            jobs.append({"kind": "training", **sizes})
+    jobs += [{"kind": "exactness", "rule": rule} for rule in config.exact_rules]
+    return [*jobs, {"kind": "parity"}]
+
+
+def prepare(fields: dict[str, Any], job: Job) -> Measure:
+    """Compiles a job of a config that is given as a dictionary."""
+    config = from_dict(AcceleratorConfig, fields)
+    kinds: dict[str, Callable[[AcceleratorConfig, Job], Measure]] = {
+        "trained pair": _trained,
+        "untrained pair": _untrained,
+        "training": _training,
+        "exactness": _exactness,
+        "parity": _parity,
+    }
+    return kinds[job["kind"]](config, job)
+
+
+def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
+    """The target alone and with each draft, every proposal accepted."""
+    batch, horizon, sigma = job["batch"], config.patches * PATCH_LEN, jnp.float32(1)
+    plain = DecodeConfig(horizon, 0, num_paths=1)
+    sizes = DecodeConfig(horizon, min(config.num_draft, config.patches), num_paths=1)
+    decoders: list[Decoder] = []
+    for name in job["drafts"]:
+        pair = make(
+            Setting(
+                layers=job["layers"],
+                d_model=config.d_model,
+                num_vars=job["num_vars"],
+                batch=batch,
+                num_draft=sizes.num_draft,
+                draft=name,
+                dtype=job["dtype"],
+            )
+        )
+        if not decoders:
+            decoders.append(Decoder(pair.target, None, sigma, None, plain, Label("cached")))
+        label = Label("cached", name)
+        decoders.append(Decoder(pair.target, pair.draft, sigma, AcceptAll(), sizes, label))
+    key = jax.random.key(config.setup.seed)
+    shape = (batch, CONTEXT * PATCH_LEN, job["num_vars"])
+    context, truth = jax.random.normal(key, shape), jnp.zeros((batch, horizon, job["num_vars"]))
+    batches = [
+        Batch(jax.random.fold_in(key, n), context, truth, jnp.arange(batch), jnp.ones(batch))
+        for n in range(config.repeats + 1)
+    ]
+    return _decoders(decoders, batches)
+
+
+def _trained(config: AcceleratorConfig, job: Job) -> Measure:
+    """The trained pair: the target alone, and with its first draft by each rule."""
+    setup = config.setup
+    subject = build(setup, load(setup), [config.pair_num_draft])
+    (horizon, *_), (name, *_) = setup.horizons, setup.drafts
+    sizes = DecodeConfig(horizon, config.pair_num_draft, num_paths=1)
+    decoders = [target_only(subject, sizes, subject.sigma)]
+    decoders += [
+        speculative(subject, sizes, subject.sigma, name, rule)
+        for rule in parse_rules(config.rules, 1)
+    ]
+    windows = subject.windows(horizon)
+    batches = timing_batches(subject, windows, horizon, job["batch"], config.repeats)
+    measure = _decoders(decoders, batches)
+    texts = [None, *config.rules]
+    return lambda: [{**row, "rule": text} for row, text in zip(measure(), texts, strict=True)]
+
+
+def _decoders(decoders: list[Decoder], batches: list[Batch]) -> Measure:
+    """Rows of decoders that take turns; the first one is what the others are compared with."""
+    programs = compile_all(decoders, batches[0])
+
+    def measure() -> list[Row]:
+        measured = time_programs(decoders, programs, batches)
+        return [
+            {
+                "method": one.decoder.method,
+                "draft": one.decoder.label.draft,
+                "num_draft": one.decoder.config.num_draft if one.decoder.draft else 0,
+                "accepted": one.tally.scores()["acceptance"] if one.decoder.draft else None,
+                "milliseconds": 1000 * one.seconds,
+                "speedup": measured[0].seconds / one.seconds,
+                "compile_seconds": one.program.compile_seconds,
+                "memory_mib": one.program.memory_bytes / 2**20,
+            }
+            for one in measured
+        ]
+
+    return measure
+
+
+def _training(config: AcceleratorConfig, job: Job) -> Measure:
+    """Steps per second of a target without a loop around them."""
+    model = TimerXLConfig(
+        d_model=config.d_model,
+        d_ff=2 * config.d_model,
+        num_layers=job["layers"],
+        dtype=job["dtype"],
+    )
+    data = DataConfig(source="random", context_len=CONTEXT * model.patch_len)
+    train = TrainConfig(data=data, model=model, optim=OptimConfig(batch_size=config.training_batch))
+    steps = config.training_steps
+    length = 14400 + 2 * steps * config.training_batch
+    series = random_series(train, job["num_vars"], length)
+    task = next_patch_task(train, series)
+    params = init_params(jax.random.key(config.setup.seed), train.trained_model)
+    state = initial_state(params, train.optim, steps_per_epoch(task, train.optim))
+    bare = bare_steps(task, train.optim, state, series.values, steps)
+    bare()  # compiles
+
+    def measure() -> list[Row]:
+        (times,) = time_in_turns([lambda _: bare()], config.repeats)
+        per_second = steps / statistics.median(times)
+        return [{"batch": config.training_batch, "steps_per_second": per_second}]
+
+    return measure
+
+
+def _exactness(config: AcceleratorConfig, job: Job) -> Measure:
+    """The test of a rule's distribution, on this device."""
+    rule = parse_rule(job["rule"])
+
+    def measure() -> list[Row]:
+        scale = 1.3 if rule.scales == "free" else 1.0
+        problem = make_problem(num_vars=2, delta=1.0, draft_scale=scale)
+        tested = check(problem, rule, kind="cached", num_series=config.exact_paths)
+        return [{"p": tested["p"], "accepted": tested["acceptance"], "paths": config.exact_paths}]
+
+    return measure
+
+
+def _parity(config: AcceleratorConfig, job: Job) -> Measure:
+    """The largest errors against the recorded outputs, with products at precision `highest`.
+
+    Raises:
+        InputError: there are no recorded outputs.
+    """
+    paths = parity.cases(Path(config.golden))
+    if not paths:
+        raise InputError(f"there are no recorded outputs in {config.golden!r}; set --golden.")
+
+    def measure() -> list[Row]:
+        rows = [parity.compare(path) for path in paths]
+        largest = {name: max(row[name] for row in rows) for name in ("outputs", "rolled")}
+        return [{"cases": len(rows), **largest}]
+
+    return measure
