@@ -1,6 +1,6 @@
 """The number of patches per round that are drafted: always K, or fewer after rejections.
 
-The last rounds draft only what is still missing, see `speculative.round_length`. The length of a
+The last rounds draft only what is still missing, see `rounds.round_length`. The length of a
 round depends only on the rounds before it, so exact rules stay exact. A shorter round saves draft
 steps; the verification keeps its K + 1 rows.
 """

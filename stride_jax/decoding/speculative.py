@@ -10,7 +10,7 @@ patches keeps playing rounds that change nothing.
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,94 +18,37 @@ import jax.numpy as jnp
 from stride_jax.decoding.autoregressive import roll_draft, roll_process
 from stride_jax.decoding.base import (
     Draft,
-    Outcome,
     Process,
-    Round,
     Rule,
     check_process,
     for_paths,
     length_unit,
     prepare_draft,
-    traits_of,
 )
 from stride_jax.decoding.batching import (
     decode_batch,
-    normals,
     over_lanes,
-    patch_keys,
-    path_keys,
 )
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
-from stride_jax.decoding.draft_length import DraftLength, Fixed, LengthState, expected_acceptance
-from stride_jax.decoding.drafts import as_draft, prediction_sigma, propose
+from stride_jax.decoding.draft_length import DraftLength, Fixed
+from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.info import (
-    Log,
     decode_info,
-    empty_log,
-    named_reports,
-    one_more,
-    write_round,
 )
 from stride_jax.decoding.lanes import lane_sizes, play_until_finished
+from stride_jax.decoding.rounds import (
+    LoopState,
+    Memory,
+    Model,
+    decode_round,
+    initial_state,
+    round_length,
+)
 from stride_jax.decoding.rules import Maximal, rule_name
-from stride_jax.decoding.scale import PatchCovariance, Scale, correlated
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
-
-
-class Model(NamedTuple):
-    """The parts of a speculative decode that are the same for all paths.
-
-    Attributes:
-        target: the process that verifies.
-        draft: what proposes.
-        rule: which proposals stay.
-        draft_length: how many are proposed.
-    """
-
-    target: Any
-    draft: Any
-    rule: Any
-    draft_length: Any
-
-
-class Memory(NamedTuple):
-    """The prepared context, shared by all its paths.
-
-    Attributes:
-        target: the target's memory.
-        draft: the draft's memory.
-        scale: of a patch.
-    """
-
-    target: Any
-    draft: Any
-    scale: Scale
-
-
-class LoopState(NamedTuple):
-    """The carry of the loop, for one path.
-
-    Attributes:
-        patch_keys: `[N + K + 1, ...]`, raw keys of the noise of every patch: a patch that is drawn
-            again in a later round has the same noise.
-        round_keys: `[3]`, of the round after the next one, and of the draft and the rule in the
-            next one.
-        filled: int32, patches emitted so far, at most N.
-        target: the target's state.
-        draft: the draft's state.
-        length: how many to draft next.
-        log: the patches and the rounds so far.
-    """
-
-    patch_keys: jax.Array
-    round_keys: jax.Array
-    filled: jax.Array
-    target: Any
-    draft: Any
-    length: LengthState
-    log: Log
 
 
 def decode(
@@ -284,137 +227,3 @@ def _speculate(
 
     stepwise = hasattr(draft, "step")
     return decode_batch(prepare, run, inputs, target.patch_len, config, stepwise=stepwise)
-
-
-def initial_state(
-    memory: Memory, key: jax.Array, *, model: Model, config: DecodeConfig, count: int
-) -> LoopState:
-    """The carry before the first round of a path; `key` passes into it."""
-    room, shape = count + config.num_draft + 1, memory.scale.sigma.shape
-    outputs = len(traits_of(model.target).reports)
-    keys = path_keys(key)
-    return LoopState(
-        patch_keys=jax.random.key_data(patch_keys(keys.noise, 0, room)),
-        round_keys=jax.random.split(keys.rounds, 3),
-        filled=jnp.zeros((), jnp.int32),
-        target=model.target.start(memory.target, count + config.num_draft),
-        draft=model.draft.start(memory.draft, count + config.num_draft),
-        length=model.draft_length.init(config.num_draft),
-        log=empty_log(config.num_draft, room, shape, trace=config.trace, outputs=outputs),
-    )
-
-
-def round_length(state: LoopState, count: int) -> jax.Array:
-    """Proposals of the next round: as the strategy says, and no more than are missing of N.
-
-    It depends only on the rounds before, so exact rules stay exact; 0 when all patches are there.
-    """
-    return jnp.clip(count - state.filled, 0, state.length.length)
-
-
-def decode_round(
-    memory: Memory,
-    state: LoopState,
-    longest: jax.Array,
-    *,
-    model: Model,
-    config: DecodeConfig,
-    count: int,
-) -> LoopState:
-    """One round of one path: draft, verify, decide, commit.
-
-    Args:
-        memory: of the context.
-        state: the carry.
-        longest: proposals that are drafted; those past the path's own length do not count.
-        model: target, draft, rule and strategy.
-        config: static choices.
-        count: N; a path that has N patches keeps them, and goes on with no more of them.
-    """
-    (sigma, correlation), num_draft = memory.scale, config.num_draft
-    next_key, draft_key, rule_key = state.round_keys
-    data = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
-    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(next_key))
-    fresh = normals(keys, sigma.shape)
-
-    # Draft: K proposals, patch by patch or all at once.
-    noise = proposal_noise(model.rule, draft_key, fresh[:-1])
-    learned = config.learned_scale and model.rule.scales == "free"
-    drawn = correlated(noise, correlation)
-    proposals, draft_state = propose(
-        model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned
-    )
-
-    # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
-    predictions, target_state = model.target.verify(memory.target, state.target, proposals.patches)
-
-    # Decide: which leading proposals stay, and which patch follows them.
-    current = Round(
-        proposals=proposals.patches,
-        noise=noise,
-        draft_mean=proposals.mean,
-        draft_sigma=proposals.sigma,
-        target_mean=predictions.mean,
-        target_sigma=prediction_sigma(predictions, sigma, config.learned_scale),
-        draft_logvar=proposals.logvar,
-        fresh=fresh,
-        length=round_length(state, count),
-        correlation=correlation,
-    )
-    outcome = model.rule.decide(rule_key, current)
-    num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
-    context_patches, emitted_patches = splice(proposals.patches, outcome)
-    reported = named_reports(predictions, len(traits_of(model.target).reports))
-
-    # Commit: both models keep the first `num_new` patches of their context.
-    return LoopState(
-        patch_keys=state.patch_keys,
-        round_keys=jax.random.split(next_key, 3),
-        filled=state.filled + num_new,
-        target=model.target.commit(target_state, context_patches, num_new),
-        draft=model.draft.commit(draft_state, context_patches, num_new),
-        length=next_length(model, state.length, current, outcome, sigma),
-        log=write_round(state.log, state.filled, current, outcome, emitted_patches, reported),
-    )
-
-
-def proposal_noise(rule: Rule, key: jax.Array, patch_noise: jax.Array) -> jax.Array:
-    """The noise `[K, P, C]` of the proposals: new, none, or that of the patches they stand for.
-
-    Consumes `key`.
-    """
-    if rule.proposes == "sample":
-        return jax.random.normal(key, patch_noise.shape, jnp.float32)
-    if rule.proposes == "mean":
-        return jnp.zeros_like(patch_noise)
-    return patch_noise
-
-
-def splice(proposals: jax.Array, outcome: Outcome) -> tuple[jax.Array, jax.Array]:
-    """The patches after a round, each `[K + 1, P, C]`: those the models see, those put out.
-
-    The accepted ones come first, then the rule's own patch; what stands after it does not count.
-    """
-    accepted = (jnp.arange(len(proposals) + 1) < outcome.num_accepted)[:, None, None]
-
-    def joined(patches: jax.Array) -> jax.Array:
-        return jnp.where(accepted, one_more(patches), outcome.patch[None])
-
-    context_patches = joined(proposals)
-    return context_patches, context_patches if outcome.emitted is None else joined(outcome.emitted)
-
-
-def next_length(
-    model: Model,
-    state: LengthState,
-    current: Round,
-    outcome: Outcome,
-    sigma: jax.Array,
-) -> LengthState:
-    """The state of the draft length after a round; of no matter to a path that has its patches."""
-    chances = None
-    if model.draft_length.reads_chances and current.draft_logvar is not None:
-        chances = expected_acceptance(current.draft_logvar, sigma)
-    played = state._replace(length=current.length)
-    num_draft = len(current.proposals)
-    return model.draft_length.update(played, outcome.num_accepted, num_draft, chances)

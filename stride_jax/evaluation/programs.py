@@ -21,8 +21,9 @@ from stride_jax.decoding.base import Process
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.draft_length import Fixed
+from stride_jax.decoding.rounds import Model
 from stride_jax.decoding.rules import parse_rule
-from stride_jax.decoding.speculative import Model, _speculate
+from stride_jax.decoding.speculative import _speculate
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.linear import LinearConfig

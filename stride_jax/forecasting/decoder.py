@@ -16,9 +16,10 @@ from stride_jax.checkpoints.build import Pair
 from stride_jax.decoding.base import Process, Rule, length_unit
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
+from stride_jax.decoding.rounds import Model
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.scale import PatchCovariance
-from stride_jax.decoding.speculative import Model, check_choices, decode, speculates
+from stride_jax.decoding.speculative import check_choices, decode, speculates
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, Trace
 from stride_jax.errors import InputError
 from stride_jax.forecasting.settings import as_pair
