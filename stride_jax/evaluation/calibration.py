@@ -10,9 +10,10 @@ from typing import Any
 from stride_jax.checkpoints.build import Pair
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import time_in_turns
+from stride_jax.forecasting.auto import forecast_work
 from stride_jax.forecasting.choice import NUM_DRAFTS, Choice, Costs, choose, useful
 from stride_jax.forecasting.cost_file import default_path, write_costs
-from stride_jax.forecasting.forecast import forecast, forecast_work
+from stride_jax.forecasting.forecast import forecast
 
 Clock = Callable[[Sequence[Callable[[int], Any]], int], list[list[float]]]
 """`(calls, repeats) -> seconds of each repeat of each call`, as `bench.time_in_turns`."""

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import logging
-import math
-import warnings
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -19,9 +16,8 @@ from stride_jax.decoding.checks import check_size
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, num_patches
-from stride_jax.errors import InputError, InputWarning
-from stride_jax.forecasting.choice import Work, decide, work_of
-from stride_jax.forecasting.cost_file import default_path, read_costs
+from stride_jax.errors import InputError
+from stride_jax.forecasting.auto import with_fastest_draft
 from stride_jax.forecasting.covariance import history_covariance, unit_factor
 from stride_jax.forecasting.histories import (
     Contexts,
@@ -31,14 +27,16 @@ from stride_jax.forecasting.histories import (
     read_histories,
 )
 from stride_jax.forecasting.lengths import View, groups, make_view, visible_steps
+from stride_jax.forecasting.messages import (
+    check_filled,
+    check_finite,
+    listed,
+    warn,
+    warn_of_few_paths,
+)
 from stride_jax.forecasting.results import Decoded, Forecast, make_forecast
 from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
-
-LOGGER = logging.getLogger("stride_jax")
-
-FILLED_WARNS, FILLED_FAILS = 0.25, 0.5
-"""Shares of interpolated values in what is decoded from: above them a warning, and an error."""
 
 
 class Inputs(NamedTuple):
@@ -162,7 +160,7 @@ def forecast(
         raise InputError(f"variables must be 'separate' or 'joint', got {variables!r}.")
     histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
     if num_draft == "auto":
-        settings = _auto(pair, settings, histories)
+        settings = with_fastest_draft(pair, settings, histories)
     config = settings.decode_config(len(histories.series), drafted=pair.draft is not None)
     patch_len, shape = pair.target.patch_len, histories.series[0].shape
     check_size((len(histories.series), *shape), patch_len, config)
@@ -170,10 +168,10 @@ def forecast(
     factor = None if pair.covariance is None else unit_factor(pair.covariance, patch)
     check_parameters(pair.target)
     view, contexts = _contexts(pair, histories)
-    _check_filled(contexts.filled, histories.names)
-    _warn_of_few_paths(settings.levels, settings.num_samples)
+    check_filled(contexts.filled, histories.names)
+    warn_of_few_paths(settings.levels, settings.num_samples)
     sigmas = _sigmas(pair.target, contexts, view, settings, histories.names)
-    _check_finite("sigma", np.arange(len(sigmas)), sigmas, histories.names)
+    check_finite("sigma", np.arange(len(sigmas)), sigmas, histories.names)
     contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)
     ahead, streams = np.array(histories.ahead), _streams(ids, histories)
     scales: np.ndarray | PatchCovariance = sigmas
@@ -186,62 +184,9 @@ def forecast(
         for rows in groups(view.masked, contexts.lengths, patches)
     ]
     for part in parts:
-        _check_finite("forecast", part.rows, part.paths, histories.names)
+        check_finite("forecast", part.rows, part.paths, histories.names)
     reports = () if settings.num_samples else traits_of(pair.target).reports
     return make_forecast(parts, contexts, sigmas, histories, settings, reports)
-
-
-def forecast_work(
-    pair: Pair | Process,
-    history: Any,
-    horizon: int,
-    *,
-    num_samples: int = 100,
-    rule: Rule | None = None,
-    variables: str = "separate",
-    missing: Missing = "interpolate",
-    batch_size: int | None = None,
-    path_chunk: int | None = None,
-    **_: Any,
-) -> Work:
-    """The work of a `forecast` with these arguments, on which its cost depends.
-
-    Raises:
-        InputError: see `forecast`.
-    """
-    settings = check_settings(
-        horizon=horizon,
-        num_samples=num_samples,
-        quantiles=(),
-        sigma=None,
-        num_draft=0,
-        rule=rule,
-        key=0,
-        batch_size=batch_size,
-        path_chunk=path_chunk,
-        non_negative=None,
-    )
-    histories = read_histories(history, missing, apart=variables == "separate")
-    return _work(as_pair(pair), settings, histories)
-
-
-def _work(pair: Pair, settings: Settings, histories: Histories) -> Work:
-    """The work of checked settings."""
-    count, num_vars = len(histories.series), histories.series[0].shape[1]
-    config = settings.decode_config(count, drafted=True)
-    patches = num_patches(settings.horizon, pair.target.patch_len)
-    lanes = (config.batch_size or count) * config.paths_at_once
-    return work_of(pair, settings.rule, patches, lanes, num_vars)
-
-
-def _auto(pair: Pair, settings: Settings, histories: Histories) -> Settings:
-    """The settings with the K that is fastest, which is logged where there is a draft."""
-    if pair.draft is None:
-        return settings
-    work = _work(pair, settings, histories)
-    choice = decide(pair, work, read_costs(default_path()))
-    LOGGER.info("%s", choice.reason)
-    return settings._replace(num_draft=choice.num_draft)
 
 
 def _contexts(pair: Pair, histories: Histories) -> tuple[View, Contexts]:
@@ -286,8 +231,8 @@ def _sigmas(
     contexts = _last(contexts, view.room + residuals, before)
     measured, unsure = history_sigmas(target, contexts, view.length, settings.batch_size)
     if unsure.any():
-        _warn(
-            f"{_listed(names, np.flatnonzero(unsure))}: one value, or all the same, tell nothing "
+        warn(
+            f"{listed(names, np.flatnonzero(unsure))}: one value, or all the same, tell nothing "
             "of how they vary; sigma is the value over the number of values. Give sigma if you "
             "know better."
         )
@@ -346,54 +291,3 @@ def _stream(text: str, variable: int) -> int:
     """31 bits of a hash that no platform or process changes."""
     encoded = f"{variable} {text}".encode("utf-8", "surrogatepass")
     return int.from_bytes(hashlib.blake2b(encoded, digest_size=4).digest(), "big") >> 1
-
-
-def _warn_of_few_paths(levels: tuple[float, ...], num_samples: int) -> None:
-    """Warns where fewer than one path is expected below a quantile, or above it."""
-    rare = [q for q in levels if 0 < num_samples * min(q, 1 - q) < 1 - 1e-9]
-    if rare:
-        outer = min(rare, key=lambda q: min(q, 1 - q))
-        _warn(
-            f"{num_samples} sample paths do not tell the quantiles {', '.join(map(str, rare))}; "
-            f"num_samples {math.ceil(1 / min(outer, 1 - outer) - 1e-9)} is the least for them."
-        )
-
-
-def _warn(text: str) -> None:
-    warnings.warn(text, InputWarning, stacklevel=4)
-
-
-def _check_filled(filled: np.ndarray, names: list[str]) -> None:
-    """Refuses a forecast from values that are mostly interpolated, and warns of fewer."""
-    share = filled.max(axis=1)  # of each series the variable with the most
-    most = int(np.argmax(share))
-    if share[most] > FILLED_FAILS:
-        raise InputError(
-            f"{names[most]} has no values in {share[most]:.1%} of the steps it is forecast from; "
-            "interpolated values cannot stand for them. Look for a wrong time, take a coarser "
-            "clock (freq), or leave out what comes before the gap."
-        )
-    gappy = np.flatnonzero(share > FILLED_WARNS)
-    if len(gappy):
-        _warn(
-            f"{_listed(names, gappy)}: up to {share[most]:.1%} of the steps it is forecast from "
-            "have no values and are interpolated."
-        )
-
-
-def _listed(names: list[str], rows: np.ndarray) -> str:
-    """Up to three names, and the number of the others."""
-    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
-    return ", ".join(names[row] for row in rows[:3]) + more
-
-
-def _check_finite(name: str, rows: np.ndarray, values: np.ndarray, names: list[str]) -> None:
-    """Raises InputError for values `[b, ..., C]` that are not finite after a finite history."""
-    if np.isfinite(values).all():
-        return
-    bad = tuple(np.argwhere(~np.isfinite(values))[0])
-    variable = f", variable {bad[-1]}" if values.shape[-1] > 1 else ""
-    raise InputError(
-        f"{names[rows[bad[0]]]}{variable} has the {name} {values[bad]}: the target predicts no "
-        "finite numbers; check its parameters and what it does with this history."
-    )
