@@ -68,7 +68,7 @@ class Pair:
         return as_draft(self.draft)
 
     def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
-        """Its parts, for `jax.tree_util`."""
+        """Target, draft and covariance, for `jax.tree_util`."""
         key = jax.tree_util.GetAttrKey
         return tuple((key(name), getattr(self, name)) for name in PARTS), None
 

@@ -55,11 +55,11 @@ def write_rows(path: Path, rows: list[Row], **facts: Any) -> None:
 def write_labelled_rows(path: Path, label: str, rows: Iterable[Row]) -> None:
     """Writes rows that carry a label, each as it comes; those of other labels stay in the file."""
     before = read_results(path)["rows"] if path.exists() else []
-    kept = [row for row in before if row["label"] != label]
+    together = [row for row in before if row["label"] != label]
     for row in rows:
         print(row, flush=True)
-        kept.append(row)
-        write_rows(path, kept)
+        together.append(row)
+        write_rows(path, together)
 
 
 def read_results(path: Path) -> Content:
