@@ -19,7 +19,7 @@ from stride_jax.cli import flags as cli
 from stride_jax.config import from_dict, to_dict
 from stride_jax.data import config as config_data
 from stride_jax.data.config import DataConfig
-from stride_jax.decoding import base as decoding_base
+from stride_jax.decoding import types as decoding_types
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation import config as config_evaluate
@@ -55,7 +55,7 @@ MODULES = [
     config_data,
     config_training,
     config_evaluate,
-    decoding_base,
+    decoding_types,
 ]
 CLASSES = [
     cls

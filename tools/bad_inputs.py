@@ -85,7 +85,7 @@ def arrays() -> Iterator[Case]:
     yield "a missing checkpoint", lambda: load_pair("runs/nobody")
     yield "variables='both'", call(variables="both")
     yield "batch_size 0", call(batch_size=0)
-    yield "context_len 7, not whole patches", lambda: load_pair(context_len=7)
+    yield "context_len 7, not whole patches", lambda: load_pair("beijing", context_len=7)
 
 
 def frames() -> Iterator[Case]:

@@ -395,7 +395,9 @@ class AllFrozen(CachedProcess):
 
     def prepare(self, context, length=None):
         stats = cached_processes.window_stats
-        with mock.patch.object(cached_processes, "window_stats", lambda x, real: stats(x)):
+        with mock.patch.object(
+            cached_processes, "window_stats", lambda x, real, **options: stats(x, **options)
+        ):
             return super().prepare(context, length)
 
 
