@@ -42,7 +42,7 @@ def times(layers: int, width: int, batch: int, masked: bool, apart: bool) -> dic
     config = LatencyConfig(d_model=width, d_ff=2 * width, num_heads=4)
     cell = Cell(layers, 1, batch, "cached")
     pair, context = build(config, cell), contexts(config, cell)
-    sizes = DecodeConfig(16 * config.patch_len, 3)
+    sizes = DecodeConfig(16 * config.patch_len, 3, compactions=0)
     index = jnp.arange(batch)
 
     def together(key: jax.Array, context: jax.Array, index: jax.Array) -> Any:

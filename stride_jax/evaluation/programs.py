@@ -147,8 +147,9 @@ def prefill(setting: Setting) -> Program:
 
 
 def _sizes(setting: Setting, num_draft: int) -> DecodeConfig:
-    """The config of a decode of K proposals a round."""
-    return DecodeConfig(HORIZON * PATCH_LEN, num_draft, least_lanes=setting.least_lanes)
+    """The config of a decode of K proposals a round, with one loop whose body is counted."""
+    sizes = HORIZON * PATCH_LEN, num_draft
+    return DecodeConfig(*sizes, least_lanes=setting.least_lanes, compactions=0)
 
 
 def _inputs(setting: Setting) -> Inputs:
