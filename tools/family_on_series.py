@@ -1,7 +1,8 @@
 """A foundation model on the embedded weather: speed, acceptance with each draft, and accuracy.
 
     python tools/family_on_series.py WHEEL --windows 40 --horizon 720 --num-draft 3 \
-        --original "other/bin/python tools/fracast_times.py" --out docs/results/fracast.json
+        --original "other/bin/python tools/fracast_times.py" \
+        --out docs/results/families/fracast.json
 
 It decodes windows of the last fifth of `beijing_weather`, one at a time, each variable by itself
 and standardised by its context: the target alone, and with each draft, by the rule `mean` (median

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -36,6 +37,22 @@ class FracastState(NamedTuple):
 
     window: Window
     ahead: Window
+
+
+def each_window(
+    predict: Callable[[jax.Array], PatchDistribution], windows: jax.Array
+) -> PatchDistribution:
+    """The predictions of windows `[n, W, C]`, `[n, P, C]`.
+
+    They are computed at once, but one after the other on a CPU: its caches hold the states of one
+    window, and not of several (four windows then take half the time, and a quarter of the memory).
+    """
+    if len(windows) == 1:
+        return jax.tree.map(lambda x: x[None], predict(windows[0]))
+    if jax.default_backend() == "cpu":
+        one_by_one: PatchDistribution = jax.lax.map(predict, windows)
+        return one_by_one
+    return jax.vmap(predict)(windows)
 
 
 @jax.tree_util.register_dataclass
@@ -129,11 +146,11 @@ class FracastProcess:
     def verify(
         self, memory: Window, state: FracastState, proposals: jax.Array
     ) -> tuple[PatchDistribution, FracastState]:
-        """K + 1 windows in one vmap; see `Process`."""
+        """K + 1 windows; see `Process` and `each_window`."""
         count, size, length = len(proposals), self.patch_len, len(state.window.values)
         grown = self._grown(state.window, proposals)
         windows = jnp.stack([grown[i * size : i * size + length] for i in range(count + 1)])
-        predictions = jax.vmap(self.predict_patch)(windows)
+        predictions = each_window(self.predict_patch, windows)
         left = jnp.maximum(state.window.padding - count * size, 0)
         return predictions, state._replace(ahead=Window(grown[count * size :], left))
 
