@@ -24,6 +24,7 @@ from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation import config as config_evaluate
 from stride_jax.evaluation.config import (
+    AcceleratorConfig,
     EvaluateConfig,
     FidelityConfig,
     LatencyConfig,
@@ -82,6 +83,7 @@ SAMPLES = [
     SweepConfig(SETUP, ("block",), (1, 4), sigmas=(0.3,), biases=(2.0,), tolerances=(0.2,)),
     SpeedConfig(SETUP, ("block",), batches=(2, 3), repeats=4),
     FidelityConfig(SETUP, ("block:",), 2, 30, 10, 4),
+    AcceleratorConfig(SETUP, ("block",), 2, layers=(2,), kinds=("linear",), minutes=1.0),
 ]
 
 
