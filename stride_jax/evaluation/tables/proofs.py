@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stride_jax.evaluation.results import Content, Row, machine
+from stride_jax.evaluation.suites import summary
 from stride_jax.evaluation.tables.cells import Columns, Show, markdown, number, text
 
 
@@ -84,7 +85,21 @@ def zero_shot_table(content: Content) -> list[str]:
         f"{rows[0]['series']} series, up to 12 cut-offs each, {content['paths']} sample paths; "
         "errors over those of seasonal-naive, geometric means."
     )
-    return [caption, markdown(columns, rows)]
+    return [caption, markdown(columns, rows), "**MAE by kind of series**", by_kind(content)]
+
+
+def by_kind(content: Content) -> str:
+    """The MAE of each method over seasonal-naive's, one row per kind of series."""
+    rows, methods = content["rows"], [row["method"] for row in content["summary"]]
+    table = []
+    for kind in dict.fromkeys(row["kind"] for row in rows):
+        of_kind = [row for row in rows if row["kind"] == kind]
+        means = {one: summary(of_kind, one) for one in methods}
+        counts: Row = {"kind": kind, "series": means[methods[0]]["series"]}
+        table.append(counts | {one: means[one]["mae"] for one in methods[1:]})
+    columns: Columns = {"kind": text("kind"), "series": text("series")}
+    columns |= {one: number(one, ".2f") for one in methods[1:]}
+    return markdown(columns, table)
 
 
 def plain_table(content: Content) -> list[str]:
