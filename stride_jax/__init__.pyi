@@ -25,9 +25,9 @@ from . import (
 from . import (
     training as training,
 )
-from .checkpoints.build import Pair as Pair
 from .checkpoints.build import load_pair as load_pair
 from .checkpoints.covariances import load_covariance as load_covariance
+from .checkpoints.pair import Pair as Pair
 from .checkpoints.store import (
     load_model as load_model,
 )

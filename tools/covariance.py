@@ -19,7 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import metrics
-from stride_jax.checkpoints.build import Pair, load_pair
+from stride_jax.checkpoints.build import (
+    load_pair,
+)
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import ForecastData, load_data
 from stride_jax.data.windows import Windows, make_windows

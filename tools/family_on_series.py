@@ -27,7 +27,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.checkpoints.build import Pair, load_pair
+from stride_jax.checkpoints.build import (
+    load_pair,
+)
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.embedded import embedded_series
 from stride_jax.decoding.base import Process, Rule, traits_of
 from stride_jax.decoding.linear_draft import LinearDraft, linear_draft

@@ -38,7 +38,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax import DecodeConfig, build_decoder
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.types import num_patches

@@ -20,7 +20,7 @@ from stride_jax.errors import InputError, InputWarning, counted
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stride_jax.checkpoints.build import Pair
+    from stride_jax.checkpoints.pair import Pair
     from stride_jax.data.long import LongFile
     from stride_jax.data.panel import Panel
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import time_in_turns
 from stride_jax.forecasting.auto import forecast_work

@@ -12,8 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.checkpoints.build import Pair, ProcessKind, make_pair
+from stride_jax.checkpoints.build import (
+    ProcessKind,
+    make_pair,
+)
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.drafts import propose as propose_with

@@ -14,8 +14,12 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.checkpoints.build import Pair, make_pair, make_target
+from stride_jax.checkpoints.build import (
+    make_pair,
+    make_target,
+)
 from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.autoregressive import roll_process
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.batching import over_lanes

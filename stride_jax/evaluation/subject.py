@@ -10,8 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.checkpoints.build import Pair, ProcessKind, make_pair, make_target, trained_kind
+from stride_jax.checkpoints.build import (
+    ProcessKind,
+    make_pair,
+    make_target,
+    trained_kind,
+)
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.checkpoints.store import find_model
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData, load_data

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.types import num_patches
 from stride_jax.forecasting.choice import Work, decide, work_of

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Rule
 
 MEASURED_GAIN, ESTIMATED_GAIN = 1.05, 1.5

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import export as jax_export
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process, Rule, length_unit
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed

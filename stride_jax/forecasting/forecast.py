@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process, Rule, check_parameters, traits_of
 from stride_jax.decoding.checks import check_size
 from stride_jax.decoding.scale import PatchCovariance

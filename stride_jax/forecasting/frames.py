@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.config import whole_number
 from stride_jax.data.interchange import like
 from stride_jax.data.long_frames import Freq, read_panel

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.config import whole_number
 from stride_jax.decoding.base import Process, Rule, traits_of
 from stride_jax.decoding.checks import array_shape, as_key

@@ -12,9 +12,14 @@ from helpers.toys import draft_steps
 from stride_jax.checkpoints import build as pairs
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints import store
-from stride_jax.checkpoints.build import Pair, load_pair, make_pair, make_target
+from stride_jax.checkpoints.build import (
+    load_pair,
+    make_pair,
+    make_target,
+)
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.covariances import load_covariance
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.drafts import as_draft, propose
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.speculative import decode

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stride_jax import DecodeConfig, decode
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast

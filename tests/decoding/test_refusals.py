@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.tree_util import Partial
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding import speculative
 from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.drafts import as_draft

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from jax.tree_util import Partial
 
-from stride_jax.checkpoints.build import Pair
 from stride_jax.checkpoints.covariances import load_covariance
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.gaps import with_gaps
 from stride_jax.data.windows import make_windows
 from stride_jax.decoding.processes import window_process

@@ -28,7 +28,7 @@ from helpers.toys import (
 )
 from jax.tree_util import Partial
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.draft_length import Gain
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Mean

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from helpers.frames import SHORT_REPEAT, hours, long
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
 from stride_jax.errors import InputError

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from helpers.fracast import recorded, sizes_not_in_shapes, tensors
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import length_unit
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig

@@ -20,8 +20,12 @@ from scipy import stats
 from scipy.linalg import solve_triangular
 
 from stride_jax.checkpoints import store
-from stride_jax.checkpoints.build import Pair, load_pair, make_target
+from stride_jax.checkpoints.build import (
+    load_pair,
+    make_target,
+)
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Rule
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import CachedProcess, WindowProcess, window_process

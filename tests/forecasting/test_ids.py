@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from helpers.frames import SHORT_REPEAT, hours, long
 
-from stride_jax.checkpoints.build import Pair
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import _stream, forecast

@@ -1,0 +1,71 @@
+"""A target and its draft, ready to decode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+
+from stride_jax.decoding.base import Draft, Process, check_process
+from stride_jax.decoding.drafts import as_draft
+from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.errors import InputError
+
+
+@jax.tree_util.register_pytree_with_keys_class
+@dataclass(frozen=True)
+class Pair:
+    """A target and its draft, ready to decode; a pytree.
+
+    Attributes:
+        target: the process whose distribution a forecast follows.
+        draft: proposes patches; None for the target alone.
+        covariance: how the errors of a patch of the target hang together, for `forecast`; None for
+            independent steps.
+
+    Raises:
+        InputError: a target that is no process, a draft that is none, or different patch lengths.
+    """
+
+    target: Process
+    draft: Draft | Process | None = None
+    covariance: PatchCovariance | None = None
+
+    def __post_init__(self) -> None:
+        check_process(self.target)
+        if self.draft is not None:
+            check_patch_lens(self.target.patch_len, self.proposer().patch_len)
+
+    def proposer(self) -> Draft:
+        """The draft with the methods of `Draft`, also where it is a process.
+
+        Raises:
+            InputError: this pair has no draft.
+        """
+        if self.draft is None:
+            raise InputError("this pair has no draft; load it with one, such as 'last-value'.")
+        return as_draft(self.draft)
+
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
+        """Target, draft and covariance, for `jax.tree_util`."""
+        key = jax.tree_util.GetAttrKey
+        return tuple((key(name), getattr(self, name)) for name in PARTS), None
+
+    @classmethod
+    def tree_unflatten(cls, _: None, children: tuple[Any, ...]) -> Pair:
+        """Inverse of flattening; jax puts placeholders here, so nothing is checked again."""
+        pair = object.__new__(cls)
+        for name, child in zip(PARTS, children, strict=True):
+            object.__setattr__(pair, name, child)
+        return pair
+
+
+PARTS = ("target", "draft", "covariance")
+"""Fields of a pair."""
+
+
+def check_patch_lens(target: int, draft: int) -> None:
+    """Raises InputError unless target and draft have patches of one length."""
+    if target != draft:
+        raise InputError(f"target and draft must share a patch length, got {target} and {draft}.")
