@@ -198,9 +198,9 @@ def rows(trace: Trace) -> list[dict[str, Any]]:
     """One row a drafted proposal of one path, in order.
 
     Columns: round, position (of the patch, from 0), place in the round, log_ratio and threshold,
-    accepted, and gap (RMS distance of the two means in units of sigma). Most rules accept while
-    log_ratio >= threshold; `block` accepts up to the last place where that holds, and an
-    `mse_tolerance` accepts whatever the ratio.
+    accepted, and gap (RMS distance of the two means in units of sigma, whitened with a covariance).
+    Most rules accept while log_ratio >= threshold; `block` accepts up to the last place where that
+    holds, and an `mse_tolerance` accepts whatever the ratio.
 
     Args:
         trace: of one path, without leading axes.

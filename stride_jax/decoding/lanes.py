@@ -20,6 +20,12 @@ COMPACTIONS, LEAST_LANES, LEAST_PATCHES = 2, 64, 4
 """Smaller sizes that are compiled, and the lanes and patches from which on they are worth it."""
 
 
+def on_several_devices(context: Any) -> bool:
+    """Whether the series lie on several devices, where taking lanes out would move them."""
+    placed = isinstance(context, jax.Array) and not isinstance(context, jax.core.Tracer)
+    return placed and len(context.sharding.device_set) > 1
+
+
 def lane_sizes(
     shape: tuple[int, ...], patches: int, compactions: int | None = None
 ) -> tuple[int, ...]:

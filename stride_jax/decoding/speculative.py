@@ -9,6 +9,7 @@ patches keeps playing rounds that change nothing.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -36,7 +37,7 @@ from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.info import (
     decode_info,
 )
-from stride_jax.decoding.lanes import lane_sizes, play_until_finished
+from stride_jax.decoding.lanes import lane_sizes, on_several_devices, play_until_finished
 from stride_jax.decoding.rounds import (
     LoopState,
     Memory,
@@ -121,6 +122,8 @@ def decode(
             f"rule {rule_name(rule)!r} takes no PatchCovariance; use Maximal() or Block(), or give "
             "a std for each step."
         )
+    if config.compactions is None and on_several_devices(context):
+        config = dataclasses.replace(config, compactions=0)
     out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
     return out
 

@@ -33,8 +33,8 @@ class DecodeConfig:
         compactions: how often the unfinished paths of a speculative decode go on in a smaller
             batch, see `decoding.lanes`; each one compiles the loop once more. None for 2 where 64
             lanes or more (paths of a series, or series of one path) are decoded together and have 4
-            patches or more, and 0 elsewhere. The caches of the smaller batches take memory: half as
-            much again for 2. Take 0 for a batch that is split over several devices.
+            patches or more, and 0 elsewhere, as well as for series that lie on several devices. The
+            caches of the smaller batches take memory: half as much again for 2.
     """
 
     horizon: int
@@ -77,9 +77,10 @@ class Trace(NamedTuple):
     Attributes:
         start: `[R]` int32, the patch its first proposal stood for; -1 in rounds not played.
         log_ratio: `[R, K]`, what the rule compared.
-        threshold: `[R, K]`, what it compared it with, see `trace.rows`.
+        threshold: `[R, K]`, what it compared it with, see `info.rows`.
         accepted: `[R, K]` bool, kept.
-        gap: `[R, K]`, RMS distance of the two means in units of sigma.
+        gap: `[R, K]`, RMS distance of the two means in units of sigma; with a covariance, of the
+            whitened means.
         length: `[R]` int32, proposals drafted; what stands from there on means nothing.
     """
 
@@ -111,9 +112,10 @@ class DecodeInfo(NamedTuple):
             accepted, the rejected one where recovered, NaN where nothing was proposed.
         trace: with `DecodeConfig.trace`, else None.
         valid_input: bool, whether the values of the series are such as `decode` accepts: a finite
-            context, a finite sigma that is not negative (above 0 for a rule that samples), and a
-            length of whole patches. `decode` raises for values on the host. It does not read those
-            of a `jax.Array`, and where this is False the forecast means nothing.
+            context, a finite sigma that is not negative (above 0 for a rule that samples), a factor
+            that is one, and a length of whole patches (or steps, see `Traits`). `decode` raises for
+            values on the host. It does not read those of a `jax.Array`, and where this is False the
+            forecast means nothing.
         reported: `[N, P, C, Q]` float32 in the units of the series, what the target reports of each
             patch (see `Traits.reports`); None where it reports nothing. It comes from the pass that
             predicts the patch anyway, and is conditioned on the context and on the patches before

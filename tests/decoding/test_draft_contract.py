@@ -82,7 +82,7 @@ def test_a_draft_that_clips_stays_exact(rule: Rule, draft: Any) -> None:
 
 def test_the_check_sees_a_draft_that_changes_its_proposals(monkeypatch: Any) -> None:
     """The test above would pass whatever a draft does to its proposals."""
-    module = __import__("stride_jax.decoding.speculative", fromlist=["propose"])
+    module = __import__("stride_jax.decoding.rounds", fromlist=["propose"])
 
     def clipped(*args: Any, **options: Any) -> tuple[Proposals, Any]:
         made, state = propose(*args, **options)

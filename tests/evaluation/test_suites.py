@@ -122,7 +122,8 @@ def test_the_table_shows_the_summary_of_its_file() -> None:
     content = read_results(ROOT / "docs" / "results" / "zero_shot" / "foreign.json")
     methods = [row["method"] for row in content["summary"]]
     assert content["summary"] == [summary(content["rows"], method) for method in methods]
-    header, _, *lines = [x for x in make_table(content).splitlines() if x.startswith("|")]
+    first = make_table(content).partition("**MAE by kind")[0]
+    header, _, *lines = [x for x in first.splitlines() if x.startswith("|")]
     names = [cell.strip() for cell in header.strip("|").split("|")]
     for line, row in zip(lines, content["summary"], strict=True):
         cells = dict(zip(names, (x.strip() for x in line.strip("|").split("|")), strict=True))
@@ -130,3 +131,14 @@ def test_the_table_shows_the_summary_of_its_file() -> None:
         assert cells["MAE"] == f"{row['mae']:.3f}"
         assert cells["in 80 %"] == f"{row['cover_80']:.0%}"
         assert cells["last 3"] == f"{row['cover_80_last']:.0%}"
+
+
+def test_the_table_by_kind_is_that_of_the_series_of_a_kind() -> None:
+    """A kind of series on which the model loses would be hidden behind another."""
+    content = read_results(ROOT / "docs" / "results" / "zero_shot" / "benchmarks.json")
+    table = make_table(content).partition("**MAE by kind of series**")[2]
+    line = next(x for x in table.splitlines() if x.startswith("| ETTm1"))
+    of_kind = [row for row in content["rows"] if row["kind"] == "ETTm1"]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[1] == "7"
+    assert cells[-1] == f"{summary(of_kind, 'target')['mae']:.2f}"

@@ -141,22 +141,22 @@ class CachedProcess:
 
     @property
     def supports_padding(self) -> bool:
-        """See `processes.Traits`: padding is masked."""
+        """See `base.Traits`: padding is masked."""
         return True
 
     @property
     def normalises(self) -> bool:
-        """See `processes.Traits`."""
+        """See `base.Traits`."""
         return self.norm is not None
 
     @property
     def reports(self) -> tuple[float | str, ...]:
-        """See `processes.Traits`; the model names them in an attribute `reports`, if it has any."""
+        """See `base.Traits`; the model names them in an attribute `reports`, if it has any."""
         return getattr(self.model, "reports", ())
 
     @property
     def starts_empty(self) -> bool:
-        """See `processes.Traits`: frozen statistics need a history."""
+        """See `base.Traits`: frozen statistics need a history."""
         return self.norm != "frozen"
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:

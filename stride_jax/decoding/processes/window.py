@@ -44,8 +44,8 @@ class WindowProcess:
         predict: the forecaster; a pytree, so that parameters inside it are traced.
         patch_len: P.
         context_len: L, or None for the whole context.
-        normalises: see `processes.Traits`.
-        reports: see `processes.Traits`.
+        normalises: see `base.Traits`.
+        reports: see `base.Traits`.
     """
 
     predict: jax.tree_util.Partial
@@ -56,7 +56,7 @@ class WindowProcess:
 
     @property
     def supports_padding(self) -> bool:
-        """See `processes.Traits`: a black box knows no padding."""
+        """See `base.Traits`: a black box knows no padding."""
         return False
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:
