@@ -7,11 +7,11 @@ import jaxlib.version
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # workers share an accelerator
 if jaxlib.version.__version__.startswith("0.10."):
-    # The older code generator of the CPU compiles thousands of small programs in half the time. XLA
-    # stops at a flag that it does not know, so only the versions this was tried on are given it.
-    os.environ["XLA_FLAGS"] = (
-        os.environ.get("XLA_FLAGS", "") + " --xla_cpu_use_fusion_emitters=false"
-    )
+    # The older code generator of the CPU, in one part, compiles thousands of small programs in half
+    # the time. XLA stops at a flag that it does not know, so only the versions that this was tried
+    # on are given it.
+    flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
 
 import jax
 import pytest
