@@ -111,20 +111,24 @@ def measure_drafts(args: Arguments, panel: Panel) -> None:
     """Measures and remembers which K is fastest, on as many series as are decoded at once.
 
     Raises:
-        InputError: `--num-draft` is given, which leaves nothing to choose; and see `calibrate`.
+        InputError: `--num-draft` is a number, which leaves nothing to choose; and see `calibrate`.
     """
     from stride_jax.decoding.rules import parse_rule
     from stride_jax.evaluation.calibration import calibrate
-    from stride_jax.forecasting.settings import series_at_once
+    from stride_jax.forecasting.settings import choose_output, series_at_once
 
-    if args.num_draft is not None:
+    if args.num_draft not in (None, "auto"):
         raise InputError("--calibrate looks for the fastest --num-draft; give one of the two.")
-    at_once = series_at_once(len(panel.grids), args.num_samples)
+    pair = choose_pair(args, brief=False)
+    num_samples, _ = choose_output(pair.target, args.num_samples, ())
+    at_once = series_at_once(len(panel.grids), num_samples)
+    # The longest ones, so that the contexts are those that the forecast of all series has.
+    longest = sorted(panel.grids, key=lambda grid: len(grid.values), reverse=True)
     choice = calibrate(
-        choose_pair(args, brief=False),
-        [grid.values for grid in panel.grids[:at_once]],
+        pair,
+        [grid.values for grid in longest[:at_once]],
         args.horizon,
-        num_samples=args.num_samples,
+        num_samples=num_samples,
         quantiles=(),
         rule=parse_rule(args.rule) if args.rule else None,
         sigma=args.sigma,
@@ -184,9 +188,9 @@ def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFram
 
 def _say_reported(args: Arguments, pair: Pair) -> None:
     """Prints where the columns come from for a target that reports quantiles."""
-    from stride_jax.decoding.base import traits_of
+    from stride_jax.forecasting.settings import reported_levels
 
-    if traits_of(pair.target).reports and not args.num_samples:
+    if reported_levels(pair.target) and not args.num_samples:
         say(
             "quantiles are those that the model reports (--num-samples 100 draws sample paths "
             "instead)"

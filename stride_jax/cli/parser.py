@@ -10,6 +10,19 @@ Arguments = argparse.Namespace
 """Parsed flags; `command` is the name of the command."""
 
 
+def number_or_auto(text: str) -> int | str:
+    """A whole number, or the word auto.
+
+    Raises:
+        ArgumentTypeError: neither of the two.
+    """
+    try:
+        return text if text == "auto" else int(text)
+    except ValueError:
+        message = f"must be a whole number or auto, got {text!r}"
+        raise argparse.ArgumentTypeError(message) from None
+
+
 def make_parser() -> argparse.ArgumentParser:
     """The parser of all commands; a flag must be written out, so that none is taken for another."""
     parser = argparse.ArgumentParser(
@@ -71,9 +84,9 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     text = "sample paths; 0 for the mean path alone; default 100, or 0 for a model that reports "
     text += "quantiles of its own"
     add("--num-samples", type=int, default=None, help=text)
-    text = "K, patches proposed per round; default: 5 with a draft that is named, else what is "
-    text += "fastest on this device as far as that is known, which may be no draft"
-    add("--num-draft", type=int, default=None, help=text)
+    text = "K, patches proposed per round; auto is what is fastest on this device as far as that "
+    text += "is known, which may be no draft; default: 5 with a draft that is named, else auto"
+    add("--num-draft", type=number_or_auto, default=None, metavar="K", help=text)
     text = "first measure which K is fastest for work like this, and remember it"
     add("--calibrate", action="store_true", help=text)
     text = "acceptance rule with its settings, such as block or shared_noise:tolerance=0.2; "
@@ -83,7 +96,9 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     add("--missing", choices=("interpolate", "error"), default="interpolate")
     text = "cut forecasts off at 0; default where a history is never below 0"
     add("--non-negative", action=argparse.BooleanOptionalAction, default=None, help=text)
-    add("--seed", type=int, default=0)
+    text = "of the draws; the draws also depend on the number of proposals that is chosen, so "
+    text += "give --num-draft a number where they have to be the same on every machine; default 0"
+    add("--seed", type=int, default=0, help=text)
     add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
     add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
     add("--no-cache", action="store_true", help="do not keep compiled programs on disk")

@@ -11,7 +11,8 @@ from stride_jax.decoding.types import num_patches
 from stride_jax.forecasting.choice import Work, decide, work_of
 from stride_jax.forecasting.cost_file import default_path, read_costs
 from stride_jax.forecasting.histories import Histories, Missing, read_histories
-from stride_jax.forecasting.settings import Settings, as_pair, check_settings
+from stride_jax.forecasting.lengths import few_patches, make_view, visible_steps
+from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
 
 LOGGER = logging.getLogger("stride_jax")
 
@@ -21,7 +22,7 @@ def forecast_work(
     history: Any,
     horizon: int,
     *,
-    num_samples: int = 100,
+    num_samples: int | None = None,
     rule: Rule | None = None,
     variables: str = "separate",
     missing: Missing = "interpolate",
@@ -34,6 +35,8 @@ def forecast_work(
     Raises:
         InputError: see `forecast`.
     """
+    pair = as_pair(pair)
+    num_samples = choose_output(pair.target, num_samples, ())[0]
     settings = check_settings(
         horizon=horizon,
         num_samples=num_samples,
@@ -47,7 +50,7 @@ def forecast_work(
         non_negative=None,
     )
     histories = read_histories(history, missing, apart=variables == "separate")
-    return _work(as_pair(pair), settings, histories)
+    return _work(pair, settings, histories)
 
 
 def _work(pair: Pair, settings: Settings, histories: Histories) -> Work:
@@ -56,7 +59,15 @@ def _work(pair: Pair, settings: Settings, histories: Histories) -> Work:
     config = settings.decode_config(count, drafted=True)
     patches = num_patches(settings.horizon, pair.target.patch_len)
     lanes = (config.batch_size or count) * config.paths_at_once
-    return work_of(pair, settings.rule, patches, lanes, num_vars)
+    return work_of(pair, settings.rule, patches, lanes, num_vars, _context(pair, histories))
+
+
+def _context(pair: Pair, histories: Histories) -> int:
+    """Patches of the longest context that target and draft are given, in few sizes."""
+    steps = visible_steps(pair.target, histories.series)
+    shown = [one[len(one) - n :] for one, n in zip(histories.series, steps, strict=True)]
+    view = make_view(pair.target, pair.draft, shown)
+    return few_patches(-(-view.shared // pair.target.patch_len))
 
 
 def with_fastest_draft(pair: Pair, settings: Settings, histories: Histories) -> Settings:

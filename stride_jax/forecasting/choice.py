@@ -7,6 +7,7 @@ and kept in a file by device, pair and shapes; see `cost_file`.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,11 +37,12 @@ class Work(NamedTuple):
 
     Attributes:
         device: its kind.
-        pair: of the shapes of both models.
+        pair: a hash of the static structure and of the shapes of both models.
         rule: with its settings.
         patches: N of a path.
         lanes: paths decoded at a time, rounded up to a power of two.
         num_vars: C.
+        context: patches of the longest context, one of few sizes (see `lengths.few_patches`).
     """
 
     device: str
@@ -49,6 +51,7 @@ class Work(NamedTuple):
     patches: int
     lanes: int
     num_vars: int
+    context: int
 
     @property
     def key(self) -> str:
@@ -86,31 +89,64 @@ def choose(costs: Costs) -> Choice:
     """The cheapest decode; the target alone unless speculation is faster by a margin.
 
     Measured costs need a gain of 5 %, so that their noise does not make a decode slower. An
-    estimate does not know the acceptance, so it needs a gain of half.
+    estimate does not know the acceptance, so it needs a gain of half. A cost that is no finite
+    number above 0 is not known, and nothing is gained over it.
     """
+    alone = "decoded by the target alone"
+    if not costs.speculative:
+        return Choice(0, f"{alone}: a forecast of one patch leaves nothing to propose")
+    if not _known(costs.plain):
+        return Choice(0, f"{alone}: its own cost is not known")
     how = "measured" if costs.measured else "estimated"
     least = MEASURED_GAIN if costs.measured else ESTIMATED_GAIN
-    usable = {k: cost for k, cost in costs.speculative.items() if np.isfinite(cost) and cost > 0}
+    usable = {k: cost for k, cost in costs.speculative.items() if _known(cost)}
     if not usable:
-        return Choice(0, "decoded by the target alone: no draft, or no cost is known")
+        return Choice(0, f"{alone}: no cost with the draft is known")
     best = min(usable, key=lambda k: (usable[k], k))
     gain = costs.plain / usable[best]
     text = f"num_draft {best} is {gain:.2f} times as fast as the target alone ({how})"
-    if gain < least:
-        return Choice(0, f"decoded by the target alone: {text}, and {least} would pay")
+    if not gain >= least:
+        return Choice(0, f"{alone}: {text}, and {least} would pay")
     return Choice(best, f"decoded with the draft: {text}")
 
 
-def work_of(pair: Pair, rule: Rule, patches: int, lanes: int, num_vars: int) -> Work:
-    """The work of a decode on the default device."""
+def _known(cost: float) -> bool:
+    """Whether a cost is a finite number above 0."""
+    return bool(np.isfinite(cost) and cost > 0)
+
+
+def work_of(pair: Pair, rule: Rule, patches: int, lanes: int, num_vars: int, context: int) -> Work:
+    """The work of a decode on the default device.
+
+    Args:
+        pair: target and draft.
+        rule: with its settings.
+        patches: N of a path.
+        lanes: paths decoded at a time.
+        num_vars: C.
+        context: patches of the longest context.
+    """
     device = jax.devices()[0]
-    leaves = jax.tree_util.tree_leaves_with_path(pair)
-    shapes = [(jax.tree_util.keystr(place), np.shape(leaf)) for place, leaf in leaves]
-    models = type(pair.target).__name__, type(pair.draft).__name__, shapes
-    name = hashlib.blake2b(repr(models).encode(), digest_size=6).hexdigest()
+    name = hashlib.blake2b(_structure(pair).encode(), digest_size=6).hexdigest()
     rounded = 1 << max(0, lanes - 1).bit_length()
     kind = f"{device.platform} {device.device_kind}"
-    return Work(kind, name, repr(rule), patches, rounded, num_vars)
+    return Work(kind, name, _lasting(repr(rule)), patches, rounded, num_vars, context)
+
+
+def _structure(pair: Pair) -> str:
+    """The static fields of both models, and the shape and type of each of their arrays.
+
+    It is the same in every run. Parameters do not count, only what a decode is compiled for.
+    """
+    leaves, structure = jax.tree.flatten(pair)
+    types = [(np.shape(leaf), str(getattr(leaf, "dtype", type(leaf).__name__))) for leaf in leaves]
+    models = type(pair.target).__qualname__, type(pair.draft).__qualname__
+    return _lasting(repr((*models, str(structure), types)))
+
+
+def _lasting(text: str) -> str:
+    """A repr without the addresses of functions and objects, which differ from run to run."""
+    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text)
 
 
 def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> Costs:
@@ -123,7 +159,7 @@ def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> 
     """
     target, draft = (jax.tree.leaves(part) for part in (pair.target, pair.draft))
     on_cpu, rows = work.device.startswith("cpu"), work.lanes * work.num_vars
-    sizes = [sum(leaf.size if on_cpu else 1 for leaf in part) for part in (draft, target)]
+    sizes = [sum(np.size(leaf) if on_cpu else 1 for leaf in part) for part in (draft, target)]
     share = sizes[0] / max(1, sizes[1])
 
     def cost(num_draft: int) -> float:

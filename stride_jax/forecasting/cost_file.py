@@ -32,11 +32,11 @@ def read_costs(path: Path) -> dict[str, Costs]:
     Warns:
         InputWarning: the file cannot be read or is damaged; it is ignored.
     """
-    if not path.exists():
-        return {}
     try:
         entries = json.loads(path.read_text())
         return {key: _costs(entry) for key, entry in entries.items()}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         text = f"{path} holds no costs that can be read ({error}); it is ignored."
         warnings.warn(f"{text} Delete it to measure again.", InputWarning, stacklevel=3)
@@ -55,6 +55,9 @@ def write_costs(path: Path, key: str, costs: Costs) -> None:
     """Adds the costs of one piece of work to the file, or replaces them.
 
     The new file takes the place of the old one in one step, so that a reader never sees a part.
+
+    Raises:
+        OSError: it cannot be written; nothing is left of the attempt.
     """
     known = read_costs(path) | {key: costs}
     entries = {
@@ -63,5 +66,8 @@ def write_costs(path: Path, key: str, costs: Costs) -> None:
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(f".{os.getpid()}")
-    part.write_text(json.dumps(entries, indent=1))
-    part.replace(path)
+    try:
+        part.write_text(json.dumps(entries, indent=1))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

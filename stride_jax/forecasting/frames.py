@@ -17,10 +17,10 @@ from stride_jax.config import whole_number
 from stride_jax.data.interchange import like
 from stride_jax.data.long_frames import Freq, read_panel
 from stride_jax.data.panel import Grid, Panel
-from stride_jax.decoding.base import Process, traits_of
+from stride_jax.decoding.base import Process
 from stride_jax.errors import InputError, counted
 from stride_jax.forecasting.forecast import forecast
-from stride_jax.forecasting.settings import as_pair
+from stride_jax.forecasting.settings import as_pair, reported_levels
 
 MODEL = "stride"
 """Name of the column of forecasts; quantiles are `stride-q-10` and so on."""
@@ -135,7 +135,7 @@ def _forecast(
     settings: dict[str, Any],
 ) -> list[dict[str, np.ndarray]]:
     """The columns of each series' forecast."""
-    reports = any(not isinstance(x, str) for x in traits_of(as_pair(pair).target).reports)
+    reports = bool(reported_levels(as_pair(pair).target))
     asked = quantiles is not None and len(quantiles) > 0
     if asked and not reports and settings.get("num_samples") == 0:
         raise InputError(

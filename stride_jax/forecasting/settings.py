@@ -90,7 +90,7 @@ def check_settings(
     levels = _levels(quantiles)
     horizon = whole_number("horizon", horizon, least=1)
     num_samples = whole_number("num_samples", num_samples, least=0)
-    num_draft = whole_number("num_draft", num_draft, least=0)
+    num_draft = _num_draft(num_draft)
     batch_size, path_chunk = (
         None if count is None else whole_number(name, count, least=1)
         for name, count in (("batch_size", batch_size), ("path_chunk", path_chunk))
@@ -126,7 +126,7 @@ def choose_output(
     Raises:
         InputError: without sample paths, a level that is none of those that the target reports.
     """
-    reported = tuple(x for x in traits_of(target).reports if not isinstance(x, str))
+    reported = reported_levels(target)
     if num_samples is None:
         num_samples = 0 if reported else NUM_SAMPLES
     direct = bool(reported) and not isinstance(num_samples, bool) and num_samples == 0
@@ -135,6 +135,11 @@ def choose_output(
     if direct:
         check_reported(reported, _levels(quantiles))
     return num_samples, quantiles
+
+
+def reported_levels(target: Process) -> tuple[float, ...]:
+    """Levels of the quantiles that a target reports; none where it reports words alone."""
+    return tuple(x for x in traits_of(target).reports if not isinstance(x, str))
 
 
 def check_reported(reported: tuple[float, ...], levels: Sequence[float]) -> None:
@@ -184,6 +189,15 @@ def _check_sigma(sigma: Any) -> None:
     number = array_shape("sigma", sigma) == () and np.asarray(sigma).dtype.kind in "iuf"
     if sigma is not None and not (number and 0 < sigma < np.inf):
         raise InputError(f"sigma must be a finite number > 0 or None, got {sigma!r}.")
+
+
+def _num_draft(num_draft: Any) -> int:
+    """K; `auto` has been replaced by the one that is chosen."""
+    if isinstance(num_draft, str):
+        raise InputError(
+            f"num_draft must be 'auto' or a whole number from 0 on, got {num_draft!r}."
+        )
+    return whole_number("num_draft", num_draft, least=0)
 
 
 def _rule(rule: Rule | None, num_samples: int) -> Rule:

@@ -65,7 +65,8 @@ def test_what_is_fastest_is_measured_once_and_said(
     model: str, counts: str, own_cache: Path, capsys: Capture
 ) -> None:
     """A calibration would not be remembered, or nobody would know how the file was decoded."""
-    given = arguments(counts, model, "--draft", "last-value", "--calibrate", horizon="8")
+    given = ["forecast", counts, "--horizon", "8", "--model", model]
+    given += ["--draft", "last-value", "--calibrate"]  # the paths are the command's own
     assert app.main(given) == 0
     lines = capsys.readouterr().err.splitlines()
     (calibrated,) = (line for line in lines if line.startswith("calibrated: decoded "))

@@ -51,7 +51,7 @@ def test_an_estimate_never_makes_a_decode_slower() -> None:
     for cell, of_cell in latency_grid().items():
         pair = jax.eval_shape(lambda cell=cell: latency.build(config, cell))
         for patches, seconds in of_cell.items():
-            work = work_of(pair, sj.Block(), patches, cell.batch, cell.num_vars)
+            work = work_of(pair, sj.Block(), patches, cell.batch, cell.num_vars, 8)
             tried = [k for k in seconds if k]
             choice = choose(estimate(pair, work._replace(device="cpu cpu"), tried))
             assert seconds[choice.num_draft] <= SLOWER * seconds[0]
@@ -89,7 +89,7 @@ def test_on_a_gpu_a_deep_draft_does_not_pay_and_a_shallow_one_does() -> None:
         if layers == 8:  # with a draft of one layer
             one = jax.eval_shape(lambda: latency.build(config, Cell(1, 1, 1, "cached")))
             pair = sj.Pair(pair.target, one.draft)
-        work = work_of(pair, sj.Block(), 35, 1, 1)._replace(device="gpu NVIDIA H100")
+        work = work_of(pair, sj.Block(), 35, 1, 1, 8)._replace(device="gpu NVIDIA H100")
         assert (choose(estimate(pair, work)).num_draft > 0) == pays
 
 
