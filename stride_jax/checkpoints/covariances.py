@@ -36,6 +36,9 @@ def _read(path: Path) -> PatchCovariance:
             f"{path} is no covariance: {error}; give a .npy file of a factor, or one of "
             f"{', '.join(PACKAGED)}."
         ) from error
+    if not isinstance(factor, np.ndarray):
+        factor.close()
+        raise InputError(f"{path} is no covariance: it holds several arrays; give a .npy file.")
     if factor.ndim not in (2, 3):
         raise InputError(f"{path} holds an array of shape {factor.shape}; expected [P, P].")
     shape = factor.shape[-1], (len(factor) if factor.ndim == 3 else 1)

@@ -9,7 +9,7 @@ import jax
 
 from stride_jax.decoding.base import Draft, Process, check_process
 from stride_jax.decoding.drafts import as_draft
-from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.decoding.scale import PatchCovariance, factor_shape
 from stride_jax.errors import InputError
 
 
@@ -25,7 +25,8 @@ class Pair:
             independent steps.
 
     Raises:
-        InputError: a target that is no process, a draft that is none, or different patch lengths.
+        InputError: a target that is no process, a draft that is none, a covariance that is none, or
+            different patch lengths.
     """
 
     target: Process
@@ -36,6 +37,8 @@ class Pair:
         check_process(self.target)
         if self.draft is not None:
             check_patch_lens(self.target.patch_len, self.proposer().patch_len)
+        if self.covariance is not None:
+            check_covariance(self.covariance, self.target.patch_len)
 
     def proposer(self) -> Draft:
         """The draft with the methods of `Draft`, also where it is a process.
@@ -69,3 +72,21 @@ def check_patch_lens(target: int, draft: int) -> None:
     """Raises InputError unless target and draft have patches of one length."""
     if target != draft:
         raise InputError(f"target and draft must share a patch length, got {target} and {draft}.")
+
+
+def check_covariance(covariance: Any, patch_len: int) -> None:
+    """Raises InputError unless it is a covariance of the errors of such patches.
+
+    `forecast` checks the values, and that there is a factor for all variables or for each.
+    """
+    if not isinstance(covariance, PatchCovariance):
+        raise InputError(
+            f"covariance must be a PatchCovariance, such as load_covariance('beijing'), got "
+            f"{covariance!r}."
+        )
+    shape = factor_shape(covariance.factor)
+    if shape[-2:] != (patch_len, patch_len):
+        raise InputError(
+            f"the factor of a covariance must be [P, P] or [C, P, P] with the target's patch "
+            f"length {patch_len}, got shape {shape}."
+        )

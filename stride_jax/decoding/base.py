@@ -53,8 +53,9 @@ class Traits(NamedTuple):
         masks_steps: padding is masked step by step, so that a length may be any number of steps.
             Without it a length is a whole number of patches.
         reports: what each of the Q values of `PatchDistribution.reported` is: a number is the level
-            of a quantile, a word such as `mean` names anything else. What is not named here is not
-            kept by the decoders.
+            of a quantile, a word such as `mean` names anything else. Each is a value at the level
+            of the series, which `forecast` scales, moves and cuts off at 0 like a path; so a spread
+            cannot be reported. What is not named here is not kept by the decoders.
     """
 
     supports_padding: bool = False

@@ -17,6 +17,9 @@ import numpy as np
 
 from stride_jax.errors import InputError
 
+TINY = float(np.finfo(np.float32).tiny)
+"""The smallest square of a diagonal entry of a factor, as smaller ones may become 0."""
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -113,12 +116,23 @@ def make_scale(sigma: Any, shape: tuple[int, ...]) -> Scale:
 
 def valid_factor(factor: jax.Array, batch: tuple[int, ...]) -> jax.Array:
     """Whether a factor is one of `PatchCovariance`, for each series: bool, of the shape `batch`."""
-    diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1) > 0
-    triangular = jnp.isfinite(factor) & ((factor == 0) | jnp.tril(jnp.ones_like(factor, bool)))
+    diagonal = jnp.square(jnp.diagonal(factor, axis1=-2, axis2=-1)) >= TINY
+    diagonal &= jnp.diagonal(factor, axis1=-2, axis2=-1) > 0
+    triangular = jnp.isfinite(jnp.square(factor)) & (
+        (factor == 0) | jnp.tril(jnp.ones_like(factor, bool))
+    )
     valid = jnp.all(triangular, axis=(-2, -1)) & jnp.all(diagonal, axis=-1)
     if factor.ndim > 2:  # of several variables
         valid = jnp.all(valid, axis=-1)
     return jnp.broadcast_to(valid, batch)
+
+
+def factor_shape(factor: Any) -> tuple[int, ...]:
+    """The shape of a factor, or InputError where it is no array."""
+    try:
+        return np.shape(factor)
+    except ValueError as error:
+        raise InputError(f"the factor of a PatchCovariance is not an array: {error}") from error
 
 
 def check_factor(factor: Any, shape: tuple[int, ...]) -> None:
@@ -128,7 +142,7 @@ def check_factor(factor: Any, shape: tuple[int, ...]) -> None:
         factor: see `PatchCovariance`; values are read where they are on the host.
         shape: of a patch of every series, `[P, C]` or `[B, P, C]`.
     """
-    given, size = np.shape(factor), shape[-2]
+    given, size = factor_shape(factor), shape[-2]
     full = (*shape[:-2], shape[-1], size, size)
     if not 2 <= len(given) <= len(full) or given != full[len(full) - len(given) :]:
         raise InputError(
@@ -141,6 +155,16 @@ def check_factor(factor: Any, shape: tuple[int, ...]) -> None:
     if values.dtype.kind not in "iuf" or not np.isfinite(values).all():
         raise InputError("the factor of a PatchCovariance must be finite real numbers.")
     diagonal = np.diagonal(values, axis1=-2, axis2=-1)
+    with np.errstate(over="ignore", under="ignore"):
+        squares = np.square(values.astype(np.float32))
+    least = np.diagonal(squares, axis1=-2, axis2=-1) < TINY
+    if not np.isfinite(squares).all() or ((diagonal > 0) & least).any():
+        size = np.abs(values)
+        raise InputError(
+            "the squares of the factor of a PatchCovariance must be numbers of float32; its "
+            f"smallest diagonal entry is {diagonal.min():g}, its largest entry {size.max():g}. Put "
+            "the units into its sigma."
+        )
     if np.triu(values, 1).any() or (diagonal <= 0).any():
         raise InputError(
             "the factor of a PatchCovariance must be lower triangular with a positive diagonal, "

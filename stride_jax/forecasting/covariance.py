@@ -55,7 +55,7 @@ def calibrate_covariance(
         each_variable: one factor for each variable, `[C, P, P]`; else one for all, `[P, P]`.
 
     Raises:
-        InputError: fewer than two windows, or a step whose errors are all 0.
+        InputError: fewer than two windows, and see `shrunk_factor`.
     """
     values_of, scale = one_patch_errors(target, values, windows, batch_size)
     if relative:
@@ -116,7 +116,8 @@ def shrunk_factor(errors: np.ndarray, share: float = 1.0) -> np.ndarray:
         share: independent rows over rows, at most 1.
 
     Raises:
-        InputError: fewer than two independent rows, or a step whose errors are all 0.
+        InputError: fewer than two independent rows, a step whose errors are all 0, or errors of
+            which one step follows from the others, so that their covariance has no inverse.
 
     References:
         Schafer and Strimmer, A shrinkage approach to large-scale covariance matrix estimation and
@@ -145,6 +146,13 @@ def shrunk_factor(errors: np.ndarray, share: float = 1.0) -> np.ndarray:
     square = np.sum(np.square(correlation[off]))
     intensity = min(1.0, float(np.sum(variance[off])) / square) if square > 0 else 1.0
     correlation[off] *= 1 - intensity
+    least = float(np.linalg.eigvalsh(correlation)[0])
+    if least < np.finfo(np.float32).eps:
+        raise InputError(
+            "the correlations of the errors have no inverse, as when all patches have errors of "
+            f"one shape (smallest eigenvalue {least:.1g}, after shrinking by {intensity:.1g}); "
+            "take more windows, or a target whose errors vary."
+        )
     factor: np.ndarray = std[:, None] * np.linalg.cholesky(correlation)
     return factor
 
@@ -157,14 +165,9 @@ def unit_factor(covariance: PatchCovariance, shape: tuple[int, int]) -> np.ndarr
         shape: `(P, C)`.
 
     Raises:
-        InputError: no covariance, see `scale.check_factor`, or a sigma that does not broadcast to
+        InputError: no factor, see `scale.check_factor`, or a sigma that does not broadcast to
             `[P, C]`.
     """
-    if not isinstance(covariance, PatchCovariance):
-        raise InputError(
-            f"covariance must be a PatchCovariance, such as load_covariance('beijing'), got "
-            f"{covariance!r}."
-        )
     check_factor(covariance.factor, shape)
     try:
         times = np.broadcast_to(np.asarray(covariance.sigma, np.float64), shape)
@@ -186,9 +189,13 @@ def history_covariance(factor: np.ndarray, sigma: np.ndarray) -> PatchCovariance
 
     Args:
         factor: `[C, P, P]`, see `unit_factor`.
-        sigma: `[B, 1, c]`, root mean square over a patch. c is C where variables are decoded
-            together, and 1 where they are series of their own, those of a history in a row.
+        sigma: `[B, 1, c]`, root mean square over a patch, which the stds of the factor multiply; or
+            `[B, P, c]`, the std of each step, in place of those of the factor: then the factor
+            gives the correlation alone. c is C where variables are decoded together, and 1 where
+            they are series of their own, those of a history in a row.
     """
+    if sigma.shape[1] > 1:
+        factor = factor / np.linalg.norm(factor, axis=-1, keepdims=True)
     if sigma.shape[-1] == len(factor):
         return PatchCovariance(factor, sigma)
     # [C, P, P] -> [B, 1, P, P], B whole histories of C variables each

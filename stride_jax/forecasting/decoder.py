@@ -109,8 +109,7 @@ class Decoder:
 
     def _check(self, inputs: Inputs) -> None:
         target, config = self.model.target, self.config
-        if isinstance(inputs.sigma, PatchCovariance):
-            raise InputError("a compiled decoder takes no PatchCovariance; call decode with it.")
+        _check_plain(inputs.sigma)
         sampling = speculates(self.model, config) and self.model.rule.proposes != "mean"
         unit = length_unit(target)
         check_inputs(inputs, target.patch_len, config, sampling=sampling, unit=unit)
@@ -178,6 +177,9 @@ def build_decoder(
 ) -> Decoder:
     """Compiles the decode of one shape, for a server that decodes it again and again.
 
+    A decoder takes plain sigmas. A pair with a covariance is refused where sample paths are drawn,
+    as they would not be those of `forecast` of the same pair; a mean path does not use it.
+
     Args:
         pair: target and draft, or a process alone, which is a target without a draft.
         config: horizon, K, paths and chunks.
@@ -188,12 +190,17 @@ def build_decoder(
         draft_length: proposals per round; None for always K.
 
     Raises:
-        InputError: see `decode`.
+        InputError: a pair with a covariance and a rule that samples; see also `decode`.
     """
     pair = as_pair(pair)
     rule = Maximal() if rule is None else rule
     draft_length = Fixed() if draft_length is None else draft_length
     check_choices(pair.target, pair.draft, rule, draft_length, config)
+    if pair.covariance is not None and rule.proposes != "mean":
+        raise InputError(
+            "a compiled decoder draws independent errors, and the pair has a covariance; build it "
+            "of dataclasses.replace(pair, covariance=None), or call decode with the covariance."
+        )
     shapes = Shapes(tuple(context_shape), tuple(sigma_shape), bool(padded))
     leaves, structure = jax.tree.flatten(Model(pair.target, pair.draft, rule, draft_length))
     leaves = jax.device_put(leaves)
@@ -223,6 +230,12 @@ def _decoded(model: Model, inputs: Inputs, config: DecodeConfig) -> Decoded:
     )
 
 
+def _check_plain(sigma: Any) -> None:
+    """Raises InputError for a covariance."""
+    if isinstance(sigma, PatchCovariance):
+        raise InputError("a compiled decoder takes no PatchCovariance; call decode with it.")
+
+
 def _typed(key: jax.Array, kind: Any) -> jax.Array:
     """A checked key as a typed one of a kind, `key.dtype`.
 
@@ -248,7 +261,8 @@ def load_decoder(path: str | Path) -> Callable[..., Decoded]:
     A padded decoder also takes `lengths`, last.
 
     Raises:
-        InputError: no such file, or not a saved decoder.
+        InputError: no such file, or not a saved decoder; and by what it returns, a sigma that is a
+            covariance.
     """
     try:
         exported = jax_export.deserialize(bytearray(Path(path).read_bytes()))
@@ -259,6 +273,7 @@ def load_decoder(path: str | Path) -> Callable[..., Decoded]:
     program = jax.jit(exported.call)
 
     def run(key: jax.Array, context: Any, sigma: Any, lengths: Any | None = None) -> Decoded:
+        _check_plain(sigma)
         data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
         inputs = Inputs(data, context, sigma, None, lengths).as_arrays()
         forecast, fields = program(*(x for x in inputs if x is not None))

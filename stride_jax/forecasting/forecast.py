@@ -13,6 +13,7 @@ import numpy as np
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process, Rule, check_parameters, traits_of
 from stride_jax.decoding.checks import check_size
+from stride_jax.decoding.rules import rule_name
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, num_patches
@@ -44,7 +45,8 @@ class Inputs(NamedTuple):
 
     Attributes:
         contexts: the steps that are decoded from.
-        sigma: `[B, 1, C]` float64, over the scale of the context; or the covariance of each series.
+        sigma: `[B, 1, C]` float64, over the scale of the context, or `[B, P, C]` of a target that
+            predicts a std; or the covariance of each series.
         ahead: `[B]`, steps without values at the end of each history, decoded and dropped.
         streams: `[B]` int32, folded into the key.
         masked: padding is masked, so that contexts of different lengths are decoded together.
@@ -81,8 +83,10 @@ def forecast(
         pair: target and draft, from `load_pair` or `Pair(target, draft)`; a process alone is a
             target without a draft. The distribution of the forecast is the target's, with an exact
             rule whatever the draft. A process of your own sees the history as it is, one that
-            normalises sees it standardised (see `decoding.base.Traits`). A covariance of the pair
-            is scaled for each history, so that the mean variance of a patch is sigma^2.
+            normalises sees it standardised (see `decoding.base.Traits`). Sample paths have
+            the covariance of the pair, scaled for each history so that the mean variance of a patch
+            is sigma^2; where the target predicts a std for each step, these are the stds, and the
+            covariance gives the correlation alone. A mean path does not use it.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
             patches unless the target masks single steps; sigma is measured on up to eight patches
@@ -99,13 +103,13 @@ def forecast(
             sample paths they are those that the target reports, and only its levels can be had.
             None for (.1, .5, .9), or without sample paths for all that the target reports.
         sigma: std of a step's prediction in the units of the history. None takes what the target
-            predicts for each step of the patch after the history, where it predicts a std and there
-            are two patches of history. Else it is measured on each history: the root of the mean
-            squared error of the target's one-patch forecasts of the last eight patches, where
-            values were observed, with a patch's weight on half the std of the context. As long as
-            fewer patches could be forecast, more of the std counts. With none it is the std of the
-            observed values, made larger so that the mean of as many values of white noise +- 1.28
-            sigma holds 80 % of the next ones (Student's t), and the distance of the target's
+            predicts for each step of the patch after the history, where it predicts a std and values
+            were observed in two patches of history. Else it is measured on each history: the root
+            of the mean squared error of the target's one-patch forecasts of the last eight patches,
+            where values were observed, with a patch's weight on half the std of the context. As
+            long as fewer patches could be forecast, more of the std counts. With none it is the std
+            of the observed values, made larger so that the mean of as many values of white noise +-
+            1.28 sigma holds 80 % of the next ones (Student's t), and the distance of the target's
             forecast from their mean (root mean square of a patch, at most twice the former),
             squares added. Of one value, or of several that are all the same, sigma is their
             absolute value (1 for zeros) over their number until a patch could be forecast.
@@ -166,6 +170,7 @@ def forecast(
     check_size((len(histories.series), *shape), patch_len, config)
     patch = patch_len, histories.num_vars
     factor = None if pair.covariance is None else unit_factor(pair.covariance, patch)
+    _check_correlated(pair, settings, config)
     check_parameters(pair.target)
     view, contexts = _contexts(pair, histories)
     check_filled(contexts.filled, histories.names)
@@ -175,7 +180,7 @@ def forecast(
     contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)
     ahead, streams = np.array(histories.ahead), _streams(ids, histories)
     scales: np.ndarray | PatchCovariance = sigmas
-    if factor is not None:
+    if factor is not None and settings.num_samples:
         scales = history_covariance(factor, sigmas)
     inputs = Inputs(contexts, scales, ahead, streams, view.masked)
     patches = np.array([num_patches(config.horizon + steps, patch_len) for steps in ahead])
@@ -187,6 +192,19 @@ def forecast(
         check_finite("forecast", part.rows, part.paths, histories.names)
     reports = () if settings.num_samples else traits_of(pair.target).reports
     return make_forecast(parts, contexts, sigmas, histories, settings, reports)
+
+
+def _check_correlated(pair: Pair, settings: Settings, config: DecodeConfig) -> None:
+    """Raises InputError for paths with a covariance whose rule takes none."""
+    speculative = pair.draft is not None and config.num_draft > 0
+    if pair.covariance is None or not (settings.num_samples and speculative):
+        return
+    if not settings.rule.correlated:
+        raise InputError(
+            f"rule {rule_name(settings.rule)!r} takes no covariance, and the pair has one; use "
+            "Block() or Maximal(), or dataclasses.replace(pair, covariance=None) for independent "
+            "errors."
+        )
 
 
 def _contexts(pair: Pair, histories: Histories) -> tuple[View, Contexts]:

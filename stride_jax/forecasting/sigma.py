@@ -28,6 +28,8 @@ RESIDUALS = 8
 """The last patches of a history whose one-patch errors give its sigma."""
 AFIELD = 4.0
 """Largest weight of a forecast's squared distance from the mean, over the squared spread."""
+ENOUGH = 2
+"""Patches of history from which a target may know the std of its own errors."""
 FLOOR = 1e-6
 """sigma at least, over the std of a history (over its absolute value where that is constant)."""
 SERIES_AT_ONCE = 256
@@ -106,8 +108,8 @@ def history_sigmas(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Sigma of each history over its scale, float64, see `forecast`.
 
-    A target that predicts a std has its own: that of the patch after the context, once there are
-    two patches of history.
+    A target that predicts a std has its own: that of the patch after the context, once values were
+    observed in two patches of history.
 
     Args:
         target: the process.
@@ -122,11 +124,22 @@ def history_sigmas(
     squares, known, ahead, predicted = _errors(target, contexts, batch_size)
     total = squares + _prior(contexts, context_len, known, ahead)
     measured = np.sqrt(total / (known + 1))
-    if predicted is not None:
-        measured = np.where(known > 0, predicted, measured)
-    least = FLOOR * np.where(contexts.spread > 0, contexts.spread, contexts.size)
     unsure = (contexts.spread == 0) & (known == 0)
+    if predicted is not None:
+        enough = _observed_patches(contexts, target.patch_len) >= ENOUGH
+        measured, unsure = np.where(enough, predicted, measured), unsure & ~enough
+    least = FLOOR * np.where(contexts.spread > 0, contexts.spread, contexts.size)
     return np.maximum(measured, least), unsure.any(axis=(1, 2))
+
+
+def _observed_patches(contexts: Contexts, patch_len: int) -> np.ndarray:
+    """Patches of each history in which a value was observed, counted from its end, `[B, 1, C]`."""
+    count, steps, num_vars = contexts.observed.shape
+    whole = np.pad(contexts.observed, ((0, 0), (-steps % patch_len, 0), (0, 0)))
+    # [B, N * P, C] -> [B, N, P, C]
+    patches = whole.reshape(count, -1, patch_len, num_vars).any(axis=2)
+    total: np.ndarray = patches.sum(axis=1, keepdims=True)
+    return total
 
 
 def _prior(

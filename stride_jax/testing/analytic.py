@@ -13,6 +13,7 @@ from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.processes import cached_process, window_process
 from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
 
@@ -79,7 +80,12 @@ def make_problem(
 
     With a correlation the errors of steps i and j of a patch correlate by `correlation^|i - j|`,
     those of every other variable by the powers of its negative.
+
+    Raises:
+        InputError: a correlation outside (-1, 1).
     """
+    if not -1 < correlation < 1:
+        raise InputError(f"correlation must be inside (-1, 1), got {correlation}.")
     rng = np.random.default_rng(seed)
     width = patch_len * (1 if separate else num_vars)
     weight = rng.normal(size=(width, 2 * width))

@@ -39,6 +39,7 @@ def check_exact(
         seed: of the paths; the same seed gives the same result.
 
     Raises:
+        InputError: a correlation outside (-1, 1).
         AssertionError: a corrected p-value is below .001. The message gives the process, the claim
             and all p-values.
     """

@@ -223,6 +223,9 @@ BAD = {
     "a vector": (np.ones(3), r"must be \[P, P\]"),
     "not triangular": (a_factor() @ a_factor().T, "lower triangular with a positive diagonal"),
     "a zero": (np.diag([1.0, 0, 1]), "positive diagonal.*diagonal entry is 0"),
+    "0 in float32": (np.diag([1.0, 1e-50, 1]), "numbers of float32.*diagonal entry is 1e-50"),
+    "infinite in float32": (np.eye(3) * 1e30, "numbers of float32.*largest entry 1e\\+30"),
+    "rows of two lengths": ([[1.0], [1.0, 2.0]], "is not an array"),
     "no number": (np.eye(3) * np.nan, "finite real numbers"),
 }
 

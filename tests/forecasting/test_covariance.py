@@ -210,3 +210,17 @@ def test_a_file_that_holds_no_covariance_is_refused(tmp_path):
         np.save(tmp_path / "bad.npy", array)
         with pytest.raises(InputError, match=message):
             load_covariance(tmp_path / "bad.npy")
+
+
+def test_an_archive_is_no_covariance(tmp_path):
+    """An attribute that an archive of numpy does not have would be the answer."""
+    np.savez(tmp_path / "several.npz", factor=np.eye(3))
+    with pytest.raises(InputError, match=r"several\.npz is no covariance"):
+        load_covariance(tmp_path / "several.npz")
+
+
+def test_errors_of_one_shape_are_refused():
+    """An error of the linear algebra would not say which data are at fault."""
+    errors = np.outer([1, -1, 1, -1, 1, 1], [1.0, 1, 2, 2])
+    with pytest.raises(InputError, match="no inverse"):
+        shrunk_factor(errors)

@@ -269,3 +269,13 @@ def test_a_predicted_std_waits_for_two_patches_of_history() -> None:
     target = cached(Sure())
     assert forecast(target, np.array([3.0, 4.0]), P, num_samples=0).sigma > 0.5
     assert forecast(target, np.random.default_rng(0).normal(size=4 * P), P).sigma < 1e-3
+
+
+def test_a_predicted_std_does_not_wait_for_measured_errors() -> None:
+    """A target without padding would give its std only after a patch more than it sees."""
+    predicted = np.sqrt(np.mean(np.square(STDS)))
+    for length, steps in ((L, L), (L, L + 3), (3 * P + 1, 3 * P + 1), (None, 2 * P)):
+        target = window_process(with_stds, P, context_len=length)
+        found = forecast(target, 100 * noise(steps), P, num_samples=0).sigma
+        np.testing.assert_allclose(found, predicted, rtol=1e-6)
+    assert forecast(target, 100 * noise(P), P, num_samples=0).sigma > 10  # one patch

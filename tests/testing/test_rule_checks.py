@@ -3,6 +3,7 @@
 import pytest
 
 from stride_jax.decoding.rules import AsReleased, Maximal
+from stride_jax.errors import InputError
 from stride_jax.testing import check_exact
 
 
@@ -17,3 +18,10 @@ def test_a_wrong_rule_fails_and_the_message_gives_the_claim() -> None:
         AssertionError, match=r"AsReleased is not exact on the window process: .*p_"
     ):
         check_exact(AsReleased(), delta=1.3, num_paths=10_000)
+
+
+@pytest.mark.parametrize("correlation", [1.0, -1.0, float("nan")])
+def test_a_correlation_of_one_is_refused(correlation: float) -> None:
+    """An error of the linear algebra would not say what to give."""
+    with pytest.raises(InputError, match=r"correlation must be inside \(-1, 1\)"):
+        check_exact(Maximal(), correlation=correlation)
