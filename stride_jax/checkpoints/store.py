@@ -13,7 +13,7 @@ import numpy as np
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
 from stride_jax.checkpoints.families import FamilyCheckpoint, is_family_file, read_family
-from stride_jax.checkpoints.files import METADATA, read_arrays, stored_model
+from stride_jax.checkpoints.files import METADATA, SUFFIXES, read_arrays, stored_model
 from stride_jax.checkpoints.pytorch import (
     ONLY_OURS,
     arrays_by_name,
@@ -21,6 +21,8 @@ from stride_jax.checkpoints.pytorch import (
     inexpressible,
     only_weights,
 )
+from stride_jax.checkpoints.tensor_files import SUFFIXES as TENSOR_FILES
+from stride_jax.checkpoints.tensor_files import read_tensors, weights_in
 from stride_jax.config import from_dict
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
@@ -103,7 +105,10 @@ def load_model(path: str | Path) -> Checkpoint:
 
 
 def load_any(path: str | Path) -> AnyCheckpoint:
-    """Any trained model: a run or checkpoint directory, or a `.safetensors`, `.npz`, `.pth` file.
+    """Any trained model: of a run or checkpoint directory, or of a file of tensors.
+
+    Files are `.safetensors`, the index of its shards, `.npz`, `.pth`, `.ckpt` and wheels. Any other
+    directory stands for the one file of tensors in it.
 
     A file written by `save_model` knows its whole config; a state dict of Timer-XL is read with the
     defaults of `load_pytorch`, any other one as a foundation model, see `families.read_family`.
@@ -111,12 +116,12 @@ def load_any(path: str | Path) -> AnyCheckpoint:
     Raises:
         InputError: nothing there, damaged, or no known model.
     """
-    path = Path(path)
-    if is_family_file(path):
-        return read_family(path)
+    path = _weights_of(Path(path))
     if path.is_dir():
         return checkpoints.load(path)
-    arrays, meta = read_arrays(path)
+    if is_family_file(path):
+        return read_family(path)
+    arrays, meta = _arrays_in(path)
     if not meta:
         return Checkpoint(*from_arrays(arrays, {}), context_len=None)
     if isinstance(meta, dict) and checkpoints.LINEAR in meta:
@@ -132,6 +137,26 @@ def load_any(path: str | Path) -> AnyCheckpoint:
     if config != model:
         raise InputError(f"{path}: its arrays are of {config}, its metadata says {model}.")
     return Checkpoint(config, params, meta["context_len"])
+
+
+def _weights_of(path: Path) -> Path:
+    """The file of tensors in a directory that is neither of a run nor of a checkpoint."""
+    if not path.is_dir() or _is_checkpoint(path):
+        return path
+    return weights_in(path) or path
+
+
+def _is_checkpoint(path: Path) -> bool:
+    """Whether a directory is that of a run, of finished checkpoints by their steps, or of one."""
+    steps = any(part.name.isdigit() and part.is_dir() for part in path.iterdir())
+    return steps or (path / "best").is_dir() or (path / "_METADATA").is_file()
+
+
+def _arrays_in(path: Path) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays of a Timer-XL in any kind of file, and the metadata of one of ours."""
+    if path.suffix in SUFFIXES or not path.name.endswith(TENSOR_FILES):
+        return read_arrays(path)
+    return read_tensors(path)[0], {}
 
 
 def has_draft(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -32,6 +33,8 @@ DTYPES = {
     "BOOL": np.bool_,
 }
 """Types of the safetensors format."""
+DAMAGED = ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError
+"""What reading a damaged header in JSON raises."""
 
 Tensors = dict[str, np.ndarray]
 
@@ -42,7 +45,9 @@ def weights_in(directory: Path) -> Path | None:
     Raises:
         InputError: several, and none is called `model.safetensors`.
     """
-    for pattern in (f"*{INDEX}", PREFERRED, f"**/{PREFERRED}", "*.safetensors"):
+    # Two levels down, as in an unpacked wheel; no further, as a directory may hold anything.
+    nested = f"*/{PREFERRED}", f"*/*/{PREFERRED}"
+    for pattern in (f"*{INDEX}", PREFERRED, "*.safetensors", *nested):
         files = sorted(directory.glob(pattern))
         if len(files) == 1:
             return files[0]
@@ -93,19 +98,34 @@ def _parsed(path: Path, content: np.ndarray) -> tuple[Tensors, Mapping[str, str]
         start = 8 + int.from_bytes(content[:8].tobytes(), "little")
         header: dict[str, Any] = json.loads(content[8:start].tobytes())
         meta = header.pop("__metadata__", {})
-        ends = [entry["data_offsets"][1] for entry in header.values()]
+        if not isinstance(meta, dict):
+            raise ValueError(f"its metadata is {meta!r}, expected names and texts")
+        ends = [_offsets(entry)[1] for entry in header.values()]
         if start + max(ends, default=0) != len(content):
             raise ValueError(
                 f"its header speaks of {start + max(ends, default=0)} bytes, it has {len(content)}"
             )
         return {name: _view(content[start:], entry) for name, entry in header.items()}, meta
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} is damaged or not a .safetensors file: {error}") from error
+
+
+def _offsets(entry: Mapping[str, Any]) -> tuple[int, int]:
+    """The first byte of a tensor, and the one after its last, counted from the end of the header.
+
+    Raises:
+        ValueError: there are not two.
+    """
+    offsets = entry["data_offsets"]
+    if len(offsets) != 2:
+        raise ValueError(f"its data_offsets {offsets} are not two numbers")
+    first, end = offsets
+    return first, end
 
 
 def _view(content: np.ndarray, entry: Mapping[str, Any]) -> np.ndarray:
     """One tensor of the bytes after the header."""
-    first, end = entry["data_offsets"]
+    first, end = _offsets(entry)
     if entry["dtype"] not in DTYPES:
         raise ValueError(f"its type {entry['dtype']} is none of {', '.join(DTYPES)}")
     array: np.ndarray = content[first:end].view(DTYPES[entry["dtype"]]).reshape(entry["shape"])
@@ -120,8 +140,13 @@ def _sharded(path: Path) -> Tensors:
     """
     try:
         shard_of: dict[str, str] = json.loads(path.read_text())["weight_map"]
+        strange = [
+            x for x in shard_of.values() if not (isinstance(x, str) and x.endswith(".safetensors"))
+        ]
+        if strange:
+            raise ValueError(f"the shard {strange[0]!r} is no name of a .safetensors file")
         shards = sorted(set(shard_of.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except DAMAGED as error:
         raise InputError(f"{path} is no index of shards: {error!r}") from error
     absent = [shard for shard in shards if not (path.parent / shard).is_file()]
     if absent:
@@ -151,7 +176,7 @@ def _in_wheel(path: Path) -> np.ndarray:
             named = [name for name in names if PurePosixPath(name).name == PREFERRED] or names
             if len(named) == 1:
                 return np.frombuffer(wheel.read(named[0]), np.uint8)
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError) as error:
         raise InputError(f"{path} is damaged or no wheel: {error}") from error
     raise InputError(f"{path} holds {len(named)} files of tensors (.safetensors), expected one.")
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from stride_jax.errors import InputError
 from stride_jax.models.family import Family
+from stride_jax.models.tensors import some
 
 MODULES = {
     "fracast": "stride_jax.models.fracast",
@@ -14,8 +15,6 @@ MODULES = {
     "timer": "stride_jax.models.timer",
 }
 """Where the `FAMILY` of each name lies: one row per family."""
-SHOWN = 4
-"""Names of tensors that a message lists."""
 
 
 class Families(Mapping[str, Family]):
@@ -56,17 +55,16 @@ def recognise(
     if share == 1:
         return near
     titles = ", ".join(family.title for family in families.values())
-    holds = f"it holds {_listed(sorted(shapes))}"
+    holds = f"it holds {_named(sorted(shapes))}"
     if share == 0:
         raise InputError(f"no known model: no tensor has a name of {titles} or Timer-XL; {holds}.")
     lacks = near.missing(shapes)
     raise InputError(
         f"no known model: the nearest family is {near.title}, with {share:.0%} of its tensors; "
-        f"missing {_listed(lacks)}; {holds}."
+        f"missing {_named(lacks)}; {holds}."
     )
 
 
-def _listed(names: list[str]) -> str:
-    """The first few names, and the number of the others."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return (", ".join(names[:SHOWN]) or "nothing") + more
+def _named(names: list[str]) -> str:
+    """The first few names, or that there is none."""
+    return ", ".join(some(names)) or "nothing"

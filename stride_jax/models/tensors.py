@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.errors import InputError
@@ -13,7 +14,7 @@ from stride_jax.errors import InputError
 Params = dict[str, Any]
 Shapes = Mapping[str, tuple[int, ...]]
 SHOWN = 4
-"""Names of a kind that a message lists."""
+"""Names, or problems of a kind, that a message lists."""
 
 
 class Tensor(NamedTuple):
@@ -85,7 +86,8 @@ def read_tensors(title: str, tensors: Sequence[Tensor], arrays: Mapping[str, np.
         arrays: of the file, by the original's names; they keep their dtype.
 
     Raises:
-        InputError: arrays that are missing, too many, of another shape, or hold NaN; all named.
+        InputError: arrays that are missing, too many, of another shape, that hold whole numbers, or
+            values that are not finite in float32; all named.
     """
     expected = {name: tensor.shape for tensor in tensors for name in tensor.names}
     wrong = [
@@ -96,11 +98,15 @@ def read_tensors(title: str, tensors: Sequence[Tensor], arrays: Mapping[str, np.
     problems = [
         *_listed("is missing", [name for name in expected if name not in arrays]),
         *_listed("is unknown", [name for name in arrays if name not in expected]),
-        *_some(wrong),
+        *some(wrong),
     ]
     if not problems:
-        bad = [name for name in expected if not np.isfinite(arrays[name]).all()]
-        problems = _listed("holds NaN or infinite values", bad)
+        whole = [x for x in expected if not jnp.issubdtype(arrays[x].dtype, jnp.floating)]
+        bad = [name for name in expected if name not in whole and not _finite(arrays[name])]
+        problems = [
+            *some([f"{x} holds {arrays[x].dtype}, expected floating point" for x in whole]),
+            *_listed("holds NaN or infinite values in float32", bad),
+        ]
     if problems:
         raise InputError(f"not a whole file of {title}: {'; '.join(problems)}.")
     params: Params = {}
@@ -116,10 +122,18 @@ def read_tensors(title: str, tensors: Sequence[Tensor], arrays: Mapping[str, np.
 
 
 def _listed(problem: str, names: list[str]) -> list[str]:
-    return _some([f"{name} {problem}" for name in names])
+    return some([f"{name} {problem}" for name in names])
 
 
-def _some(problems: list[str]) -> list[str]:
-    """The first few, and the number of the others."""
-    more = [f"and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-    return problems[:SHOWN] + more
+def some(texts: list[str]) -> list[str]:
+    """The first few texts of a message, and the number of the others."""
+    more = [f"and {len(texts) - SHOWN} more"] if len(texts) > SHOWN else []
+    return texts[:SHOWN] + more
+
+
+def _finite(array: np.ndarray) -> bool:
+    """Whether all values of an array are finite in float32, or in its own smaller dtype."""
+    if array.dtype.itemsize > 4:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float32)
+    return bool(np.isfinite(array).all())

@@ -274,11 +274,31 @@ def test_a_forecast_of_ragged_histories():
 def test_the_context_limit():
     """Positions beyond those of the training would be used without a word."""
     small = dataclasses.replace(TARGET, config=dataclasses.replace(CONFIG, context_limit=64))
+    whole = dataclasses.replace(small, context_len=64)
     with pytest.raises(InputError, match="a context of 64 steps and 16 more"):
-        jax.eval_shape(small.prepare, CONTEXT[0])
-    memory = jax.eval_shape(small.prepare, CONTEXT[0, :40])
+        jax.eval_shape(whole.prepare, CONTEXT[0])
+    memory = jax.eval_shape(dataclasses.replace(small, context_len=40).prepare, CONTEXT[0])
     with pytest.raises(InputError, match="a context of 40 steps and 32 more"):
         small.start(memory, 2)
     for wrong, message in ((0, "from 1 on"), (16384, "leaves no room"), (2.5, "whole number")):
         with pytest.raises(InputError, match=message):
             FAMILY.make_process(CONFIG, PARAMS, wrong)
+
+
+def test_a_longer_history_is_cut_to_the_limit():
+    """The command line would refuse a long table, and name an option that it has not."""
+    config = dataclasses.replace(CONFIG, context_limit=16 * P + 40)
+    process = FAMILY.make_process(config, PARAMS)
+    context, length = CONTEXT[0], jnp.int32(64)
+    found = [prepare(process, x, n) for x, n in ((context, None), (context[-40:], None))]
+    assert jax.tree.all(jax.tree.map(np.array_equal, *found))
+    masked = prepare(process, context, length)
+    assert relative(masked.features, found[0].features) < 1e-5
+    jax.eval_shape(lambda x: process.start(process.prepare(x), 16), context)
+
+
+def test_products_have_the_precision_of_the_original():
+    """On a GPU they would be rounded to 10 binary digits (TF32), unlike the original's."""
+    program = str(jax.make_jaxpr(TARGET.prepare)(CONTEXT[0]))
+    assert "Precision.HIGHEST" in program
+    assert "precision=None" not in program

@@ -9,6 +9,7 @@ process. The two agree for the first patch of 96 steps. Several variables are in
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.config import whole_number
-from stride_jax.decoding.processes import CachedProcess, cached_process
+from stride_jax.decoding.processes.cached import CachedProcess, Memory
 from stride_jax.errors import InputError
 from stride_jax.models.causal import KeyValues, Past, Place
 from stride_jax.models.timer.config import TimerConfig
@@ -50,13 +51,8 @@ class CachedTimer:
     config: TimerConfig
 
     def prefill(self, params: Params, patches: jax.Array, skip: jax.Array | None) -> Prefill:
-        """Keys and values of the context's patches `[N, P, C]`.
-
-        Raises:
-            InputError: a context longer than any of the training.
-        """
-        config, (count, _, num_vars) = self.config, patches.shape
-        check_context(config, (count + 1) * config.patch_len)
+        """Keys and values of the context's patches `[N, P, C]`."""
+        count, _, num_vars = patches.shape
         zero = jnp.zeros((), jnp.int32)
         skip = zero if skip is None else skip
         if count == 0:
@@ -96,25 +92,35 @@ class CachedTimer:
         return out
 
 
-def check_context(config: TimerConfig, steps: int) -> None:
-    """Raises InputError for a context longer than any of the training."""
-    if steps > config.context_limit:
-        raise InputError(
-            f"a context of {steps} steps is longer than the {config.context_limit} that Timer was "
-            "trained on; decode from fewer (context_len of the process)."
-        )
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class TimerProcess(CachedProcess):
+    """A cached process that sees no more steps than the model was trained on.
+
+    Without a `context_len` it takes any context, and the last whole patches within the limit count.
+    """
+
+    model: CachedTimer = dataclasses.field(metadata={"static": True})
+
+    def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
+        """Runs the model over the last steps of a context `[L, C]`; see `CachedProcess.prepare`."""
+        limit = self.model.config.context_limit // self.patch_len * self.patch_len
+        if self.context_len is None and limit < context.shape[0]:
+            context = context[context.shape[0] - limit :]
+            length = None if length is None else jnp.minimum(length, limit)
+        return super().prepare(context, length)
 
 
 def timer_process(
     config: TimerConfig, params: Params, context_len: int | None = None
-) -> CachedProcess:
+) -> TimerProcess:
     """The process of a Timer.
 
     Args:
         config: sizes.
         params: from `params.read`.
         context_len: last steps of a context that it sees, whole patches, at most
-            `config.context_limit`; None for all.
+            `config.context_limit`; None for all within that limit.
 
     Raises:
         InputError: a context_len that is no whole number of patches, or beyond the limit.
@@ -125,8 +131,11 @@ def timer_process(
             raise InputError(
                 f"context_len {context_len} must be whole patches of {config.patch_len} steps."
             )
-        check_context(config, context_len)
-    model = CachedTimer(config)
-    return cached_process(
-        model, params, config.patch_len, norm="frozen", context_len=context_len, unbiased=True
+        if context_len > config.context_limit:
+            raise InputError(
+                f"context_len {context_len} is more than the {config.context_limit} steps that "
+                "Timer was trained on; give fewer."
+            )
+    return TimerProcess(
+        params, CachedTimer(config), config.patch_len, "frozen", context_len, unbiased=True
     )

@@ -14,6 +14,9 @@ MEDIAN = 5
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """Levels of the outputs 1 to 9."""
 
+ROOM = 16
+"""Patches that a context leaves for the horizon and its proposals, where none is asked for."""
+
 
 @dataclass(frozen=True)
 class TimesFMConfig:
@@ -29,7 +32,8 @@ class TimesFMConfig:
         num_layers: transformer blocks.
         context_limit: time steps of context and horizon together.
         dtype: of the computation; statistics and outputs stay float32.
-        precision: of float32 products, see `jax.lax.Precision`.
+        precision: of float32 products, see `jax.lax.Precision`; the highest, as in the original
+            also on a GPU.
     """
 
     token_len: Count = 32
@@ -41,7 +45,7 @@ class TimesFMConfig:
     num_layers: Count = 20
     context_limit: Count = 16384
     dtype: Literal["float32", "bfloat16"] = "float32"
-    precision: Literal["default", "high", "highest"] = "default"
+    precision: Literal["default", "high", "highest"] = "highest"
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -59,6 +63,11 @@ class TimesFMConfig:
     def head_width(self) -> int:
         """E, numbers in a head."""
         return self.d_model // self.num_heads
+
+    @property
+    def longest_context(self) -> int:
+        """Steps of a context at most where none is asked for; at least one patch."""
+        return max(self.context_limit - ROOM * self.patch_len, self.patch_len)
 
     @property
     def tokens_per_patch(self) -> int:

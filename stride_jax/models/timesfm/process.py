@@ -101,7 +101,8 @@ class TimesFMProcess:
     Attributes:
         params: of the model, traced.
         config: its sizes.
-        context_len: steps of the context it sees, or None for all.
+        context_len: last steps of the context it sees, or None for those that leave room in the
+            model's limit, see `TimesFMConfig.longest_context`.
         lag: patches that are fed at the start of a pass: 1 for a target, the patch it has just
             emitted; 2 for a draft, whose last proposal may not have been fed to it.
     """
@@ -179,9 +180,10 @@ class TimesFMProcess:
     def _tokens(self, context: jax.Array, length: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The context in tokens `[N, T, C]`, filled up in front, and its steps of padding."""
         config = self.config
-        if self.context_len is not None and self.context_len < context.shape[0]:
-            length = None if length is None else jnp.minimum(length, self.context_len)
-            context = context[context.shape[0] - self.context_len :]
+        longest = config.longest_context if self.context_len is None else self.context_len
+        if longest < context.shape[0]:
+            length = None if length is None else jnp.minimum(length, longest)
+            context = context[context.shape[0] - longest :]
         steps, num_vars = context.shape
         count = max(-(-steps // config.token_len), self.lag * config.tokens_per_patch)
         if steps == 0:
@@ -198,7 +200,7 @@ class TimesFMProcess:
         if steps + more > limit:
             raise InputError(
                 f"a context of {steps} steps and {more} more to decode are more than the {limit} "
-                "that TimesFM takes; decode from fewer (context_len of the process) or take a "
+                "that TimesFM takes; take a shorter history or a "
                 "shorter horizon."
             )
 
@@ -421,8 +423,8 @@ def timesfm_process(
     Args:
         config: sizes.
         params: from `params.read`.
-        context_len: last steps of a context that it sees, of any number; None for all. With the
-            horizon they are at most `config.context_limit`.
+        context_len: last steps of a context that it sees, of any number; None for at most
+            `config.longest_context`. With the horizon they are at most `config.context_limit`.
 
     Raises:
         InputError: a context_len that is no whole number, below 1, or beyond the model's limit.
