@@ -109,11 +109,11 @@ class Decoder:
 
     def _check(self, inputs: Inputs) -> None:
         target, config = self.model.target, self.config
-        _check_plain(inputs.sigma)
+        sigma = _plain(inputs.sigma)
         sampling = speculates(self.model, config) and self.model.rule.proposes != "mean"
         unit = length_unit(target)
         check_inputs(inputs, target.patch_len, config, sampling=sampling, unit=unit)
-        given = Shapes(np.shape(inputs.context), np.shape(inputs.sigma), inputs.lengths is not None)
+        given = Shapes(np.shape(inputs.context), np.shape(sigma), inputs.lengths is not None)
         if given != self.shapes:
             raise InputError(
                 f"this decoder takes {_words(self.shapes)}, got {_words(given)}; build another "
@@ -230,10 +230,11 @@ def _decoded(model: Model, inputs: Inputs, config: DecodeConfig) -> Decoded:
     )
 
 
-def _check_plain(sigma: Any) -> None:
-    """Raises InputError for a covariance."""
+def _plain(sigma: Any) -> Any:
+    """A sigma as it is; InputError for a covariance."""
     if isinstance(sigma, PatchCovariance):
         raise InputError("a compiled decoder takes no PatchCovariance; call decode with it.")
+    return sigma
 
 
 def _typed(key: jax.Array, kind: Any) -> jax.Array:
@@ -273,9 +274,8 @@ def load_decoder(path: str | Path) -> Callable[..., Decoded]:
     program = jax.jit(exported.call)
 
     def run(key: jax.Array, context: Any, sigma: Any, lengths: Any | None = None) -> Decoded:
-        _check_plain(sigma)
         data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-        inputs = Inputs(data, context, sigma, None, lengths).as_arrays()
+        inputs = Inputs(data, context, _plain(sigma), None, lengths).as_arrays()
         forecast, fields = program(*(x for x in inputs if x is not None))
         trace = fields.pop("trace")
         return forecast, DecodeInfo(**fields, trace=trace and Trace(**trace))

@@ -103,8 +103,8 @@ def forecast(
             sample paths they are those that the target reports, and only its levels can be had.
             None for (.1, .5, .9), or without sample paths for all that the target reports.
         sigma: std of a step's prediction in the units of the history. None takes what the target
-            predicts for each step of the patch after the history, where it predicts a std and values
-            were observed in two patches of history. Else it is measured on each history: the root
+            predicts for each step of the patch after the history, where it predicts a std and there
+            are values in two patches of history. Else it is measured on each history: the root
             of the mean squared error of the target's one-patch forecasts of the last eight patches,
             where values were observed, with a patch's weight on half the std of the context. As
             long as fewer patches could be forecast, more of the std counts. With none it is the std

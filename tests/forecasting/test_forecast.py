@@ -638,8 +638,8 @@ def test_sigma_of_a_short_history_counts_the_errors_there_are(patches: int) -> N
 def test_sigma_of_a_ragged_batch_is_that_of_each_series_alone() -> None:
     """Padding would count as history when a model's errors are measured."""
     batch = [one for one in RAGGED if len(one) in (9, 16, 40)]
-    for one, found in zip(batch, measured(CAUSAL, batch), strict=True):
-        np.testing.assert_allclose(found, measured(CAUSAL, one), rtol=1e-4)
+    for one, found in zip(batch, measured(CAUSAL_PAIR, batch), strict=True):
+        np.testing.assert_allclose(found, measured(CAUSAL_PAIR, one), rtol=1e-4)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.01, 5.0, 1e6])
