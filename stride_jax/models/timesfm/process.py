@@ -119,12 +119,12 @@ class TimesFMProcess:
 
     @property
     def supports_padding(self) -> bool:
-        """See `decoding.base.Traits`: steps of padding are masked."""
+        """Whether padding is masked, see `Traits`: it is, step by step."""
         return True
 
     @property
     def masks_steps(self) -> bool:
-        """See `decoding.base.Traits`: a history has any number of steps."""
+        """Whether a history has any number of steps, see `Traits`."""
         return True
 
     @property
@@ -134,12 +134,12 @@ class TimesFMProcess:
 
     @property
     def normalises(self) -> bool:
-        """See `decoding.base.Traits`."""
+        """Whether the process normalises, see `Traits`."""
         return True
 
     @property
     def starts_empty(self) -> bool:
-        """See `decoding.base.Traits`."""
+        """Whether no history is needed, see `Traits`."""
         return True
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
@@ -242,7 +242,7 @@ class TimesFMProcess:
     def step(
         self, memory: Memory, state: State, patch: jax.Array
     ) -> tuple[PatchDistribution, State]:
-        """See `Process`."""
+        """Feeds one patch and predicts the next, see `Process`."""
         predictions, state = self._extend(memory, state, patch[None], state.fed)
         return jax.tree.map(lambda x: x[0], predictions), state
 
