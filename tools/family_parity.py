@@ -25,7 +25,7 @@ from stride_jax.decoding.compiled import compiled
 from stride_jax.errors import InputError
 from stride_jax.evaluation.results import Row, write_rows
 from stride_jax.models.families import FAMILIES
-from stride_jax.models.timesfm.process import outputs_at_tokens
+from stride_jax.models.timesfm.whole_pass import outputs_at_tokens
 from stride_jax.testing.parity import fracast_sizes, parity_errors, relative, rolled
 
 Recorded = dict[str, np.ndarray]
