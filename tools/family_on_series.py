@@ -10,6 +10,9 @@ path) and by `block` (one sample path). With `--original` the original's code fo
 windows in turns with the decoders. The linear draft is fitted to the target on windows of the first
 four fifths, which also give sigma: the root mean squared error of a patch. Run it on a quiet
 machine.
+
+Quantiles are scored where the model reports any. A model that takes any context needs
+`--context-len`.
 """
 
 from __future__ import annotations
@@ -145,22 +148,40 @@ def pinball(quantiles: np.ndarray, levels: tuple[float, ...], truth: np.ndarray)
     return float(2 * np.mean(np.maximum(share * error, (share - 1) * error)))
 
 
-def scores(one: Compared, tested: Windows, levels: tuple[float, ...]) -> dict[str, Any]:
-    """The row of a decoder."""
+def scores(one: Compared, tested: Windows, reports: tuple[float | str, ...]) -> dict[str, Any]:
+    """The row of a decoder; `reports` are the names of what the target reports."""
     infos = one.given["info"][0]
     paths = np.stack([np.asarray(path)[:, 0] for path in one.given["paths"][0]])
-    reported = np.stack([np.asarray(info.reported)[..., 0, :] for info in infos])
-    flat = reported.reshape(len(paths), -1, len(levels))[:, : paths.shape[1]]  # [N, H, Q]
     proposed = sum(int(np.sum(info.proposed)) for info in infos)
     accepted = sum(int(np.sum(info.accepted)) for info in infos)
-    return {
+    row = {
         "decoder": one.name,
         "ms": 1e3 * float(np.median(np.min(one.given["seconds"], axis=0))),
         "target_passes": float(np.mean([info.target_passes for info in infos])),
         "accepted": accepted / proposed if proposed else None,
         "mse": float(np.mean(np.square(paths - tested.truth))),
-        "crps_of_reported": pinball(flat, levels, tested.truth),
     }
+    if not any(isinstance(name, float) for name in reports):
+        return row
+    reported = np.stack([np.asarray(info.reported)[..., 0, :] for info in infos])
+    quantiles, levels = quantiles_of(reported, reports, paths.shape[1])
+    return {**row, "crps_of_reported": pinball(quantiles, levels, tested.truth)}
+
+
+def quantiles_of(
+    reported: np.ndarray, reports: tuple[float | str, ...], horizon: int
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    """The quantiles among the reported outputs, `[N, H, Q]`, and their levels.
+
+    Args:
+        reported: `[N, patches, P, R]`.
+        reports: R names, of which the numbers are levels.
+        horizon: H.
+    """
+    columns = [i for i, name in enumerate(reports) if isinstance(name, float)]
+    # [N, patches, P, R] -> [N, patches * P, R]
+    flat = reported.reshape(len(reported), -1, len(reports))
+    return flat[:, :horizon][..., columns], tuple(float(reports[i]) for i in columns)
 
 
 def compared(args: argparse.Namespace, target: Process, length: int) -> list[Compared]:
@@ -194,15 +215,21 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=40)
     parser.add_argument("--horizon", type=int, default=720)
     parser.add_argument("--num-draft", type=int, default=3)
+    parser.add_argument("--context-len", type=int, help="of a model that takes any context")
     parser.add_argument("--tolerance", type=float, default=0.2)
     parser.add_argument("--linear-windows", type=int, default=2000)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--original", help="command of a script such as tools/fracast_times.py")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    target = load_pair(args.model, None).target
-    levels = tuple(x for x in traits_of(target).reports if not isinstance(x, str))
-    length = traits_of(target).context_len or 0
+    target = load_pair(args.model, None, context_len=args.context_len).target
+    reports = traits_of(target).reports
+    levels = tuple(x for x in reports if isinstance(x, float))
+    length = traits_of(target).context_len
+    if length is None:
+        parser.error(f"{args.model} takes any context; give --context-len.")
+    if args.original and not levels:
+        parser.error(f"{args.model} reports no quantiles, which --original compares.")
     tested = windows(length, args.horizon, args.windows, last=True)
     decoders = compared(args, target, length)
     seconds = []
@@ -214,7 +241,7 @@ def main() -> None:
         if args.original:
             quantiles, taken = run_original(args.original, tested.contexts, args.horizon)
             seconds.append(taken)
-    rows = [scores(one, tested, levels) for one in decoders]
+    rows = [scores(one, tested, reports) for one in decoders]
     if args.original:
         median = quantiles[..., int(np.argmin(np.abs(np.asarray(levels) - 0.5)))]
         row = {"decoder": "original code (PyTorch)"}

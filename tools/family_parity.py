@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.checkpoints.families import read_family
+from stride_jax.decoding.base import Process
+from stride_jax.decoding.compiled import compiled
 from stride_jax.errors import InputError
 from stride_jax.evaluation.results import Row, write_rows
 from stride_jax.models.families import FAMILIES
-from stride_jax.models.timesfm.process import outputs_at_tokens
-from stride_jax.testing.parity import parity_errors
+from stride_jax.models.timesfm.whole_pass import outputs_at_tokens
+from stride_jax.testing.parity import fracast_sizes, parity_errors, relative, rolled
 
 Recorded = dict[str, np.ndarray]
 Rows = Callable[[Recorded, Path | None], list[Row]]
@@ -43,15 +44,7 @@ def fracast_rows(recorded: Recorded, weights: Path | None) -> list[dict[str, Any
     """A row per case of the small model, and of the released one."""
     tiny = part(recorded, "tiny/")
     config, params = FAMILIES["fracast"].read(part(tiny, "param/"))
-    given = json.loads(str(tiny["config"]))
-    config = dataclasses.replace(
-        config,
-        context_len=given["W"],
-        num_scales=given["n_stages"],
-        future_layers=given["head_future_conv_layers"],
-        future_seed=given["head_future_conv_seed"],
-        phase_bins=given["head_phase_bins"],
-    )
+    config = dataclasses.replace(config, **fracast_sizes(tiny))
     models = [("small, random", config, params, tiny)]
     if weights is not None:
         model = read_family(weights)
@@ -68,36 +61,17 @@ def fracast_rows(recorded: Recorded, weights: Path | None) -> list[dict[str, Any
     return rows
 
 
-def relative(found: Any, expected: Any) -> float:
-    """The largest error over the largest value."""
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
+@compiled
+def verified(process: Process, memory: Any, path: jax.Array) -> Any:
+    """Predictions of one pass that verifies the patches of a path but the last, `[N, ...]`."""
+    return process.verify(memory, process.start(memory, len(path)), path[:-1])[0].mean
 
 
-def roll(process: Any, context: jax.Array, length: Any, patches: int) -> tuple[Any, Any]:
-    """Predictions of the autoregressive decode `[N, ...]`, and those of one pass over its patches.
-
-    The pass verifies the first patches of that path as proposals, `[PROPOSALS + 1, ...]`.
-    """
-    memory = process.prepare(context, length)
-    nothing = jnp.zeros((0, process.patch_len, context.shape[1]))
-
-    def step(state: Any, _: None) -> tuple[Any, Any]:
-        predictions, state = process.verify(memory, state, nothing)
-        state = process.commit(state, predictions.mean, jnp.int32(1))
-        return state, jax.tree.map(lambda x: x[0], predictions)
-
-    _, predictions = jax.lax.scan(step, process.start(memory, patches), length=patches)
-    count = min(PROPOSALS, patches - 1)
-    start = process.start(memory, patches)
-    together, _ = process.verify(memory, start, predictions.mean[:count])
-    return predictions, together
-
-
-def one_pass(alone: Any, together: Any) -> tuple[str, float]:
+def one_pass(process: Process, memory: Any, alone: Any) -> tuple[str, float]:
     """The case of one pass over several patches against single steps."""
-    count = len(together.mean)
-    return f"one pass of {count} patches", relative(together.mean, alone.mean[:count])
+    path = alone.mean[: PROPOSALS + 1]
+    error = relative(verified(process, memory, path), path)
+    return f"one pass of {len(path)} patches", error
 
 
 def timesfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
@@ -120,10 +94,10 @@ def timesfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
         if i < len(recorded["transformers_forecast"]):
             error = relative(patch[-1, :, 0], recorded["transformers_forecast"][i])
             yield f"{name}: one patch of transformers", error
-        alone, together = jax.jit(lambda x, n: roll(process, x, n, PATCHES))(series, length)
+        alone, memory = rolled(process, series, length, patches=PATCHES)
         error = relative(alone.reported[1:, ..., 0, :], recorded["rolled"][i])
         yield f"{name}: autoregressive, {PATCHES - 1} patches from the cache", error
-        case, error = one_pass(alone, together)
+        case, error = one_pass(process, memory, alone)
         yield f"{name}: {case}", error
 
 
@@ -133,12 +107,12 @@ def timer_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
     context = jnp.asarray(recorded["series"].T)
     center, scale = (recorded[name][..., None] for name in ("mean", "std"))  # [2, 1, 1]
     patches = recorded["generated"].shape[1]
-    alone, together = jax.jit(lambda x: roll(process, x, None, patches))(context)
+    alone, memory = rolled(process, context, None, patches=patches)
     found = alone.mean.transpose(2, 0, 1)  # [N, P, C] -> [C, N, P]
     expected = recorded["generated"] * scale + center
     yield f"generate with revin=False, {patches} patches", relative(found, expected)
     yield "generate as released, first patch", relative(found[:, 0], recorded["released"])
-    yield one_pass(alone, together)
+    yield one_pass(process, memory, alone)
 
 
 def small_rows(cases: Cases) -> Rows:

@@ -1,4 +1,4 @@
-"""Foundation models from their own files: see `models.families` for those that are read."""
+"""Foundation models from their own files."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ DTYPES = {
 }
 """Types of the safetensors format."""
 DAMAGED = ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError
-"""What reading a damaged header in JSON raises."""
+"""Errors that reading a damaged header in JSON raises."""
 
 Tensors = dict[str, np.ndarray]
 

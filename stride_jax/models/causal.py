@@ -5,10 +5,61 @@ The families of foundation models share it; Timer-XL has a form of its own acros
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+
+from stride_jax.config import require
+
+
+class Heads:
+    """A config with attention heads, whose pairs of numbers are rotated.
+
+    Attributes:
+        d_model: D, width of a token.
+        num_heads: H.
+    """
+
+    d_model: int
+    num_heads: int
+
+    @property
+    def head_width(self) -> int:
+        """E, numbers in a head."""
+        return self.d_model // self.num_heads
+
+    def check_heads(self) -> None:
+        """Raises InputError where the heads have no even number of numbers each."""
+        require(
+            self.d_model % (2 * self.num_heads) == 0,
+            f"d_model {self.d_model} over num_heads {self.num_heads} must be even, because rotary "
+            "pairs fill a head; change one of the two.",
+        )
+
+
+class Arithmetic(Protocol):
+    """The fields of a config that say how to compute."""
+
+    @property
+    def dtype(self) -> str:
+        """Dtype of the computation."""
+
+    @property
+    def precision(self) -> str:
+        """Precision of float32 products, see `jax.lax.Precision`."""
+
+
+def dense(config: Arithmetic, width: int, name: str, *, use_bias: bool = False) -> nn.Dense:
+    """An affine layer in the dtype and the precision of the config."""
+    return nn.Dense(
+        width,
+        use_bias=use_bias,
+        dtype=jnp.dtype(config.dtype),
+        precision=config.precision,
+        name=name,
+    )
 
 
 class KeyValues(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -49,6 +51,52 @@ def parity_errors(
     wide = float(np.nanmax(history) - np.nanmin(history)) or float(np.nanmax(np.abs(history)))
     worst = [float(np.abs(ours - recorded).max()) for ours in (one_pass, np.stack(patches))]
     return ParityErrors(*(error / wide for error in worst))
+
+
+def relative(forecast: Any, recorded: Any) -> float:
+    """The largest error over the largest recorded value.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    forecast, recorded = np.asarray(forecast, np.float64), np.asarray(recorded, np.float64)
+    if forecast.shape != recorded.shape:
+        raise ValueError(f"shapes {forecast.shape} and {recorded.shape} differ.")
+    return float(np.abs(forecast - recorded).max() / np.abs(recorded).max())
+
+
+@compiled
+def rolled(process: Process, context: jax.Array, length: Any, *, patches: int) -> tuple[Any, Any]:
+    """The predictions of the autoregressive decode `[N, ...]`, and the memory of the context.
+
+    Args:
+        process: of the model.
+        context: `[L, C]`.
+        length: int32, steps of the history at its end; None for all.
+        patches: N.
+    """
+    memory = process.prepare(context, length)
+    nothing = jnp.zeros((0, process.patch_len, context.shape[1]))
+
+    def step(state: Any, _: None) -> tuple[Any, Any]:
+        predictions, state = process.verify(memory, state, nothing)
+        state = process.commit(state, predictions.mean, jnp.int32(1))
+        return state, jax.tree.map(lambda x: x[0], predictions)
+
+    _, predictions = jax.lax.scan(step, process.start(memory, patches), length=patches)
+    return predictions, memory
+
+
+def fracast_sizes(recorded: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Fields of the config of a recorded Fracast-0 that only the original's settings tell."""
+    given = json.loads(str(recorded["config"]))
+    return {
+        "context_len": given["W"],
+        "num_scales": given["n_stages"],
+        "future_layers": given["head_future_conv_layers"],
+        "future_seed": given["head_future_conv_seed"],
+        "phase_bins": given["head_phase_bins"],
+    }
 
 
 @compiled

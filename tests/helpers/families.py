@@ -1,36 +1,14 @@
-"""Errors, a decode and a compiled process for the tests of the foundation models."""
+"""A decode, its errors and a compiled process for the tests of the foundation models."""
 
 import dataclasses
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from stride_jax.decoding.compiled import compiled
+from stride_jax.testing.parity import relative, rolled
 
-
-def relative(found: Any, expected: Any) -> float:
-    """The largest error over the largest value."""
-    found, expected = np.asarray(found, np.float64), np.asarray(expected, np.float64)
-    assert found.shape == expected.shape
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
-@compiled
-def rolled(process: Any, context: jax.Array, length: Any, *, patches: int) -> tuple[Any, Any]:
-    """The predictions of the autoregressive decode `[N, ...]`, and the memory of the context."""
-    memory = process.prepare(context, length)
-    nothing = jnp.zeros((0, process.patch_len, context.shape[1]))
-
-    def step(state: Any, _: None) -> tuple[Any, Any]:
-        predictions, state = process.verify(memory, state, nothing)
-        state = process.commit(state, predictions.mean, jnp.int32(1))
-        return state, jax.tree.map(lambda x: x[0], predictions)
-
-    _, predictions = jax.lax.scan(step, process.start(memory, patches), length=patches)
-    return predictions, memory
-
+__all__ = ["Jitted", "prepare", "relative", "rolled"]
 
 prepare = compiled(lambda process, context, length: process.prepare(context, length))
 _verify = compiled(lambda process, *args: process.verify(*args))

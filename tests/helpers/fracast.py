@@ -1,9 +1,7 @@
 """The recorded forecasts of the original Fracast-0, and ours beside them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from golden import GOLDEN
@@ -12,6 +10,9 @@ from safetensors.numpy import save_file
 from stride_jax.models.fracast.config import FracastConfig
 from stride_jax.models.fracast.process import make_process
 from stride_jax.testing.parity import ParityErrors, parity_errors
+from stride_jax.testing.parity import fracast_sizes as sizes_not_in_shapes
+
+__all__ = ["CASES", "recorded", "sizes_not_in_shapes", "tensors", "tiny_file", "worst_errors"]
 
 CASES = ("long", "short", "gaps", "still", "far")
 
@@ -27,18 +28,6 @@ def tensors(content: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The recorded state dict."""
     prefix = "param/"
     return {k.removeprefix(prefix): v for k, v in content.items() if k.startswith(prefix)}
-
-
-def sizes_not_in_shapes(content: dict[str, np.ndarray]) -> dict[str, Any]:
-    """Fields of the config that only the original's settings tell."""
-    given = json.loads(str(content["config"]))
-    return {
-        "context_len": given["W"],
-        "num_scales": given["n_stages"],
-        "future_layers": given["head_future_conv_layers"],
-        "future_seed": given["head_future_conv_seed"],
-        "phase_bins": given["head_phase_bins"],
-    }
 
 
 def worst_errors(config: FracastConfig, params, content, case: str) -> ParityErrors:

@@ -21,7 +21,7 @@ from stride_jax.models.timesfm.config import TimesFMConfig
 from stride_jax.models.timesfm.draft import QuantileHeadDraft
 from stride_jax.models.timesfm.module import init_params
 from stride_jax.models.timesfm.outputs import OutputOptions, read_outputs
-from stride_jax.models.timesfm.process import outputs_at_tokens
+from stride_jax.models.timesfm.whole_pass import outputs_at_tokens
 from stride_jax.testing import check_draft, check_process
 
 GOLDEN = dict(np.load(FILES / "timesfm.npz"))

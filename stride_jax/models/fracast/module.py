@@ -23,8 +23,6 @@ from stride_jax.models.fracast.periods import (
 
 EPSILON = float(jnp.finfo(jnp.float32).eps)
 """Added to mean squares, the default of PyTorch's RMSNorm."""
-RECENCY = 5
-"""Features of the distance from now."""
 
 
 def recency(positions: jax.Array, length: int) -> jax.Array:

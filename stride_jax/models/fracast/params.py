@@ -95,12 +95,12 @@ def _with_layers(shapes: Shapes) -> FracastConfig:
 
 
 def recognises(shapes: Shapes) -> float:
-    """See `Family.recognises`."""
+    """Share of the tensor names of Fracast-0 that a file has."""
     return share(table(_with_layers(shapes)), shapes)
 
 
 def missing(shapes: Shapes) -> list[str]:
-    """See `Family.missing`."""
+    """Tensor names of Fracast-0 that a file has not."""
     return missing_names(table(_with_layers(shapes)), shapes)
 
 

@@ -81,27 +81,27 @@ class FracastProcess:
 
     @property
     def supports_padding(self) -> bool:
-        """See `Traits`: padding is masked."""
+        """Whether padding is masked, see `Traits`: it is."""
         return True
 
     @property
     def normalises(self) -> bool:
-        """See `Traits`: a window is scaled to its range."""
+        """Whether the process normalises, see `Traits`: a window is scaled to its range."""
         return True
 
     @property
     def starts_empty(self) -> bool:
-        """See `Traits`: a window without a value is one of zeros."""
+        """Whether no history is needed, see `Traits`: a window without a value is one of zeros."""
         return True
 
     @property
     def reports(self) -> tuple[float | str, ...]:
-        """See `Traits`: its quantiles."""
+        """Levels of the quantiles that are reported, see `Traits`."""
         return self.config.levels
 
     @property
     def masks_steps(self) -> bool:
-        """See `Traits`."""
+        """Whether padding is masked step by step, see `Traits`."""
         return True
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Window:
@@ -157,13 +157,13 @@ class FracastProcess:
     def step(
         self, memory: Window, state: FracastState, patch: jax.Array
     ) -> tuple[PatchDistribution, FracastState]:
-        """See `Process`."""
+        """Feeds one patch and predicts the next, see `Process`."""
         values = self._grown(state.ahead, patch[None])[self.patch_len :]
         ahead = Window(values, jnp.maximum(state.ahead.padding - self.patch_len, 0))
         return self.predict_patch(values), state._replace(ahead=ahead)
 
     def commit(self, state: FracastState, patches: jax.Array, count: jax.Array) -> FracastState:
-        """See `Process`."""
+        """Keeps the first `count` patches, see `Process`."""
         steps = jnp.asarray(count * self.patch_len, jnp.int32)
         grown = self._grown(state.window, patches)
         values = jax.lax.dynamic_slice_in_dim(grown, steps, len(state.window.values))

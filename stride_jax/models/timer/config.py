@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stride_jax.config import Count, check_fields, require
+from stride_jax.config import Count, check_fields
+from stride_jax.models.causal import Heads
 
 
 @dataclass(frozen=True)
-class TimerConfig:
+class TimerConfig(Heads):
     """A Timer; the defaults are the released 84 M parameters.
 
     Attributes:
@@ -35,13 +36,4 @@ class TimerConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        require(
-            self.d_model % (2 * self.num_heads) == 0,
-            f"d_model {self.d_model} over num_heads {self.num_heads} must be even, because rotary "
-            "pairs fill a head; change one of the two.",
-        )
-
-    @property
-    def head_width(self) -> int:
-        """E, numbers in a head."""
-        return self.d_model // self.num_heads
+        self.check_heads()

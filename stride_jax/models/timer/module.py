@@ -13,21 +13,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stride_jax.models.causal import KeyValues, Past, Place, attend, rotate_halves
+from stride_jax.models.causal import KeyValues, Past, Place, attend, dense, rotate_halves
 from stride_jax.models.timer.config import TimerConfig
 
 Params = dict[str, Any]
-
-
-def dense(config: TimerConfig, width: int, name: str, *, use_bias: bool = False) -> nn.Dense:
-    """An affine layer in the dtype and the precision of the config."""
-    return nn.Dense(
-        width,
-        use_bias=use_bias,
-        dtype=jnp.dtype(config.dtype),
-        precision=config.precision,
-        name=name,
-    )
 
 
 def norm(config: TimerConfig, name: str) -> nn.LayerNorm:

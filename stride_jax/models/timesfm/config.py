@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stride_jax.config import Count, check_fields, require
+from stride_jax.models.causal import Heads
 
 NUM_OUTPUTS = 10
 """Q, outputs of a step: the mean, then the deciles .1 to .9."""
@@ -19,7 +20,7 @@ ROOM = 16
 
 
 @dataclass(frozen=True)
-class TimesFMConfig:
+class TimesFMConfig(Heads):
     """A TimesFM 2.5; the defaults are the released 200 M parameters (231 M with the long head).
 
     Attributes:
@@ -53,16 +54,7 @@ class TimesFMConfig:
             self.patch_len % self.token_len == 0,
             f"patch_len {self.patch_len} must be whole tokens of {self.token_len} steps.",
         )
-        require(
-            self.d_model % (2 * self.num_heads) == 0,
-            f"d_model {self.d_model} over num_heads {self.num_heads} must be even, because rotary "
-            "pairs fill a head; change one of the two.",
-        )
-
-    @property
-    def head_width(self) -> int:
-        """E, numbers in a head."""
-        return self.d_model // self.num_heads
+        self.check_heads()
 
     @property
     def longest_context(self) -> int:

@@ -79,20 +79,20 @@ class QuantileHeadDraft:
         return jnp.concatenate([first[None], later])
 
     def start(self, memory: jax.Array, room: int) -> Place:
-        """See `Draft`."""
+        """The state before the first proposal, see `Draft`."""
         return Place(jnp.zeros((), jnp.int32), memory[-1, -1])
 
     def predict_next(
         self, memory: jax.Array, state: Place, shape: tuple[int, int, int]
     ) -> tuple[PatchDistribution, Place]:
-        """See `Draft`; all K at once."""
+        """The next K patches, all at once, see `Draft`."""
         places = state.filled + jnp.arange(shape[0])
         known = (places < len(memory))[:, None, None]
         patches = jnp.take(memory, places, axis=0, mode="clip")
         return PatchDistribution(jnp.where(known, patches, state.last[None, None])), state
 
     def commit(self, state: Place, patches: jax.Array, count: jax.Array) -> Place:
-        """See `Draft`."""
+        """Keeps the first `count` patches, see `Draft`."""
         count = jnp.asarray(count, jnp.int32)
         newest = jax.lax.dynamic_index_in_dim(patches, jnp.maximum(count - 1, 0), keepdims=False)
         return Place(state.filled + count, jnp.where(count > 0, newest[-1], state.last))

@@ -13,23 +13,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stride_jax.models.causal import KeyValues, Past, Place, attend, rotate_halves
+from stride_jax.models.causal import KeyValues, Past, Place, attend, dense, rotate_halves
 from stride_jax.models.timesfm.config import NUM_OUTPUTS, TimesFMConfig
 
 Params = dict[str, Any]
 EPS = 1e-6
 """Added to the mean square in a norm."""
-
-
-def dense(config: TimesFMConfig, width: int, name: str, *, use_bias: bool = False) -> nn.Dense:
-    """An affine layer in the dtype and the precision of the config."""
-    return nn.Dense(
-        width,
-        use_bias=use_bias,
-        dtype=jnp.dtype(config.dtype),
-        precision=config.precision,
-        name=name,
-    )
 
 
 def norm(config: TimesFMConfig, name: str) -> nn.RMSNorm:

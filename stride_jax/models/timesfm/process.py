@@ -23,9 +23,7 @@ import numpy as np
 from stride_jax.config import whole_number
 from stride_jax.decoding.normalization import (
     Moments,
-    extended_moments,
     last,
-    merge,
     packed,
     unpacked,
 )
@@ -33,6 +31,7 @@ from stride_jax.errors import InputError
 from stride_jax.models.causal import KeyValues, Past, Place
 from stride_jax.models.timesfm.config import LEVELS, MEDIAN, TimesFMConfig
 from stride_jax.models.timesfm.module import Params, TimesFM
+from stride_jax.models.timesfm.statistics import extended, nothing, std, token_moments
 from stride_jax.types import PatchDistribution
 
 SMALLEST = 1e-6
@@ -119,12 +118,12 @@ class TimesFMProcess:
 
     @property
     def supports_padding(self) -> bool:
-        """See `decoding.base.Traits`: steps of padding are masked."""
+        """Whether padding is masked, see `Traits`: it is, step by step."""
         return True
 
     @property
     def masks_steps(self) -> bool:
-        """See `decoding.base.Traits`: a history has any number of steps."""
+        """Whether a history has any number of steps, see `Traits`."""
         return True
 
     @property
@@ -134,12 +133,12 @@ class TimesFMProcess:
 
     @property
     def normalises(self) -> bool:
-        """See `decoding.base.Traits`."""
+        """Whether the process normalises, see `Traits`."""
         return True
 
     @property
     def starts_empty(self) -> bool:
-        """See `decoding.base.Traits`."""
+        """Whether no history is needed, see `Traits`."""
         return True
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
@@ -148,7 +147,7 @@ class TimesFMProcess:
         Raises:
             InputError: no step, or more than the model takes.
         """
-        values, padding = self._tokens(context, length)  # [N, T, C]
+        values, padding = self.tokens(context, length)  # [N, T, C]
         count, size, _ = values.shape
         real = jnp.arange(count * size).reshape(count, size) >= padding  # [N, T]
         values = jnp.where(real[..., None], values, 0)
@@ -160,9 +159,9 @@ class TimesFMProcess:
 
         # All tokens in one pass; the caches keep those before the pending patches.
         place = Place(jnp.zeros((), jnp.int32), padding // size)
-        x, written = self._features(shifted, real, running, place, None)
+        x, written = self.features(shifted, real, running, place, None)
         before = count - self.lag * self.config.tokens_per_patch
-        moments = packed(_nothing(origin))
+        moments = packed(nothing(origin))
         if before:
             moments = packed(jax.tree.map(lambda z: z[before - 1], running))
         return Memory(
@@ -177,7 +176,7 @@ class TimesFMProcess:
             padding=padding - before * size,
         )
 
-    def _tokens(self, context: jax.Array, length: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+    def tokens(self, context: jax.Array, length: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The context in tokens `[N, T, C]`, filled up in front, and its steps of padding."""
         config = self.config
         longest = config.longest_context if self.context_len is None else self.context_len
@@ -242,7 +241,7 @@ class TimesFMProcess:
     def step(
         self, memory: Memory, state: State, patch: jax.Array
     ) -> tuple[PatchDistribution, State]:
-        """See `Process`."""
+        """Feeds one patch and predicts the next, see `Process`."""
         predictions, state = self._extend(memory, state, patch[None], state.fed)
         return jax.tree.map(lambda x: x[0], predictions), state
 
@@ -252,7 +251,7 @@ class TimesFMProcess:
         count = jnp.asarray(count, jnp.int32)
         values, real = self._split(grown, state, state.length)
         counted = jnp.arange(len(values)) < count * self.config.tokens_per_patch
-        moments = _extended(unpacked(state.moments), values, real, counted[None])
+        moments = extended(unpacked(state.moments), values, real, counted[None])
         return state._replace(
             moments=packed(last(moments)),
             length=state.length + count,
@@ -265,22 +264,23 @@ class TimesFMProcess:
 
     def long_outputs(self, memory: Memory) -> jax.Array:
         """The direct forecast of the long head after the context, `[long_len, C, Q]`."""
-        out = self._apply(memory.features, method=TimesFM.long_patches)  # [C, long_len, Q]
-        return self._in_units(out, memory.center, memory.scale, memory.origin)
+        out = self.apply(memory.features, method=TimesFM.long_patches)  # [C, long_len, Q]
+        return self.in_units(out, memory.center, memory.scale, memory.origin)
 
     def next_outputs(self, memory: Memory) -> jax.Array:
         """The forecast of the patch after the context, `[P, C, Q]`; no pass of the model."""
-        out = self._apply(memory.features, method=TimesFM.patches)  # [C, P, Q]
-        return self._in_units(out, memory.center, memory.scale, memory.origin)
+        out = self.apply(memory.features, method=TimesFM.patches)  # [C, P, Q]
+        return self.in_units(out, memory.center, memory.scale, memory.origin)
 
-    def _in_units(
+    def in_units(
         self, out: jax.Array, center: jax.Array, scale: jax.Array, origin: jax.Array
     ) -> jax.Array:
         """`[C, steps, Q]` normalised by `[C]` each -> `[steps, C, Q]` in the series' units."""
         moved = out * scale[:, None, None] + (center + origin)[:, None, None]
         return moved.transpose(1, 0, 2)
 
-    def _apply(self, *args: Any, method: Any) -> Any:
+    def apply(self, *args: Any, method: Any) -> Any:
+        """A method of the model with the parameters of this process."""
         return TimesFM(self.config).apply({"params": self.params}, *args, method=method)
 
     def _split(
@@ -292,7 +292,7 @@ class TimesFMProcess:
         # [k, P, C] -> [k * m, T, C]
         return patches.reshape(count, size, -1) - state.origin[None, None], steps >= state.padding
 
-    def _features(
+    def features(
         self,
         values: jax.Array,
         real: jax.Array,
@@ -307,7 +307,7 @@ class TimesFMProcess:
         # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
         normal = jnp.clip(jnp.nan_to_num(normal), -LARGEST, LARGEST)
         normal = jnp.where(real[..., None], normal, 0).transpose(2, 0, 1)  # [C, n, T]
-        out: tuple[jax.Array, list[KeyValues]] = self._apply(
+        out: tuple[jax.Array, list[KeyValues]] = self.apply(
             normal, ~real, place, past, method=TimesFM.features
         )
         return out
@@ -322,97 +322,24 @@ class TimesFMProcess:
         config, tokens = self.config, self.config.tokens_per_patch
         values, real = self._split(patches, state, start)
         so_far = np.tril(np.ones((len(values), len(values)), bool))
-        running = _extended(unpacked(state.ahead), values, real, so_far)
+        running = extended(unpacked(state.ahead), values, real, so_far)
         before, entry = memory.prefill[0].keys.shape[1], start * tokens
         padded = (state.padding + before * config.token_len) // config.token_len
         past = [
             Past(first, room, entry)
             for first, room in zip(memory.prefill, state.cache, strict=True)
         ]
-        x, cache = self._features(values, real, running, Place(before + entry, padded), past)
+        x, cache = self.features(values, real, running, Place(before + entry, padded), past)
         # The heads read the last token of every patch.
-        out = self._apply(x[:, tokens - 1 :: tokens], method=TimesFM.patches)  # [C, k, P, Q]
+        out = self.apply(x[:, tokens - 1 :: tokens], method=TimesFM.patches)  # [C, k, P, Q]
         center, scale = running.mean[tokens - 1 :: tokens], std(running)[tokens - 1 :: tokens]
-        outputs = jax.vmap(self._in_units, in_axes=(1, 0, 0, None))(
+        outputs = jax.vmap(self.in_units, in_axes=(1, 0, 0, None))(
             out, center, scale, state.origin
         )  # [k, P, C, Q]
         state = state._replace(
             cache=cache, ahead=packed(last(running)), fed=start + patches.shape[0]
         )
         return PatchDistribution(outputs[..., MEDIAN], reported=outputs), state
-
-
-def token_moments(values: jax.Array, real: jax.Array) -> Moments:
-    """Statistics of everything up to and including each token.
-
-    Args:
-        values: `[N, T, C]`, 0 where they do not count.
-        real: `[N, T]` bool, steps that count.
-
-    Returns:
-        total `[N]`, mean and m2 `[N, C]`.
-    """
-    weight = real.astype(jnp.float32)[..., None]  # [N, T, 1]
-    total = jnp.sum(weight, axis=(1, 2))
-    mean = jnp.sum(values * weight, axis=1) / jnp.maximum(total, 1)[:, None]
-    m2 = jnp.sum(jnp.square(values - mean[:, None]) * weight, axis=1)
-    running: Moments = jax.lax.associative_scan(merge, Moments(total, mean, m2))
-    return running
-
-
-def _extended(
-    before: Moments, values: jax.Array, real: jax.Array, counted: jax.Array | np.ndarray
-) -> Moments:
-    """Statistics of what came before and of some tokens `[n, T, C]` after it, j times.
-
-    Steps that are not `real` count as nothing; `counted` is `[j, n]` bool, the tokens of a result.
-    """
-    values = jnp.where(real[..., None], values, before.mean[None, None])
-    share = jnp.mean(real, axis=1, dtype=jnp.float32)  # [n], of a token
-    numbers = jnp.sum(jnp.where(counted, share[None], 0), axis=1)
-    return extended_moments(before, values, counted, numbers)
-
-
-def std(moments: Moments) -> jax.Array:
-    """Population std without an epsilon, the shape of the mean."""
-    return jnp.sqrt(jnp.maximum(moments.m2, 0) / jnp.maximum(moments.total, 1)[..., None])
-
-
-def _nothing(like: jax.Array) -> Moments:
-    """Statistics of no value, for C variables."""
-    zero = jnp.zeros_like(like, jnp.float32)
-    return Moments(jnp.zeros((), jnp.float32), zero, zero)
-
-
-def outputs_at_tokens(
-    config: TimesFMConfig, params: Params, context: jax.Array, length: jax.Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Both heads at every token of a context `[L, C]`: one ordinary pass, without caches.
-
-    Args:
-        config: sizes.
-        params: of the model.
-        context: L a multiple of the token length.
-        length: int32, steps of the history at its end; None for all.
-
-    Returns:
-        The next patch `[N, P, C, Q]` and the long forecast `[N, long_len, C, Q]` after each token,
-        in the units of the series; those of tokens of padding mean nothing.
-    """
-    process = TimesFMProcess(params, config)
-    values, padding = process._tokens(context, length)
-    real = jnp.arange(values.shape[0] * config.token_len).reshape(values.shape[:2]) >= padding
-    values = jnp.where(real[..., None], values, 0)
-    running = token_moments(values, real)
-    place = Place(jnp.zeros((), jnp.int32), padding // config.token_len)
-    x, _ = process._features(values, real, running, place, None)  # [C, N, D]
-    in_units = jax.vmap(process._in_units, in_axes=(1, 0, 0, None))
-    stats = running.mean, std(running), jnp.zeros_like(running.mean[0])
-    patch, long = (
-        in_units(process._apply(x, method=method), *stats)
-        for method in (TimesFM.patches, TimesFM.long_patches)
-    )
-    return patch, long
 
 
 def timesfm_process(
