@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import itertools
+import multiprocessing
 import os
 import statistics
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from stride_jax.evaluation.bench import (
 )
 from stride_jax.evaluation.config import AcceleratorConfig
 from stride_jax.evaluation.experiments import Report, run
-from stride_jax.evaluation.jobs import Job, Measure, run_jobs
+from stride_jax.evaluation.jobs import Facts, Job, Measure, run_jobs
 from stride_jax.evaluation.latency import AcceptAll
 from stride_jax.evaluation.programs import CONTEXT, PATCH_LEN, Setting, make
 from stride_jax.evaluation.results import Row, content, make_directory
@@ -64,7 +66,12 @@ ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 def accelerator(
     config: AcceleratorConfig, progress: Progress = silent, loaded: None = None
 ) -> Report:
-    """All jobs of a config; rows that a run before has written are kept."""
+    """All jobs of a config; rows that a run before has written are kept.
+
+    Raises:
+        InputError: an unknown rule, no job that was measured, or rows in the way that were measured
+            with another config, device or commit.
+    """
     parse_rules(config.rules, 1)
     parse_rules(config.exact_rules, 1)
     out = make_directory(Path(config.setup.out))
@@ -76,6 +83,7 @@ def accelerator(
         jobs,
         functools.partial(prepare, to_dict(config)),
         out / "rows.jsonl",
+        facts=facts_of(config),
         processes=config.processes,
         seconds=60 * config.minutes,
         progress=progress,
@@ -84,6 +92,17 @@ def accelerator(
         raise InputError(f"no job was measured; the errors are in {out / 'rows.jsonl'}.")
     missing = len(jobs) - len({row["job"] for row in rows})
     return Report(content("accelerator", rows, config, missing=missing, commit=_commit()))
+
+
+def _device() -> str:
+    """The kind of the first device."""
+    return str(jax.devices()[0].device_kind)
+
+
+def _in_another_process(function: Callable[[], str]) -> str:
+    """What a function returns there, so that this process does not take the device for itself."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function).result()
 
 
 def _commit() -> str | None:
@@ -95,6 +114,22 @@ def _commit() -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None
     return done.stdout.strip()
+
+
+NO_FACTS = (
+    *("layers", "num_vars", "batches", "kinds", "dtypes", "exact_rules"),  # in the jobs
+    *("out", "processes", "minutes"),  # change no row
+)
+"""Fields of the config that may differ between a run and one that goes on with it."""
+
+
+def facts_of(config: AcceleratorConfig) -> Facts:
+    """What the rows depend on besides their jobs: device, versions, commit and other fields."""
+    fields = to_dict(config)
+    fields |= fields.pop("setup")
+    device = _device() if config.processes == 0 else _in_another_process(_device)
+    fixed = {name: value for name, value in fields.items() if name not in NO_FACTS}
+    return {"device": device, "jax": jax.__version__, "commit": _commit(), **fixed}
 
 
 def jobs_of(config: AcceleratorConfig) -> list[Job]:
