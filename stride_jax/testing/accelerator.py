@@ -6,6 +6,7 @@ parallel and timed one by one, see `evaluation.jobs`; all times come from the be
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import multiprocessing
@@ -168,23 +169,22 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
     batch, horizon, sigma = job["batch"], config.patches * PATCH_LEN, jnp.float32(1)
     plain = DecodeConfig(horizon, 0, num_paths=1)
     sizes = DecodeConfig(horizon, min(config.num_draft, config.patches), num_paths=1)
-    decoders: list[Decoder] = []
-    for name in job["drafts"]:
-        pair = make(
-            Setting(
-                layers=job["layers"],
-                d_model=config.d_model,
-                num_vars=job["num_vars"],
-                batch=batch,
-                num_draft=sizes.num_draft,
-                draft=name,
-                dtype=job["dtype"],
-            )
-        )
-        if not decoders:
-            decoders.append(Decoder(pair.target, None, sigma, None, plain, Label("cached")))
-        label = Label("cached", name)
-        decoders.append(Decoder(pair.target, pair.draft, sigma, AcceptAll(), sizes, label))
+    setting = Setting(
+        layers=job["layers"],
+        d_model=config.d_model,
+        num_vars=job["num_vars"],
+        batch=batch,
+        num_draft=sizes.num_draft,
+        dtype=job["dtype"],
+    )
+    first, *others = (dataclasses.replace(setting, draft=name) for name in job["drafts"])
+    pair = make(first)
+    drafts = [pair.draft, *map(_draft, others)]
+    decoders = [Decoder(pair.target, None, sigma, None, plain, Label("cached"))]
+    decoders += [
+        Decoder(pair.target, draft, sigma, AcceptAll(), sizes, Label("cached", name))
+        for draft, name in zip(drafts, job["drafts"], strict=True)
+    ]
     key = jax.random.key(config.setup.seed)
     shape = (batch, CONTEXT * PATCH_LEN, job["num_vars"])
     context, truth = jax.random.normal(key, shape), jnp.zeros((batch, horizon, job["num_vars"]))
@@ -193,6 +193,11 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
         for n in range(config.repeats + 1)
     ]
     return _decoders(decoders, batches)
+
+
+def _draft(setting: Setting) -> Any:
+    """The draft of a setting alone; the target that was built with it is let go."""
+    return make(setting).draft
 
 
 def _trained(config: AcceleratorConfig, job: Job) -> Measure:

@@ -1,18 +1,24 @@
 """A rehearsal of `evaluate.py accelerator` at toy size, and what it measures at full size."""
 
 import dataclasses
+import gc
 import json
+import weakref
 from collections import Counter
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from helpers.trained import loaded, setup
 
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.cli.compilation_cache import quick_compilation
 from stride_jax.errors import InputError
 from stride_jax.evaluation import parity
 from stride_jax.evaluation.config import AcceleratorConfig, Setup
 from stride_jax.evaluation.jobs import name_of, read_rows
+from stride_jax.evaluation.programs import Setting
 from stride_jax.evaluation.results import write_results
 from stride_jax.evaluation.tables import make_table
 from stride_jax.testing import accelerator
@@ -77,6 +83,32 @@ def test_the_facts_say_where_and_of_what_but_not_into_which_directory(
     assert (facts["commit"], facts["device"]) == ("a", "a card")
     moved = dataclasses.replace(config, setup=dataclasses.replace(config.setup, out="elsewhere"))
     assert accelerator.facts_of(moved) == facts
+
+
+def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every draft would bring a target of its own, and the largest batch would not fit."""
+    built, make = [], accelerator.make
+
+    def counted(setting: Setting) -> Pair:
+        pair = make(setting)
+        built.append(weakref.ref(pair.target))
+        return pair
+
+    monkeypatch.setattr(accelerator, "make", counted)
+    monkeypatch.setattr(accelerator, "_decoders", lambda decoders, batches: decoders)
+    toy = {**TOY, "kinds": ("autoregressive", "seasonal:96", "linear")}
+    job = {"layers": 1, "num_vars": 1, "batch": 2, "dtype": "float32", "drafts": toy["kinds"]}
+    decoders = accelerator._untrained(AcceleratorConfig(**toy), job)
+    gc.collect()
+    held = [target() for target in built if target() is not None]
+    assert len(held) == 1
+    assert len(decoders) == 4
+    assert all(decoder.target is held[0] for decoder in decoders)
+    for decoder, name in zip(decoders[1:], toy["kinds"], strict=True):
+        setting = Setting(d_model=32, layers=1, batch=2, num_draft=1, draft=name)
+        expected = jax.tree.leaves(make(setting).draft)
+        for a, b in zip(jax.tree.leaves(decoder.draft), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
