@@ -25,7 +25,7 @@ Job = dict[str, Any]
 """A measurement as JSON: its `kind` and its sizes, which are columns of its rows."""
 
 Facts = dict[str, Any]
-"""What all rows of a file have in common, as JSON: where and how they are measured."""
+"""Where and how all rows of a file are measured, as JSON."""
 
 Measure = Callable[[], list[Row]]
 Prepare = Callable[[Job], Measure]
@@ -211,7 +211,7 @@ class _Worker(NamedTuple):
 
 
 def _work(jobs: Sequence[Job], prepare: Prepare, limits: Limits, pipe: Connection) -> None:
-    """What a worker does; it ends with the process that started it."""
+    """The program of a worker; it ends with the process that started it."""
     try:
         measures = _compiled(jobs, prepare, limits)
         pipe.send(len(measures))
@@ -255,10 +255,10 @@ def _start(jobs: Sequence[Job], prepare: Prepare, limits: Limits) -> _Worker:
 
 def _ready(workers: Sequence[_Worker], until: float) -> Iterator[tuple[_Worker, int]]:
     """The workers that have compiled, or died, by a time, with the number of jobs to ask for."""
-    waiting = {worker.pipe: worker for worker in workers}
+    waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
     while waiting and (pipes := first_of(list(waiting), max(0.0, until - time.time()))):
         for pipe in pipes:
-            worker = waiting.pop(pipe)  # type: ignore[index]
+            worker = waiting.pop(pipe)
             try:
                 yield worker, worker.pipe.recv()
             except (EOFError, OSError):

@@ -101,20 +101,25 @@ def _device() -> str:
 
 
 def _in_another_process(function: Callable[[], str]) -> str:
-    """What a function returns there, so that this process does not take the device for itself."""
+    """The result of a function there, so that this process does not take the device for itself."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function).result()
 
 
 def _commit() -> str | None:
-    """The commit of this package, or None where it is no checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    """The commit of this package, or None where it is no checkout.
+
+    It is `dirty` where files of the package are changed, not where results are.
+    """
+    git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*git, "describe", "--always"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], check=False).returncode
+    return done.stdout.strip() + "-dirty" * bool(changed)
 
 
 NO_FACTS = (
@@ -125,7 +130,7 @@ NO_FACTS = (
 
 
 def facts_of(config: AcceleratorConfig) -> Facts:
-    """What the rows depend on besides their jobs: device, versions, commit and other fields."""
+    """Device, version of jax, commit and fields that the rows depend on besides their jobs."""
     fields = to_dict(config)
     fields |= fields.pop("setup")
     device = _device() if config.processes == 0 else _in_another_process(_device)

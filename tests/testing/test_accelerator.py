@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import json
+import subprocess
 import weakref
 from collections import Counter
 from pathlib import Path
@@ -109,6 +110,26 @@ def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.Monkey
         expected = jax.tree.leaves(make(setting).draft)
         for a, b in zip(jax.tree.leaves(decoder.draft), expected, strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_result_that_is_changed_does_not_change_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run would write its table into the checkout, and so refuse the second run."""
+    package, result = tmp_path / "package", tmp_path / "results.json"
+    module = package / "testing" / "module.py"
+    module.parent.mkdir(parents=True)
+    for file in (module, result):
+        file.write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "First"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(accelerator, "__file__", str(module))
+    first = accelerator._commit()
+    result.write_text("2")
+    assert accelerator._commit() == first
+    module.write_text("2")
+    assert accelerator._commit() == f"{first}-dirty"
 
 
 def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
