@@ -1,30 +1,38 @@
-"""Jobs of a long measurement: compiled in parallel, timed one by one, each row written as it comes.
+"""Jobs of a long measurement: compiled in parallel, timed one by one, written as they come.
 
-Every process compiles its share of the jobs. Nobody times before all have compiled (the gate), and
-one times at a time (the lock). A run that was stopped goes on with the jobs that have no rows yet.
+Every process compiles its share of the jobs. None is timed before all are compiled, or before the
+limit of the compilation and a little more, and then one at a time. A process that dies takes only
+its own jobs along. A run that was stopped goes on with the jobs that have no rows yet, if it
+measures the same as before.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
-import queue
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as first_of
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Progress, silent
 from stride_jax.evaluation.results import Row
 
 Job = dict[str, Any]
 """A measurement as JSON: its `kind` and its sizes, which are columns of its rows."""
 
+Facts = dict[str, Any]
+"""Where and how all rows of a file are measured, as JSON."""
+
 Measure = Callable[[], list[Row]]
 Prepare = Callable[[Job], Measure]
 """Builds and compiles a job; what it returns times it. A function at the top of a module."""
+
+COMPILED_LATE, TIMED_LATE = 30.0, 60.0
+"""Seconds after a limit in which what was begun before it may still end."""
 
 
 class Limits(NamedTuple):
@@ -39,18 +47,22 @@ class Limits(NamedTuple):
     timed: float
 
 
+# --- the file ------------------------------------------------------------------------------------
+
+
 def name_of(job: Job) -> str:
     """The job as one line, by which its rows are known."""
     return json.dumps(job, sort_keys=True)
 
 
 def read_rows(path: Path) -> list[Row]:
-    """The rows of a file of JSON lines; a line that was cut off is left out."""
-    rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            rows.append(json.loads(line))
-    return rows
+    """The rows of a file, failures too; what is no whole line of a job is left out."""
+    lines = [line for line in _objects(path) if line.keys() == {"job", "rows"}]
+    return [
+        {"job": name_of(line["job"]), **line["job"], **row}
+        for line in lines
+        for row in line["rows"]
+    ]
 
 
 def unfinished(jobs: Sequence[Job], rows: Sequence[Row]) -> list[Job]:
@@ -59,11 +71,57 @@ def unfinished(jobs: Sequence[Job], rows: Sequence[Row]) -> list[Job]:
     return [job for job in jobs if name_of(job) not in done]
 
 
+def _objects(path: Path) -> list[dict[str, Any]]:
+    """The JSON objects of a file that has one in each line; a line that was cut off is none."""
+    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
+    return [value for value in map(_value, lines) if isinstance(value, dict)]
+
+
+def _value(line: str) -> Any:
+    """The value of a line of JSON, or None."""
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError:
+        return None
+
+
+def _append(path: Path, value: dict[str, Any]) -> None:
+    """Adds a line; one before it that was cut off is ended first."""
+    text = json.dumps(value) + "\n"
+    before = path.read_bytes() if path.exists() else b""
+    with path.open("a") as file:
+        file.write("\n" * (before[-1:] not in (b"", b"\n")) + text)
+
+
+def _check_facts(path: Path, facts: Facts) -> None:
+    """Writes the facts into the first line of a file, or compares them with those in it.
+
+    Raises:
+        InputError: the rows of the file were measured otherwise, or nobody knows how.
+    """
+    here, objects = json.loads(json.dumps(facts)), _objects(path)
+    if not objects:
+        _append(path, {"facts": here})
+        return
+    advice = "Choose another directory with --out, or move the file away; nothing was changed."
+    if objects[0].keys() != {"facts"}:
+        raise InputError(f"the first line of {path} does not say how it was measured. {advice}")
+    there = objects[0]["facts"]
+    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if names:
+        both = [f"{name} was {there.get(name)!r} and is {here.get(name)!r} now" for name in names]
+        raise InputError(f"the rows of {path} were measured otherwise: {'; '.join(both)}. {advice}")
+
+
+# --- a run ---------------------------------------------------------------------------------------
+
+
 def run_jobs(
     jobs: Sequence[Job],
     prepare: Prepare,
     path: Path,
     *,
+    facts: Facts,
     processes: int,
     seconds: float,
     progress: Progress = silent,
@@ -73,98 +131,47 @@ def run_jobs(
     Args:
         jobs: in the order in which they matter.
         prepare: compiles one of them.
-        path: of the file, JSON lines.
+        path: of the file, JSON lines: the facts, then each job with its rows.
+        facts: what the rows depend on besides their jobs; a file is only for equal ones.
         processes: that compile; 0 does everything in this one.
         seconds: after so many no job is begun; three quarters of them are for the compilation.
         progress: called with a line for each job.
 
     Returns:
         All rows of the file whose job is among these, without failures, in the order of the jobs.
+
+    Raises:
+        InputError: the rows of the file were measured with other facts; it stays as it is.
     """
+    _check_facts(path, facts)
     waiting, start = unfinished(jobs, read_rows(path)), time.time()
     limits = Limits(start + 0.75 * seconds, start + seconds)
     progress(f"{len(waiting)} of {len(jobs)} jobs to measure, at most {seconds / 60:.1f} minutes")
-    _end_line(path)
-    with path.open("a") as file:
-        for job, rows in _measured(waiting, prepare, processes, limits):
-            text = "".join(json.dumps({"job": name_of(job), **job, **row}) + "\n" for row in rows)
-            file.write(text)
-            file.flush()
-            progress(f"{time.time() - start:.0f} s: {name_of(job)}")
+    measured = _in_processes if processes and waiting else _in_this_one
+    for job, rows in measured(waiting, prepare, processes, limits):
+        _append(path, {"job": job, "rows": rows})
+        progress(f"{time.time() - start:.0f} s: {name_of(job)}")
     order = {name_of(job): place for place, job in enumerate(jobs)}
     known = [row for row in read_rows(path) if row["job"] in order and "error" not in row]
     return sorted(known, key=lambda row: order[row["job"]])
 
 
-def _end_line(path: Path) -> None:
-    """Ends a line that was cut off, so that the next row has a line of its own."""
-    if path.exists() and not path.read_text().endswith("\n"):
-        with path.open("a") as file:
-            file.write("\n")
-
-
-def _measured(
-    jobs: Sequence[Job], prepare: Prepare, processes: int, limits: Limits
+def _in_this_one(
+    jobs: Sequence[Job], prepare: Prepare, _: int, limits: Limits
 ) -> Iterator[tuple[Job, list[Row]]]:
-    """Every job with its rows, as they come."""
-    if processes == 0 or not jobs:
-        yield from work(jobs, prepare, lambda: None, contextlib.nullcontext(), limits)
-        return
-    context = multiprocessing.get_context("spawn")
-    count = min(processes, len(jobs))
-    rows, lock, gate = context.Queue(), context.Lock(), context.Barrier(count)
-    workers = [
-        context.Process(
-            target=_worker, args=(jobs[i::count], prepare, gate, lock, limits, rows), daemon=True
-        )
-        for i in range(count)
-    ]
-    for worker in workers:
-        worker.start()
-    try:
-        while any(worker.is_alive() for worker in workers) or not rows.empty():
-            with contextlib.suppress(queue.Empty):
-                yield rows.get(timeout=0.5)
-    finally:
-        for worker in workers:
-            worker.terminate()
+    """Every job with its rows, all measured in this process."""
+    for job, measure in _compiled(jobs, prepare, limits):
+        if time.time() < limits.timed:
+            yield job, _rows(measure)
 
 
-def _worker(
-    jobs: Sequence[Job], prepare: Prepare, gate: Any, lock: Any, limits: Limits, rows: Any
-) -> None:
-    """One process: puts each job and its rows into a queue."""
-
-    def wait() -> None:
-        # A process that died would keep the others waiting: they go on without it.
-        with contextlib.suppress(threading.BrokenBarrierError):
-            gate.wait(max(1.0, limits.compiled - time.time() + 30))
-
-    for job, of_job in work(jobs, prepare, wait, lock, limits):
-        rows.put((job, of_job))
-
-
-def work(
-    jobs: Sequence[Job],
-    prepare: Prepare,
-    gate: Callable[[], None],
-    lock: contextlib.AbstractContextManager[Any],
-    limits: Limits,
-) -> Iterator[tuple[Job, list[Row]]]:
-    """Compiles jobs, waits at the gate, then times one after the other under the lock.
-
-    A job that fails gives one row with its `error`, and the others go on.
-    """
+def _compiled(jobs: Sequence[Job], prepare: Prepare, limits: Limits) -> list[tuple[Job, Measure]]:
+    """The jobs that are compiled before the limit."""
     measures: list[tuple[Job, Measure]] = []
     for job in jobs:
         if time.time() < limits.compiled:
             measures.append((job, _or_error(prepare, job)))
-    gate()
-    for job, measure in measures:
-        with lock:
-            rows = _rows(measure) if time.time() < limits.timed else []
-        if rows:
-            yield job, rows
+    return measures
 
 
 def _or_error(prepare: Prepare, job: Job) -> Measure:
@@ -172,8 +179,8 @@ def _or_error(prepare: Prepare, job: Job) -> Measure:
     try:
         return prepare(job)
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"[:500]
-        return lambda: [{"error": text}]
+        rows = _failure(f"{type(error).__name__}: {error}")
+        return lambda: rows
 
 
 def _rows(measure: Measure) -> list[Row]:
@@ -181,4 +188,99 @@ def _rows(measure: Measure) -> list[Row]:
     try:
         return measure()
     except Exception as error:
-        return [{"error": f"{type(error).__name__}: {error}"[:500]}]
+        return _failure(f"{type(error).__name__}: {error}")
+
+
+def _failure(text: str) -> list[Row]:
+    """The one row of a job that failed."""
+    return [{"error": text[:500]}]
+
+
+# --- processes -----------------------------------------------------------------------------------
+
+
+class _Worker(NamedTuple):
+    """A process and this end of its pipe.
+
+    It sends how many of its jobs it has compiled, then the rows of the next one for each message.
+    """
+
+    process: Any
+    pipe: Connection
+    jobs: Sequence[Job]
+
+
+def _work(jobs: Sequence[Job], prepare: Prepare, limits: Limits, pipe: Connection) -> None:
+    """The program of a worker; it ends with the process that started it."""
+    try:
+        measures = _compiled(jobs, prepare, limits)
+        pipe.send(len(measures))
+        for _, measure in measures:
+            pipe.recv()
+            pipe.send(_rows(measure))
+    except (EOFError, BrokenPipeError):
+        return
+
+
+def _in_processes(
+    jobs: Sequence[Job], prepare: Prepare, processes: int, limits: Limits
+) -> Iterator[tuple[Job, list[Row]]]:
+    """Every job with its rows, as they come."""
+    count = min(processes, len(jobs))
+    workers = [_start(jobs[i::count], prepare, limits) for i in range(count)]
+    try:
+        # Nothing is timed while a process compiles, unless it takes longer than it may.
+        early = list(_ready(workers, limits.compiled + COMPILED_LATE))
+        yield from _turns(early, limits)
+
+        # Those that took longer come last.
+        pipes = {worker.pipe for worker, _ in early}
+        late = [worker for worker in workers if worker.pipe not in pipes]
+        for one in _ready(late, limits.timed):
+            yield from _turns([one], limits)
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+
+
+def _start(jobs: Sequence[Job], prepare: Prepare, limits: Limits) -> _Worker:
+    """A new process that compiles these jobs."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=_work, args=(jobs, prepare, limits, there), daemon=True)
+    process.start()
+    there.close()  # so that this end is told when the process dies
+    return _Worker(process, here, jobs)
+
+
+def _ready(workers: Sequence[_Worker], until: float) -> Iterator[tuple[_Worker, int]]:
+    """The workers that have compiled, or died, by a time, with the number of jobs to ask for."""
+    waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
+    while waiting and (pipes := first_of(list(waiting), max(0.0, until - time.time()))):
+        for pipe in pipes:
+            worker = waiting.pop(pipe)
+            try:
+                yield worker, worker.pipe.recv()
+            except (EOFError, OSError):
+                yield worker, len(worker.jobs)
+
+
+def _turns(ready: Sequence[tuple[_Worker, int]], limits: Limits) -> Iterator[tuple[Job, list[Row]]]:
+    """The first job of each worker, then the second ones, until the limit."""
+    for place in range(max((number for _, number in ready), default=0)):
+        for worker, number in ready:
+            if place < number and time.time() < limits.timed:
+                yield worker.jobs[place], _ask(worker, limits.timed + TIMED_LATE)
+
+
+def _ask(worker: _Worker, until: float) -> list[Row]:
+    """The rows of a worker's next job; a failure if it dies, or is not done by a time."""
+    try:
+        worker.pipe.send(None)
+        if worker.pipe.poll(max(0.0, until - time.time())):
+            rows: list[Row] = worker.pipe.recv()
+            return rows
+    except (EOFError, OSError):
+        worker.process.join(5)
+        return _failure(f"its process died, exit code {worker.process.exitcode}")
+    return _failure("it was still being timed when the run ended")

@@ -6,12 +6,15 @@ parallel and timed one by one, see `evaluation.jobs`; all times come from the be
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
+import multiprocessing
 import os
 import statistics
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,7 @@ from stride_jax.evaluation.bench import (
 )
 from stride_jax.evaluation.config import AcceleratorConfig
 from stride_jax.evaluation.experiments import Report, run
-from stride_jax.evaluation.jobs import Job, Measure, run_jobs
+from stride_jax.evaluation.jobs import Facts, Job, Measure, run_jobs
 from stride_jax.evaluation.latency import AcceptAll
 from stride_jax.evaluation.programs import CONTEXT, PATCH_LEN, Setting, make
 from stride_jax.evaluation.results import Row, content, make_directory
@@ -64,7 +67,12 @@ ENVIRONMENT = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 def accelerator(
     config: AcceleratorConfig, progress: Progress = silent, loaded: None = None
 ) -> Report:
-    """All jobs of a config; rows that a run before has written are kept."""
+    """All jobs of a config; rows that a run before has written are kept.
+
+    Raises:
+        InputError: an unknown rule, no job that was measured, or rows in the way that were measured
+            with another config, device or commit.
+    """
     parse_rules(config.rules, 1)
     parse_rules(config.exact_rules, 1)
     out = make_directory(Path(config.setup.out))
@@ -76,6 +84,7 @@ def accelerator(
         jobs,
         functools.partial(prepare, to_dict(config)),
         out / "rows.jsonl",
+        facts=facts_of(config),
         processes=config.processes,
         seconds=60 * config.minutes,
         progress=progress,
@@ -86,15 +95,47 @@ def accelerator(
     return Report(content("accelerator", rows, config, missing=missing, commit=_commit()))
 
 
+def _device() -> str:
+    """The kind of the first device."""
+    return str(jax.devices()[0].device_kind)
+
+
+def _in_another_process(function: Callable[[], str]) -> str:
+    """The result of a function there, so that this process does not take the device for itself."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(function).result()
+
+
 def _commit() -> str | None:
-    """The commit of this package, or None where it is no checkout."""
-    here = Path(__file__).parent
-    command = ["git", "-C", str(here), "describe", "--always", "--dirty"]
+    """The commit of this package, or None where it is no checkout.
+
+    It is `dirty` where files of the package are changed, not where results are.
+    """
+    git = ["git", "-C", str(Path(__file__).parents[1])]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*git, "describe", "--always"], capture_output=True, text=True, check=True
+        )
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "."], check=False).returncode
+    return done.stdout.strip() + "-dirty" * bool(changed)
+
+
+NO_FACTS = (
+    *("layers", "num_vars", "batches", "kinds", "dtypes", "exact_rules"),  # in the jobs
+    *("out", "processes", "minutes"),  # change no row
+)
+"""Fields of the config that may differ between a run and one that goes on with it."""
+
+
+def facts_of(config: AcceleratorConfig) -> Facts:
+    """Device, version of jax, commit and fields that the rows depend on besides their jobs."""
+    fields = to_dict(config)
+    fields |= fields.pop("setup")
+    device = _device() if config.processes == 0 else _in_another_process(_device)
+    fixed = {name: value for name, value in fields.items() if name not in NO_FACTS}
+    return {"device": device, "jax": jax.__version__, "commit": _commit(), **fixed}
 
 
 def jobs_of(config: AcceleratorConfig) -> list[Job]:
@@ -133,23 +174,22 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
     batch, horizon, sigma = job["batch"], config.patches * PATCH_LEN, jnp.float32(1)
     plain = DecodeConfig(horizon, 0, num_paths=1)
     sizes = DecodeConfig(horizon, min(config.num_draft, config.patches), num_paths=1)
-    decoders: list[Decoder] = []
-    for name in job["drafts"]:
-        pair = make(
-            Setting(
-                layers=job["layers"],
-                d_model=config.d_model,
-                num_vars=job["num_vars"],
-                batch=batch,
-                num_draft=sizes.num_draft,
-                draft=name,
-                dtype=job["dtype"],
-            )
-        )
-        if not decoders:
-            decoders.append(Decoder(pair.target, None, sigma, None, plain, Label("cached")))
-        label = Label("cached", name)
-        decoders.append(Decoder(pair.target, pair.draft, sigma, AcceptAll(), sizes, label))
+    setting = Setting(
+        layers=job["layers"],
+        d_model=config.d_model,
+        num_vars=job["num_vars"],
+        batch=batch,
+        num_draft=sizes.num_draft,
+        dtype=job["dtype"],
+    )
+    first, *others = (dataclasses.replace(setting, draft=name) for name in job["drafts"])
+    pair = make(first)
+    drafts = [pair.draft, *map(_draft, others)]
+    decoders = [Decoder(pair.target, None, sigma, None, plain, Label("cached"))]
+    decoders += [
+        Decoder(pair.target, draft, sigma, AcceptAll(), sizes, Label("cached", name))
+        for draft, name in zip(drafts, job["drafts"], strict=True)
+    ]
     key = jax.random.key(config.setup.seed)
     shape = (batch, CONTEXT * PATCH_LEN, job["num_vars"])
     context, truth = jax.random.normal(key, shape), jnp.zeros((batch, horizon, job["num_vars"]))
@@ -158,6 +198,11 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
         for n in range(config.repeats + 1)
     ]
     return _decoders(decoders, batches)
+
+
+def _draft(setting: Setting) -> Any:
+    """The draft of a setting alone; the target that was built with it is let go."""
+    return make(setting).draft
 
 
 def _trained(config: AcceleratorConfig, job: Job) -> Measure:

@@ -1,12 +1,29 @@
 """Jobs: compiled before any is timed, timed one by one, written as they come, resumed."""
 
+import functools
 import json
+import time
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.jobs import prepare
 
-from stride_jax.evaluation.jobs import name_of, read_rows, run_jobs
+from stride_jax.errors import InputError
+from stride_jax.evaluation import jobs as jobs_module
+from stride_jax.evaluation.jobs import (
+    Limits,
+    _ready,
+    _turns,
+    _Worker,
+    name_of,
+    read_rows,
+    run_jobs,
+)
+
+FACTS = {"device": "a card", "sizes": (1, 2)}
+measure = functools.partial(run_jobs, prepare=prepare, facts=FACTS, processes=0, seconds=60)
 
 
 def jobs_of(folder: Path, count: int = 4, **more: object) -> list[dict[str, object]]:
@@ -29,12 +46,12 @@ def test_a_stopped_run_goes_on_without_measuring_again(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_jobs(jobs, prepare, path, processes=0, seconds=60, progress=stop)
+        measure(jobs, path=path, progress=stop)
     assert [row["value"] for row in read_rows(path)] == [0, 1, 10, 11]
     with path.open("a") as file:
         file.write('{"job": "cut o')  # the stop came in the middle of a line
     (tmp_path / "log").unlink()
-    rows = run_jobs(jobs, prepare, path, processes=0, seconds=60)
+    rows = measure(jobs, path=path)
     assert [row["value"] for row in rows] == [0, 1, 10, 11, 20, 21, 30, 31]
     assert {number for _, number in log_of(tmp_path)} == {2, 3}
     assert all(row["number"] == json.loads(row["job"])["number"] for row in rows)
@@ -44,24 +61,113 @@ def test_a_job_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path) -
     """One program too large for the device would end the run, or be taken for measured."""
     path, good, bad = tmp_path / "rows.jsonl", jobs_of(tmp_path, 1), jobs_of(tmp_path, 1, breaks=1)
     for _ in range(2):
-        rows = run_jobs([*bad, *good], prepare, path, processes=0, seconds=60)
+        rows = measure([*bad, *good], path=path)
         assert [row["value"] for row in rows] == [0, 1]
     errors = [row["error"] for row in read_rows(path) if "error" in row]
     assert errors == ["ValueError: it does not compile"] * 2
 
 
 def test_nothing_is_begun_after_the_limit(tmp_path: Path) -> None:
-    """A run would hold a lent machine for longer than it was lent."""
+    """A run would hold a rented machine for longer than it was rented."""
     path = tmp_path / "rows.jsonl"
-    assert run_jobs(jobs_of(tmp_path), prepare, path, processes=0, seconds=0) == []
+    assert measure(jobs_of(tmp_path), path=path, seconds=0) == []
     assert not (tmp_path / "log").exists()
+
+
+def test_a_file_may_be_cut_off_at_every_byte(tmp_path: Path) -> None:
+    """A job that was stopped between its rows would count as finished, or the file as lost."""
+    path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path, 2, seconds=0)
+    rows = measure(jobs, path=path)
+    whole = path.read_bytes()
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        assert measure(jobs, path=path) == rows
+        assert path.read_bytes().startswith(whole[:size])
+
+
+@pytest.mark.parametrize("line", ["3", "null", "[1, 2]", '"text"', '{"job": 1}', "\0\0"])
+def test_a_line_that_is_no_job_is_left_out(tmp_path: Path, line: str) -> None:
+    """A file that the disk spoiled in one line could not be read any more."""
+    path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path, 2)
+    rows = measure(jobs, path=path)
+    with path.open("a") as file:
+        file.write(line + "\n")
+    assert measure(jobs, path=path) == rows
+
+
+@pytest.mark.parametrize("facts", [{**FACTS, "device": "another"}, {}, {**FACTS, "commit": "a"}])
+def test_rows_that_were_measured_otherwise_are_refused(
+    tmp_path: Path, facts: dict[str, object]
+) -> None:
+    """Rows of another size, device or commit would be published as those of this run."""
+    path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path)
+    measure(jobs[:2], path=path)
+    before = path.read_bytes()
+    (name, *_) = (name for name in (*FACTS, "commit") if facts.get(name) != FACTS.get(name))
+    with pytest.raises(InputError, match=f"otherwise: {name} was .*--out"):
+        measure(jobs, path=path, facts=facts)
+    assert path.read_bytes() == before
+
+
+def test_rows_of_which_nobody_knows_how_they_were_measured_are_refused(tmp_path: Path) -> None:
+    """Rows of a file without its first line would be published as those of this run."""
+    path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path, 2)
+    measure(jobs, path=path)
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    with pytest.raises(InputError, match=r"first line of .*rows.jsonl does not say how"):
+        measure(jobs, path=path)
+
+
+def test_a_process_that_died_is_reported_and_the_others_go_on() -> None:
+    """One crash on the device would hang the run until somebody looks, at the price of a card.
+
+    The answers lie in the pipes already; one worker died while it compiled, one while it timed.
+    """
+    dead, (alive, answers), (died_later, counted) = Pipe(), Pipe(), Pipe()
+    gone = SimpleNamespace(exitcode=-9, join=lambda seconds: None)
+    pipes, jobs = (dead[0], alive, died_later), [[{"number": i}] for i in range(3)]
+    workers = [_Worker(gone, pipe, job) for pipe, job in zip(pipes, jobs, strict=True)]
+    for answer in (1, [{"value": 5}]):
+        answers.send(answer)
+    counted.send(1)
+    for end in (dead[1], counted):
+        end.close()
+    late = time.time() + 60
+    rows = {
+        job["number"]: rows for job, rows in _turns(list(_ready(workers, late)), Limits(0, late))
+    }
+    died = [{"error": "its process died, exit code -9"}]
+    assert rows == {0: died, 1: [{"value": 5}], 2: died}
+
+
+def test_a_job_that_does_not_end_is_stopped_after_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call that hangs on the device would hold a rented machine for ever."""
+    monkeypatch.setattr(jobs_module, "TIMED_LATE", 0.1)
+    pipe, silent = Pipe()
+    worker = _Worker(None, pipe, [{"number": 0}, {"number": 1}])
+    (only,) = _turns([(worker, 2)], Limits(0, time.time() + 0.1))
+    assert only == ({"number": 0}, [{"error": "it was still being timed when the run ended"}])
+    silent.close()
+
+
+@pytest.mark.slow  # three processes that import jax
+def test_processes_that_die_do_not_hang_the_run(tmp_path: Path) -> None:
+    """The end of a real process would not be seen through its pipe."""
+    path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path, 3)
+    jobs[0]["dies"], jobs[1]["dies"] = "compiling", "timing"
+    rows = measure(jobs, path=path, processes=3, seconds=120)
+    assert [row["value"] for row in rows] == [20, 21]
+    errors = {row["number"]: row["error"] for row in read_rows(path) if "error" in row}
+    assert errors == dict.fromkeys((0, 1), "its process died, exit code 9")
 
 
 @pytest.mark.slow  # two processes that import jax
 def test_processes_compile_together_and_time_apart(tmp_path: Path) -> None:
     """A decoder would be timed while another one compiles or runs beside it."""
     path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path, 5)
-    rows = run_jobs(jobs, prepare, path, processes=2, seconds=120)
+    rows = measure(jobs, path=path, processes=2, seconds=120)
     assert [row["value"] for row in rows] == [10 * i + j for i in range(5) for j in range(2)]
     done = log_of(tmp_path)
     assert [what for what, _ in done[:5]] == ["compiled"] * 5

@@ -1,5 +1,6 @@
 """Jobs that cost nothing, for the tests of `evaluation.jobs`; other processes import them."""
 
+import os
 import time
 from pathlib import Path
 
@@ -15,10 +16,14 @@ def prepare(job):
     note("compiled")
     if job.get("breaks"):
         raise ValueError("it does not compile")
+    if job.get("dies") == "compiling":
+        os._exit(9)
 
     def measure():
         note("begun")
-        time.sleep(0.05)
+        if job.get("dies"):
+            os._exit(9)
+        time.sleep(job.get("seconds", 0.05))
         note("timed")
         return [{"value": 10 * job["number"] + place} for place in range(2)]
 

@@ -1,17 +1,25 @@
 """A rehearsal of `evaluate.py accelerator` at toy size, and what it measures at full size."""
 
 import dataclasses
+import gc
 import json
+import subprocess
+import weakref
 from collections import Counter
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from helpers.trained import loaded, setup
 
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.cli.compilation_cache import quick_compilation
+from stride_jax.errors import InputError
 from stride_jax.evaluation import parity
-from stride_jax.evaluation.config import AcceleratorConfig
+from stride_jax.evaluation.config import AcceleratorConfig, Setup
 from stride_jax.evaluation.jobs import name_of, read_rows
+from stride_jax.evaluation.programs import Setting
 from stride_jax.evaluation.results import write_results
 from stride_jax.evaluation.tables import make_table
 from stride_jax.testing import accelerator
@@ -49,6 +57,81 @@ def test_the_full_size_has_every_cell_once() -> None:
     assert drafts == {"autoregressive", "multi-patch", "linear", "seasonal:96"}
 
 
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AcceleratorConfig)])
+def test_a_field_is_in_the_jobs_or_in_the_facts(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of another size would be taken for those of this config when a run is resumed."""
+    monkeypatch.setattr(accelerator, "_commit", lambda: "a")
+    other = {"setup": Setup(horizons=(96,)), "rules": ("mean",), "exact_rules": ("block",)}
+    other |= {"layers": (2,), "num_vars": (2,), "batches": (2,), "kinds": ("linear",)}
+    other |= {"dtypes": ("float32",), "golden": "elsewhere", "processes": 0}
+    before = AcceleratorConfig(processes=0)
+    after = dataclasses.replace(before, **{name: other.get(name, 500)})
+
+    def known(config: AcceleratorConfig) -> tuple[object, object]:
+        return accelerator.jobs_of(config), accelerator.facts_of(config)
+
+    assert (known(before) == known(after)) == (name in ("processes", "minutes"))
+
+
+def test_the_facts_say_where_and_of_what_but_not_into_which_directory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows of another device or commit would be mixed, or a moved directory refused."""
+    config = AcceleratorConfig(processes=0)
+    monkeypatch.setattr(accelerator, "_commit", lambda: "a")
+    monkeypatch.setattr(accelerator, "_device", lambda: "a card")
+    facts = accelerator.facts_of(config)
+    assert (facts["commit"], facts["device"]) == ("a", "a card")
+    moved = dataclasses.replace(config, setup=dataclasses.replace(config.setup, out="elsewhere"))
+    assert accelerator.facts_of(moved) == facts
+
+
+def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every draft would bring a target of its own, and the largest batch would not fit."""
+    built, make = [], accelerator.make
+
+    def counted(setting: Setting) -> Pair:
+        pair = make(setting)
+        built.append(weakref.ref(pair.target))
+        return pair
+
+    monkeypatch.setattr(accelerator, "make", counted)
+    monkeypatch.setattr(accelerator, "_decoders", lambda decoders, batches: decoders)
+    toy = {**TOY, "kinds": ("autoregressive", "seasonal:96", "linear")}
+    job = {"layers": 1, "num_vars": 1, "batch": 2, "dtype": "float32", "drafts": toy["kinds"]}
+    decoders = accelerator._untrained(AcceleratorConfig(**toy), job)
+    gc.collect()
+    held = [target() for target in built if target() is not None]
+    assert len(held) == 1
+    assert len(decoders) == 4
+    assert all(decoder.target is held[0] for decoder in decoders)
+    for decoder, name in zip(decoders[1:], toy["kinds"], strict=True):
+        setting = Setting(d_model=32, layers=1, batch=2, num_draft=1, draft=name)
+        expected = jax.tree.leaves(make(setting).draft)
+        for a, b in zip(jax.tree.leaves(decoder.draft), expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_a_result_that_is_changed_does_not_change_the_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run would write its table into the checkout, and so refuse the second run."""
+    package, result = tmp_path / "package", tmp_path / "results.json"
+    module = package / "testing" / "module.py"
+    module.parent.mkdir(parents=True)
+    for file in (module, result):
+        file.write_text("1")
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b"]
+    for command in (["init", "-q"], ["add", "."], ["commit", "-qm", "First"]):
+        subprocess.run([*git, *command], check=True)
+    monkeypatch.setattr(accelerator, "__file__", str(module))
+    first = accelerator._commit()
+    result.write_text("2")
+    assert accelerator._commit() == first
+    module.write_text("2")
+    assert accelerator._commit() == f"{first}-dirty"
+
+
 def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """The rows of a run that is stopped after its training, and of the same command again."""
     for name in (*accelerator.ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR"):
@@ -78,6 +161,8 @@ def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, ob
         assert f"**{title}**" in table
     later = dataclasses.replace(config, batches=(2, 3), minutes=1e-9)
     assert "2 jobs are not measured yet" in make_table(accelerator.accelerator(later).content)
+    with pytest.raises(InputError, match="otherwise: d_model was 32 and is 64 now"):
+        accelerator.accelerator(dataclasses.replace(config, d_model=64))
     pairs = [row for row in rows if row["kind"] == "untrained pair"]
     assert [row["method"] for row in pairs] == ["target", "speculative"]
     assert pairs[1]["accepted"] == 1.0
@@ -87,7 +172,7 @@ def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, ob
 def test_a_rehearsal_that_is_stopped_and_resumed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first minutes on a lent machine would go into an error of this code.
+    """The first minutes on a rented machine would go into an error of this code.
 
     The decoders of the untrained pair are real, everything else that compiles is not.
     """
@@ -104,7 +189,7 @@ def test_a_rehearsal_that_is_stopped_and_resumed(
 
 @pytest.mark.slow
 def test_a_rehearsal_of_every_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kind of measurement would fail on the lent machine that works in no other test."""
+    """A kind of measurement would fail on the rented machine that works in no other test."""
     rows = rehearse(tmp_path, monkeypatch)
     assert [row["rule"] for row in rows if row["kind"] == "trained pair"] == [None, "mean"]
     (exact,) = (row for row in rows if row["kind"] == "exactness")
