@@ -16,7 +16,8 @@ from typing import Any
 from stride_jax.evaluation.results import write_rows
 
 PACKAGE = "stride_jax"
-LOOPS = ("speculative", "info", "bookkeeping", "alone", "autoregressive", "loop", "trainer")
+DECODING = ("speculative", "rounds", "lanes", "info", "bookkeeping", "alone", "autoregressive")
+LOOPS = (*DECODING, "loop", "trainer")
 """Names of the modules that hold the loops of decoding and training, before and after."""
 
 

@@ -63,7 +63,7 @@ def test_all_products_have_the_precision_of_the_config(precision):
     assert text.count("precision = [HIGHEST, HIGHEST]") == (10 if precision == "highest" else 0)
 
 
-@pytest.mark.parametrize("speculative", [True, False])
+@pytest.mark.parametrize("speculative", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_one_path_decodes_as_one_of_several_and_as_one_of_two_lanes(speculative):
     """A single path would get another forecast than the same path in a batch."""
     target = process_of(CONFIG)

@@ -86,6 +86,7 @@ def test_the_facts_say_where_and_of_what_but_not_into_which_directory(
     assert accelerator.facts_of(moved) == facts
 
 
+@pytest.mark.slow
 def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every draft would bring a target of its own, and the largest batch would not fit."""
     built, make = [], accelerator.make

@@ -50,7 +50,7 @@ class BlindToCorrelation(Rule):
     ("rule", "kind", "shape"),
     [
         ("maximal", "window", "two, joint"),
-        ("block", "cached", "two, separate"),
+        pytest.param("block", "cached", "two, separate", marks=pytest.mark.slow),
         pytest.param("maximal", "cached", "one", marks=pytest.mark.slow),
         pytest.param("block", "window", "two, joint", marks=pytest.mark.slow),
         pytest.param("residual", "cached", "two, joint", marks=pytest.mark.slow),
