@@ -179,14 +179,18 @@ def test_a_table_compares_with_an_earlier_file(tmp_path: Path) -> None:
     (tmp_path / "then.json").write_text(json.dumps({"rows": then}))
     path = tmp_path / "now.json"
     path.write_text(json.dumps({"table": "launches", "before": "then.json", "rows": now}))
-    lines = [line.split("|") for line in make_table(read_results(path)).splitlines()[2:]]
-    header = [cell.strip() for cell in lines[0]]
-    cells = [dict(zip(header, map(str.strip, line), strict=True)) for line in lines[2:]]
+    cells: list[dict[str, str]] = [{}, {}, {}]
+    for table in make_table(read_results(path)).split("\n\n**")[1:]:
+        lines = [[x.strip() for x in y.split("|")] for y in table.splitlines() if "|" in y]
+        header = lines[0]
+        for cell, line in zip(cells, lines[2:], strict=True):
+            cell.update(zip(header, line, strict=True))
     assert [x["rule"] for x in cells] == ["mean", "maximal", "block"]
     assert [x["target pass"] for x in cells] == ["170 -> 100", "178 -> 100", "9"]
     assert [x["round"] for x in cells] == ["9", "500 -> 9", "9"]
+    assert [x["prefill"] for x in cells] == ["9", "9", "9"]
     assert cells[1]["best speedup"] == "3.20 -> 100.00"  # 9 * 178 / 500, 9 * 100 / 9
-    assert "batch" not in header
+    assert "batch" not in cells[0]
 
 
 def cuda_python() -> str:
