@@ -269,7 +269,7 @@ def test_a_history_under_two_patches_with_a_cached_draft(length: int) -> None:
         np.testing.assert_allclose(found, path(target, walk(length)), atol=1e-5)
 
 
-@pytest.mark.parametrize("norm", ["causal", "frozen", None])
+@pytest.mark.parametrize("norm", ["causal", pytest.param("frozen", marks=pytest.mark.slow), None])
 def test_a_cached_draft_after_one_patch_says_what_its_target_says(norm: Any) -> None:
     """The padding before a context of one patch would reach the draft's forecasts."""
     process = cached_process(

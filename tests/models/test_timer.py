@@ -96,6 +96,7 @@ def test_the_autoregressive_path_is_that_of_the_original():
     assert relative(found[:, 0], GOLDEN["released"]) < 1e-5
 
 
+@pytest.mark.slow
 def test_a_pass_of_several_patches_is_single_steps():
     """Verification would accept or refuse by other predictions than those of the target alone."""
     check_process(Jitted(TARGET), jnp.asarray(SERIES.T), num_draft=2, atol=1e-4)

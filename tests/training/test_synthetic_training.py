@@ -203,6 +203,7 @@ def test_crps_validation_is_the_loss_of_each_window(tmp_path: Path) -> None:
     assert np.isfinite(task.validation_error(params, early)).all()
 
 
+@pytest.mark.slow
 def test_crps_validation_leaves_missing_truths_out(tmp_path: Path) -> None:
     """One missing value of a validation split would end a training with an error of NaN."""
     task = training.next_patch_task(config_of(tmp_path, 0.0), data_of(0.0))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 from helpers.checkpoints import assert_same, parameters
 from helpers.toy_runs import steps, toy_run, toy_start
 from helpers.unusual import UNUSUAL as MODEL
@@ -38,6 +39,7 @@ print(json.dumps([before, dtypes(toy_start(out / "run", resume=True))]))
 """
 
 
+@pytest.mark.slow
 def test_checkpoints_do_not_depend_on_the_flag(tmp_path: Path) -> None:
     """An undamaged checkpoint would be called damaged, and no run could be resumed."""
     model = Checkpoint(MODEL, parameters(), 8)
