@@ -26,6 +26,7 @@ from stride_jax.decoding.normalization import (
     unpacked,
     window_stats,
 )
+from stride_jax.decoding.processes.lagged import LaggedProcess
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -115,7 +116,7 @@ class CachedState(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class CachedProcess:
+class CachedProcess(LaggedProcess):
     """A causal forecaster with caches. Build it with `cached_process`; see `processes.Process`.
 
     Attributes:
@@ -280,22 +281,6 @@ class CachedProcess:
         state = state._replace(cache=cache, ahead=ahead, fed=fed)
         return prediction._replace(mean=mean, logvar=logvar, reported=reported), state
 
-    def verify(
-        self, memory: Memory, state: CachedState, proposals: jax.Array
-    ) -> tuple[PatchDistribution, CachedState]:
-        """One causal pass over the pending patches and K proposals; see `Process`."""
-        patches = jnp.concatenate([state.pending, proposals])  # [lag + K, P, C]
-        state = state._replace(ahead=state.moments)
-        predictions, state = self._extend(memory, state, patches, state.length)
-        return jax.tree.map(lambda x: x[self.lag - 1 :], predictions), state
-
-    def step(
-        self, memory: Memory, state: CachedState, patch: jax.Array
-    ) -> tuple[PatchDistribution, CachedState]:
-        """See `Process`."""
-        predictions, state = self._extend(memory, state, patch[None], state.fed)
-        return jax.tree.map(lambda x: x[0], predictions), state
-
     def commit(self, state: CachedState, patches: jax.Array, count: jax.Array) -> CachedState:
         """Moves the length by `count`; see `Process`."""
         grown = jnp.concatenate([state.pending, patches])
@@ -317,10 +302,6 @@ class CachedProcess:
         if not hasattr(self.model, "for_paths"):
             return self
         return dataclasses.replace(self, model=self.model.for_paths(paths))
-
-    def drafting(self) -> CachedProcess:
-        """This process with a lag of 2."""
-        return dataclasses.replace(self, lag=2)
 
 
 def cached_process(

@@ -27,6 +27,7 @@ from stride_jax.decoding.normalization import (
     packed,
     unpacked,
 )
+from stride_jax.decoding.processes.lagged import LaggedProcess
 from stride_jax.errors import InputError
 from stride_jax.models.causal import KeyValues, Past, Place
 from stride_jax.models.timesfm.config import LEVELS, MEDIAN, TimesFMConfig
@@ -90,7 +91,7 @@ class State(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TimesFMProcess:
+class TimesFMProcess(LaggedProcess):
     """TimesFM 2.5 with caches; build it with `timesfm_process`. See `decoding.base.Process`.
 
     The mean of a prediction is the model's median, which the original feeds back, and `reported`
@@ -229,22 +230,6 @@ class TimesFMProcess:
             padding=memory.padding,
         )
 
-    def verify(
-        self, memory: Memory, state: State, proposals: jax.Array
-    ) -> tuple[PatchDistribution, State]:
-        """One causal pass over the pending patches and K proposals; see `Process`."""
-        patches = jnp.concatenate([state.pending, proposals])  # [lag + K, P, C]
-        state = state._replace(ahead=state.moments)
-        predictions, state = self._extend(memory, state, patches, state.length)
-        return jax.tree.map(lambda x: x[self.lag - 1 :], predictions), state
-
-    def step(
-        self, memory: Memory, state: State, patch: jax.Array
-    ) -> tuple[PatchDistribution, State]:
-        """Feeds one patch and predicts the next, see `Process`."""
-        predictions, state = self._extend(memory, state, patch[None], state.fed)
-        return jax.tree.map(lambda x: x[0], predictions), state
-
     def commit(self, state: State, patches: jax.Array, count: jax.Array) -> State:
         """Moves the length by `count`; see `Process`."""
         grown = jnp.concatenate([state.pending, patches])
@@ -257,10 +242,6 @@ class TimesFMProcess:
             length=state.length + count,
             pending=jax.lax.dynamic_slice_in_dim(grown, count, self.lag),
         )
-
-    def drafting(self) -> TimesFMProcess:
-        """This process with a lag of 2."""
-        return dataclasses.replace(self, lag=2)
 
     def long_outputs(self, memory: Memory) -> jax.Array:
         """The direct forecast of the long head after the context, `[long_len, C, Q]`."""
