@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.windows import Windows, padded_batches
@@ -162,7 +162,7 @@ def _prior(
     sums = np.where(real, contexts.values[:, -context_len:], 0).sum(axis=1, keepdims=True)
     off = np.square(ahead - sums / np.maximum(values, 1)).mean(axis=1, keepdims=True)
     count = np.maximum(values, 2)
-    student = stats.t.ppf(0.9, count - 1) / stats.norm.ppf(0.9)
+    student = stdtrit(count - 1, 0.9) / ndtri(0.9)  # quantiles of Student's t and of a normal
     # n / (n - 1) for an unbiased variance, 1 + 1 / n for the mean and the next value
     few = np.square(contexts.spread * student) * (count + 1) / (count - 1)
     share = np.minimum(known / RESIDUALS, 1)
