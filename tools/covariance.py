@@ -19,11 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax import metrics
-from stride_jax.checkpoints.build import (
-    load_pair,
-)
+from stride_jax.checkpoints.build import load_pair
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.config import DataConfig
+from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData, load_data
 from stride_jax.data.windows import Windows, make_windows
 from stride_jax.decoding.rules import Block, Maximal
@@ -40,6 +39,8 @@ from stride_jax.forecasting.covariance import (
 )
 
 DAY, WEEK = 24, 168
+CONTEXT, FITTING_STRIDE = 504, 7
+"""Steps of a context; steps between two validation windows."""
 LEVELS = (0.5, 0.8, 0.95)
 PLOTTED, EXAMPLES, SHOWN_STEPS = "TEMP", 10, 72
 
@@ -49,6 +50,17 @@ class Scales(NamedTuple):
 
     name: str
     factors: np.ndarray
+
+
+class Fitted(NamedTuple):
+    """What was fitted on validation: its one-patch errors, and the pooled relative factor."""
+
+    validation: Errors
+    pooled: PatchCovariance
+
+
+Scores = dict[str, dict[str, float]]
+"""Scores by name, of each model of the errors."""
 
 
 def windows_of(
@@ -279,6 +291,63 @@ def picture(path: Path, truth: np.ndarray, drawn: dict[str, np.ndarray]) -> None
 # --- the program ---------------------------------------------------------------------------------
 
 
+def likelihoods(fitted: Fitted, test: Errors) -> Scores:
+    """The likelihood of each model on test."""
+    return {
+        scales.name: {"negative log-likelihood per step": log_likelihood(test, scales)}
+        for scales in models(fitted.validation, fitted.pooled, FITTING_STRIDE, test.scale)
+    }
+
+
+def decoded_scores(
+    pair: Pair, fitted: Fitted, ahead: Windows, values: jax.Array | Gaps, count: int
+) -> tuple[Scores, dict[str, np.ndarray]]:
+    """Scores of sample paths and acceptance of each model, and the paths `[n, S, H]`.
+
+    Args:
+        pair: target and draft.
+        fitted: on validation.
+        ahead: test windows of a context and a week.
+        values: of the series.
+        count: S.
+    """
+    context, truth = continuations(ahead, values)
+    spread = np.sqrt(np.var(np.asarray(context, np.float64), axis=1) + 1e-5)[:, 0]
+    spread = spread.reshape(ahead.num_vars, -1)
+    config = DecodeConfig(WEEK, 6, num_paths=count, batch_size=16)
+    fewer = dataclasses.replace(config, num_paths=2, batch_size=128)
+    scores: Scores = {}
+    drawn: dict[str, np.ndarray] = {}
+    for scales in models(fitted.validation, fitted.pooled, FITTING_STRIDE, spread):
+        drawn[scales.name] = sampled(pair, context, scales, config)
+        scores[scales.name] = path_scores(drawn[scales.name], truth)
+        scores[scales.name] |= acceptances(pair, context, scales, fewer)
+        print(scales.name, scores[scales.name], flush=True)
+    return scores, drawn
+
+
+def continuations(ahead: Windows, values: jax.Array | Gaps) -> tuple[jax.Array, np.ndarray]:
+    """Contexts `[n, L, 1]`, and what follows them, `[n, H]`."""
+    series = ahead.gather(values, jnp.arange(ahead.count))
+    return series[:, :CONTEXT], np.asarray(series[:, CONTEXT:, 0])
+
+
+def draw(
+    path: Path,
+    first: int,
+    ahead: Windows,
+    values: jax.Array | Gaps,
+    drawn: dict[str, np.ndarray],
+) -> None:
+    """The picture of windows of one variable, of which `first` is the number of the first."""
+    context, truth = continuations(ahead, values)
+    chosen = first + np.linspace(0, ahead.num_starts - 1, EXAMPLES).astype(int)
+    level = np.asarray(context)[chosen, -1]
+    panels = {"isotropic": "independent steps", "full": "covariance"}
+    shown = {title: drawn[name][chosen, 0, :SHOWN_STEPS] - level for name, title in panels.items()}
+    picture(path, truth[chosen, :SHOWN_STEPS] - level, shown)
+
+
 def main() -> None:
     """Fits, scores, draws, and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -289,49 +358,32 @@ def main() -> None:
     parser.add_argument("--paths", type=int, default=50)
     args = parser.parse_args()
 
-    data = load_data(DataConfig(context_len=504, variables="separate"))
+    data = load_data(DataConfig(context_len=CONTEXT, variables="separate"))
     values, pair = data.on_device, load_pair("beijing")
     size = pair.target.patch_len
 
+    def errors(split: str, stride: int) -> Errors:
+        windows = windows_of(data, split, CONTEXT, size, stride)
+        return one_patch_errors(pair.target, values, windows, 128)
+
     # Fit on validation.
-    fitting = windows_of(data, "validation", 504, size, 7)
-    validation = one_patch_errors(pair.target, values, fitting, 128)
+    fitting = windows_of(data, "validation", CONTEXT, size, FITTING_STRIDE)
     pooled = calibrate_covariance(pair.target, values, fitting, 128, relative=True)
+    fitted = Fitted(errors("validation", FITTING_STRIDE), pooled)
     if args.store:
         np.save(args.store, pooled.factor)
 
-    # One-patch errors on test.
-    scoring = windows_of(data, "test", 504, size, 29)
-    test = one_patch_errors(pair.target, values, scoring, 128)
-    scores: dict[str, dict[str, float]] = {}
-    for scales in models(validation, pooled, 7, test.scale):
-        scores[scales.name] = {"negative log-likelihood per step": log_likelihood(test, scales)}
-        print(scales.name, scores[scales.name], flush=True)
-
-    # Between patches.
-    rows = [
-        one_patch_errors(pair.target, values, windows_of(data, split, 504, size, size), 128)
-        for split in ("validation", "test")
-    ]
-    full = absolute("full", validation, "full", 7 / size)[1]
-    neighbours = between_patches(rows[0], rows[1], full)
-    print(neighbours, flush=True)
+    # One-patch errors on test, and those between patches.
+    test = errors("test", 29)
+    scores = likelihoods(fitted, test)
+    full = absolute("full", fitted.validation, "full", FITTING_STRIDE / size)[1]
+    neighbours = between_patches(errors("validation", size), errors("test", size), full)
+    print(scores, neighbours, flush=True)
 
     # Paths.
-    ahead = windows_of(data, "test", 504, WEEK, args.stride)
-    series = ahead.gather(values, jnp.arange(ahead.count))
-    context, truth = series[:, :504], np.asarray(series[:, 504:, 0])
-    spread = np.sqrt(np.var(np.asarray(context, np.float64), axis=1) + 1e-5)[:, 0]
-    spread = spread.reshape(len(data.names), -1)
-    config = DecodeConfig(WEEK, 6, num_paths=args.paths, batch_size=16)
-    fewer = dataclasses.replace(config, num_paths=2, batch_size=128)
-    drawn = {}
-    for scales in models(validation, pooled, 7, spread):
-        paths = sampled(pair, context, scales, config)
-        scores[scales.name] |= path_scores(paths, truth)
-        scores[scales.name] |= acceptances(pair, context, scales, fewer)
-        drawn[scales.name] = paths
-        print(scales.name, scores[scales.name], flush=True)
+    ahead = windows_of(data, "test", CONTEXT, WEEK, args.stride)
+    decoded, drawn = decoded_scores(pair, fitted, ahead, values, args.paths)
+    scores = {name: scores[name] | decoded[name] for name in scores}
 
     # Write.
     table = [
@@ -344,21 +396,12 @@ def main() -> None:
         neighbours=neighbours,
         precision=precision(full),
         windows=ahead.count,
-        one_patch_windows=scoring.count,
+        one_patch_windows=test.values[..., 0].size,
         paths=args.paths,
     )
     if args.picture:
         first = list(data.names).index(PLOTTED) * ahead.num_starts
-        chosen = first + np.linspace(0, ahead.num_starts - 1, EXAMPLES).astype(int)
-        level = np.asarray(context)[chosen, -1]
-        shown = {
-            {"isotropic": "independent steps", "full": "covariance"}[name]: drawn[name][
-                chosen, 0, :SHOWN_STEPS
-            ]
-            - level
-            for name in ("isotropic", "full")
-        }
-        picture(args.picture, truth[chosen, :SHOWN_STEPS] - level, shown)
+        draw(args.picture, first, ahead, values, drawn)
 
 
 if __name__ == "__main__":

@@ -30,9 +30,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.checkpoints.build import (
-    load_pair,
-)
+from stride_jax.checkpoints.build import load_pair
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.embedded import embedded_series
 from stride_jax.decoding.base import Process, Rule, traits_of

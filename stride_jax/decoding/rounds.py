@@ -7,26 +7,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import (
-    Outcome,
-    Round,
-    Rule,
-    traits_of,
-)
-from stride_jax.decoding.batching import (
-    normals,
-    patch_keys,
-    path_keys,
-)
+from stride_jax.decoding.base import Outcome, Round, Rule, traits_of
+from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
-from stride_jax.decoding.info import (
-    Log,
-    empty_log,
-    named_reports,
-    one_more,
-    write_round,
-)
+from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, write_round
 from stride_jax.decoding.scale import Scale, correlated
 from stride_jax.decoding.types import DecodeConfig
 

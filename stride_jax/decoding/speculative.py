@@ -26,17 +26,12 @@ from stride_jax.decoding.base import (
     length_unit,
     prepare_draft,
 )
-from stride_jax.decoding.batching import (
-    decode_batch,
-    over_lanes,
-)
+from stride_jax.decoding.batching import decode_batch, over_lanes
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.drafts import as_draft
-from stride_jax.decoding.info import (
-    decode_info,
-)
+from stride_jax.decoding.info import decode_info
 from stride_jax.decoding.lanes import lane_sizes, on_several_devices, play_until_finished
 from stride_jax.decoding.rounds import (
     LoopState,

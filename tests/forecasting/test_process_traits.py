@@ -15,9 +15,7 @@ from helpers.levels import P
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stride_jax.checkpoints.build import (
-    make_target,
-)
+from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Traits, traits_of
 from stride_jax.decoding.drafts import multi_patch_draft

@@ -8,9 +8,7 @@ import numpy as np
 
 from helpers.levels import P
 from helpers.models import params_of
-from stride_jax.checkpoints.build import (
-    load_pair,
-)
+from stride_jax.checkpoints.build import load_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.models.config import TimerXLConfig
