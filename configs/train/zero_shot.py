@@ -1,14 +1,16 @@
-"""The target that forecasts series it has never seen: first a constant rate, then one that falls.
+"""The target that forecasts series it has never seen.
 
-`python train.py zero_shot`, after
-`python tools/make_pretraining.py DIRECTORY runs/real.npy`; Ctrl-C stops it and `--resume`
-goes on. Then the rate falls to 0 in a second run:
+    python tools/make_pretraining.py DIRECTORY runs/real.npy
+    python train.py zero_shot
 
-    python train.py zero_shot --init_from runs/zero_shot --run.out runs/zero_decayed \
-        --run.seed 2022 --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 4334 \
-        --optim.warmup_steps 100
+trains 4 layers at a constant rate; Ctrl-C stops it and `--run.resume True` goes on. Then they are
+made 8, and trained further while the rate falls to 0:
 
-The target in the package is of 40,400 steps of the first and 28,800 of the second on one H100.
+    stride-jax convert runs/zero_shot runs/four.safetensors
+    python tools/deepen.py runs/four.safetensors runs/real.npy runs/eight.safetensors
+    python train.py zero_shot --init_from runs/eight.safetensors --run.out runs/zero_shot_deep \
+        --run.seed 2022 --model.num_layers 8 --model.dtype bfloat16 --data.mirrored_share 0.25 \
+        --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 5000
 """
 
 from stride_jax.data.config import DataConfig

@@ -27,6 +27,7 @@ class DataConfig:
         synthetic_share: of the windows of a training step that are generated anew, in [0, 1]; the
             source's are the others. 1 with the source synthetic; separate variables.
         synthetic_without: families of synthetic series to leave out.
+        mirrored_share: of the windows of a training step that are turned upside down, in [0, 1].
     """
 
     source: str = "beijing_weather"
@@ -38,6 +39,7 @@ class DataConfig:
     validation_stride: Count = 1
     synthetic_share: Share = 0.0
     synthetic_without: tuple[str, ...] = ()
+    mirrored_share: Share = 0.0
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -171,13 +171,15 @@ class DistillConfig:
         target: checkpoint of the target (the teacher).
         init_from: checkpoint of a pretrained draft; empty for new parameters.
         factor: size of a new draft relative to the target.
+        num_layers: of a new draft; None for those of the target times the factor.
         head: of a new draft; the objectives nll and kl_mse need gaussian.
         dropout: of the draft in training.
         draft_context_len: steps the draft sees; None for the target's.
         objective: nll, the original's Gaussian negative log-likelihood of the noisy target;
             kl_mse, the divergence from the target's distribution at sigma plus the error against
-            the truth; mean, the squared distance of the means (a tied sigma); ridge, a linear
-            draft, fitted in closed form.
+            the truth; mean, the squared distance of the means (a tied sigma); gap, their distance
+            over a patch in stds that the target predicts; ridge, a linear draft, fitted in closed
+            form.
         sigma: std of the target's distribution in kl_mse and of on-policy proposals, in the units
             of the standardised series.
         teacher_noise: std of the noise added to the target's mean in nll.
@@ -201,10 +203,11 @@ class DistillConfig:
     target: str = "runs/target"
     init_from: str = ""
     factor: float = 0.25
+    num_layers: Count | None = None
     head: Literal["mean", "gaussian"] = "mean"
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.1
     draft_context_len: Count | None = None
-    objective: Literal["nll", "kl_mse", "mean", "ridge"] = "mean"
+    objective: Literal["nll", "kl_mse", "mean", "gap", "ridge"] = "mean"
     sigma: Positive = 0.5
     teacher_noise: NotNegative = 0.05
     teacher_dropout: bool = False

@@ -14,19 +14,24 @@ from stride_jax.errors import InputError
 from stride_jax.models.cached import cacheable, pinned
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, init_params, make_predict
+from stride_jax.training import losses
 from stride_jax.training.augmentation import augment
 from stride_jax.training.config import DistillConfig
 from stride_jax.training.loop import run_training
 from stride_jax.training.objectives import objective
-from stride_jax.training.step import Metrics, Task, training_windows
+from stride_jax.training.step import Metrics, Task, training_windows, with_changed_windows
 from stride_jax.training.teacher import Output, Teacher, following, mean_of
 
 
 def draft_config(config: DistillConfig, target: TimerXLConfig) -> TimerXLConfig:
-    """The new draft's config: the target's, scaled, with the head and dropout asked for."""
+    """The new draft's config: the target's, scaled, with the layers, head and dropout asked for."""
     scaled = target.scaled(config.factor)
     return dataclasses.replace(
-        scaled, head=config.head, dropout=config.dropout, output_patches=config.output_patches
+        scaled,
+        num_layers=config.num_layers or scaled.num_layers,
+        head=config.head,
+        dropout=config.dropout,
+        output_patches=config.output_patches,
     )
 
 
@@ -96,8 +101,9 @@ def next_patch_distillation(
 ) -> Task:
     """The task of a draft of one patch: agree with the target at every position.
 
-    A share `on_policy` of the contexts ends with proposals of the draft. Validated by the squared
-    distance of the means after the last patch of real contexts, where decoding starts.
+    A share `on_policy` of the contexts ends with proposals of the draft. Validated after the last
+    patch of real contexts, where decoding starts: by the squared distance of the means, or by the
+    objective gap.
     """
     length, patch_len = config.data.context_len, target.model.patch_len
     short = config.draft_context_len or length
@@ -114,16 +120,20 @@ def next_patch_distillation(
         out = run_draft(draft, params, context[:, length - short :], dropout_key)
         labels = teacher.labels(context, teacher_key)
         truth = windows[:, length - short + patch_len :]
-        return objective(config, noise_key, out, labels, truth)
+        return objective(config, noise_key, out, labels, truth, patch_len)
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         context = windows[:, :length]
         proposals = jax.vmap(make_predict(draft, params))(context[:, length - short :]).mean
-        labels = jax.vmap(make_predict(target.model, weights))(context).mean
-        return jnp.mean(jnp.square(proposals - labels), axis=(1, 2))
+        labels = jax.vmap(make_predict(target.model, weights))(context)
+        if config.objective == "gap" and labels.logvar is not None:
+            return jnp.log1p(losses.patch_gaps(proposals, labels.mean, labels.logvar))
+        return jnp.mean(jnp.square(proposals - labels.mean), axis=(1, 2))
 
     train, validation = training_windows(config.data, data, patch_len)
-    return Task(draft, short, train, validation, loss, validation_error)
+    name = "val_gap" if config.objective == "gap" else "val_mse"
+    task = Task(draft, short, train, validation, loss, validation_error, name)
+    return with_changed_windows(task, config.data, config.optim)
 
 
 def multi_patch_distillation(
@@ -150,7 +160,7 @@ def multi_patch_distillation(
         out = run_draft(draft, params, context[:, length - short :], dropout_key)
         truth = following(windows[:, length - short + patch_len :], patch_len, teacher.count)
         labels = teacher.labels(windows[:, :-patch_len], teacher_key)
-        off_policy, gap = objective(config, noise_key, out, labels, truth)
+        off_policy, gap = objective(config, noise_key, out, labels, truth, patch_len)
         if config.on_policy == 0:
             return off_policy, gap
 
@@ -160,17 +170,18 @@ def multi_patch_distillation(
         proposals = mean + config.sigma * jax.random.normal(policy_key, mean.shape)
         labels = teacher.labels_after(context, proposals, jax.random.fold_in(teacher_key, 1))
         noise_key = jax.random.fold_in(noise_key, 1)
-        on_policy, gap = objective(config, noise_key, last, labels, truth[:, -ahead:])
+        on_policy, gap = objective(config, noise_key, last, labels, truth[:, -ahead:], patch_len)
         return (1 - config.on_policy) * off_policy + config.on_policy * on_policy, gap
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         context = windows[:, :length]
         proposals = jax.vmap(make_predict(draft, params))(context[:, length - short :]).mean
-        labels = teacher.labels_after(context, proposals)
+        labels = mean_of(teacher.labels_after(context, proposals))
         return jnp.mean(jnp.square(proposals - labels), axis=(1, 2))
 
     train, validation = training_windows(config.data, data, ahead)
-    return Task(draft, short, train, validation, loss, validation_error)
+    task = Task(draft, short, train, validation, loss, validation_error)
+    return with_changed_windows(task, config.data, config.optim)
 
 
 def distillation_task(
@@ -191,6 +202,11 @@ def check_distillation(config: DistillConfig, target: Checkpoint, draft: TimerXL
         raise InputError(
             f"draft and target must share a patch length, got {draft.patch_len} and "
             f"{target.model.patch_len}."
+        )
+    if config.objective == "gap" and target.model.head != "gaussian":
+        raise InputError(
+            "the objective gap counts in stds that the target predicts, and this target has none; "
+            "take objective mean, or a target with head 'gaussian'."
         )
     if config.objective == "kl_mse" and config.on_policy > 0:
         raise InputError(

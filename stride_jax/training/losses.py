@@ -79,3 +79,20 @@ def gaussian_kl(
     """
     gap = jnp.square(sigma_p) + jnp.square(mean_p - mean_q)
     return 0.5 * (logvar_q - 2 * jnp.log(sigma_p) + gap * jnp.exp(-logvar_q) - 1)
+
+
+def patch_gaps(mean_q: jax.Array, mean_p: jax.Array, logvar_p: jax.Array) -> jax.Array:
+    """Distance of two predictions of a patch in stds of the second: `|| (m_q - m_p) / s_p ||`.
+
+    A maximal coupling of two Gaussians with the std s_p accepts with probability `2 Phi(-gap / 2)`.
+
+    Args:
+        mean_q: Means of the draft, `[..., P, C]`.
+        mean_p: Means of the target.
+        logvar_p: Log variances of the target.
+
+    Returns:
+        `[...]`; its gradient is 0 where the means are equal.
+    """
+    squared = jnp.sum(jnp.square(mean_q - mean_p) * jnp.exp(-logvar_p), axis=(-2, -1))
+    return jnp.sqrt(squared + 1e-12)

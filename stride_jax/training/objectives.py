@@ -1,4 +1,7 @@
-"""Objectives of distillation: how far the draft's output is from the target's labels."""
+"""Objectives of distillation: how far the draft's output is from the target's labels.
+
+Each takes patches `[B, N, P, C]` and consumes its key where it draws.
+"""
 
 from __future__ import annotations
 
@@ -16,31 +19,43 @@ from stride_jax.training.teacher import Output, mean_of
 
 
 def mean_matching(
-    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+    config: DistillConfig, key: jax.Array, out: Output, labels: Output, truth: jax.Array
 ) -> jax.Array:
     """Mean squared distance of the means; a log variance is not trained."""
     del config, key, truth
-    return metrics.mse(mean_of(out), labels)
+    return metrics.mse(mean_of(out), mean_of(labels))
+
+
+def gap(
+    config: DistillConfig, key: jax.Array, out: Output, labels: Output, truth: jax.Array
+) -> jax.Array:
+    """Mean logarithm of 1 + the distance of a patch in stds of the target, see `losses.patch_gaps`.
+
+    The logarithm keeps series whose next values the target knows almost exactly from dominating.
+    """
+    del config, key, truth
+    assert isinstance(labels, tuple)  # see `check_distillation`
+    return jnp.mean(jnp.log1p(losses.patch_gaps(mean_of(out), *labels)))
 
 
 def nll(
-    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+    config: DistillConfig, key: jax.Array, out: Output, labels: Output, truth: jax.Array
 ) -> jax.Array:
     """Negative log-likelihood of the target's mean with noise; consumes the key."""
     del truth
     mean, logvar = _gaussian(config, out)
-    noise = config.teacher_noise * jax.random.normal(key, labels.shape)
-    likelihood = jnp.mean(losses.gaussian_nll(mean, logvar, labels + noise))
+    noise = config.teacher_noise * jax.random.normal(key, mean.shape)
+    likelihood = jnp.mean(losses.gaussian_nll(mean, logvar, mean_of(labels) + noise))
     return likelihood + _regulariser(config, logvar)
 
 
 def kl_mse(
-    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+    config: DistillConfig, key: jax.Array, out: Output, labels: Output, truth: jax.Array
 ) -> jax.Array:
     """Divergence from the target's distribution at sigma, plus the error against the truth."""
     del key
     mean, logvar = _gaussian(config, out)
-    divergence = jnp.mean(losses.gaussian_kl(labels, config.sigma, mean, logvar))
+    divergence = jnp.mean(losses.gaussian_kl(mean_of(labels), config.sigma, mean, logvar))
     error = config.mse_weight * metrics.mse(mean, truth)
     return divergence + error + _regulariser(config, logvar)
 
@@ -61,12 +76,18 @@ OBJECTIVES: dict[str, Callable[..., jax.Array]] = {
     "mean": mean_matching,
     "nll": nll,
     "kl_mse": kl_mse,
+    "gap": gap,
 }
 """Objectives by their names in `DistillConfig`."""
 
 
 def objective(
-    config: DistillConfig, key: jax.Array, out: Output, labels: jax.Array, truth: jax.Array
+    config: DistillConfig,
+    key: jax.Array,
+    out: Output,
+    labels: Output,
+    truth: jax.Array,
+    patch_len: int,
 ) -> tuple[jax.Array, Metrics]:
     """The distillation loss of the draft's output at all positions.
 
@@ -74,8 +95,9 @@ def objective(
         config: Objective and weights.
         key: For the teacher noise of nll; consumed.
         out: The draft's mean `[B, T, C]`, or `(mean, logvar)`.
-        labels: The target's mean, the same shape.
+        labels: The target's mean, the same shape, or `(mean, logvar)`.
         truth: The series' next values, the same shape; used by kl_mse.
+        patch_len: P; T is a multiple of it.
 
     Returns:
         `(loss, metrics)`; the metric `gap` is the RMS distance of the means.
@@ -83,5 +105,10 @@ def objective(
     Raises:
         InputError: an objective of distributions and a draft without a variance.
     """
-    gap = {"gap": jnp.sqrt(metrics.mse(mean_of(out), labels))}
-    return OBJECTIVES[config.objective](config, key, out, labels, truth), gap
+
+    def patches(z: jax.Array) -> jax.Array:
+        return z.reshape(z.shape[0], -1, patch_len, z.shape[2])  # [B, T, C] -> [B, T / P, P, C]
+
+    out, labels, truth = jax.tree.map(patches, (out, labels, truth))
+    distance = {"gap": jnp.sqrt(metrics.mse(mean_of(out), mean_of(labels)))}
+    return OBJECTIVES[config.objective](config, key, out, labels, truth), distance

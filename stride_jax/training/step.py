@@ -30,6 +30,8 @@ UNIT_FLOOR = 0.2
 """Smallest unit of the crps loss, as a share of the std of the whole window."""
 SYNTHETIC = 0x53594E54
 """Folded into the key of a run for its synthetic windows; larger than any step's number."""
+MIRRORED = 0x4D495252
+"""The same, for the windows that are turned upside down."""
 Metrics = dict[str, jax.Array]
 StepFn = Callable[
     ["TrainState", "jax.Array | Gaps", jax.Array, jax.Array], tuple["TrainState", Metrics]
@@ -72,6 +74,7 @@ class Task(NamedTuple):
         validation_name: The name of that error in the log.
         synthetic: Draws windows `[B, length, 1]` from a key and a count, in a step; None for none.
         num_synthetic: How many of a batch are drawn, in place of its last training windows.
+        mirrored: Share of the windows of a step that are turned upside down.
     """
 
     model: TimerXLConfig
@@ -83,6 +86,7 @@ class Task(NamedTuple):
     validation_name: str = "val_mse"
     synthetic: Callable[[jax.Array, int], jax.Array] | None = None
     num_synthetic: int = 0
+    mirrored: float = 0.0
 
 
 def learning_rate(optim: OptimConfig, steps_per_epoch: int) -> optax.Schedule:
@@ -196,12 +200,17 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     if config.loss == "crps":
         error, name = validation_score, "val_crps"
     task = Task(model_config, context_len, train, validation, loss, error, name)
-    return with_synthetic(task, config)
+    return with_changed_windows(task, config.data, config.optim)
 
 
-def with_synthetic(task: Task, config: TrainConfig) -> Task:
-    """The task with the config's share of each batch generated anew at every step."""
-    share, without = config.data.synthetic_share, config.data.synthetic_without
+def with_changed_windows(task: Task, data: DataConfig, optim: OptimConfig) -> Task:
+    """The task with a share of each batch generated anew at every step, and a share mirrored.
+
+    Raises:
+        InputError: an unknown family of synthetic series.
+    """
+    task = task._replace(mirrored=data.mirrored_share)
+    share, without = data.synthetic_share, data.synthetic_without
     if share == 0:
         return task
     shares(without)  # raises for an unknown family
@@ -209,7 +218,7 @@ def with_synthetic(task: Task, config: TrainConfig) -> Task:
     def synthetic(key: jax.Array, count: int) -> jax.Array:
         return draw_windows(key, count, task.train.length, without)
 
-    count = round(share * config.optim.batch_size)
+    count = round(share * optim.batch_size)
     return task._replace(synthetic=synthetic, num_synthetic=count)
 
 
@@ -286,6 +295,10 @@ def make_step(
             draw_key = jax.random.fold_in(jax.random.fold_in(key, SYNTHETIC), state.step)
             drawn = task.synthetic(draw_key, task.num_synthetic)
             windows = jnp.concatenate([windows, drawn])
+        if task.mirrored > 0:
+            mirror_key = jax.random.fold_in(jax.random.fold_in(key, MIRRORED), state.step)
+            down = jax.random.bernoulli(mirror_key, task.mirrored, (len(windows), 1, 1))
+            windows = jnp.where(down, -windows, windows)
         step_key = jax.random.fold_in(key, state.step)
         (loss, metrics), grads = gradient(state.params, windows, step_key)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)

@@ -62,27 +62,31 @@ class Teacher:
     skip: int
     count: int
 
-    def labels(self, series: jax.Array, key: jax.Array | None = None) -> jax.Array:
-        """Means of the M patches after each position of the draft, given those between.
+    def labels(self, series: jax.Array, key: jax.Array | None = None) -> Output:
+        """Predictions of the M patches after each position of the draft, given those between.
 
         Args:
             series: `[B, L + (M - 1) * P, C]`.
             key: For its dropout; consumed.
 
         Returns:
-            `[B, N * M * P, C]`, see `following`.
+            The mean, `[B, N * M * P, C]`, see `following`; `(mean, logvar)` of a Gaussian head.
         """
         noisy = self.dropout and key is not None
         rngs = {"dropout": key} if noisy else {}
         module = TimerXL(self.model)
         out = module.apply({"params": self.params}, series, deterministic=not noisy, rngs=rngs)
-        mean = jax.lax.stop_gradient(mean_of(out))
-        return following(mean[:, self.skip :], self.model.patch_len, self.count)
+
+        def seen(z: jax.Array) -> jax.Array:
+            return following(z[:, self.skip :], self.model.patch_len, self.count)
+
+        labels: Output = jax.tree.map(seen, jax.lax.stop_gradient(out))
+        return labels
 
     def labels_after(
         self, context: jax.Array, proposals: jax.Array, key: jax.Array | None = None
-    ) -> jax.Array:
-        """Means of the M patches after a context, each given the proposals before it.
+    ) -> Output:
+        """Predictions of the M patches after a context, each given the proposals before it.
 
         Args:
             context: `[B, L, C]`.
@@ -90,8 +94,10 @@ class Teacher:
             key: For its dropout; consumed.
 
         Returns:
-            `[B, M * P, C]`.
+            The mean, `[B, M * P, C]`; `(mean, logvar)` of a Gaussian head.
         """
         between = jax.lax.stop_gradient(proposals)[:, : -self.model.patch_len]
         series = jnp.concatenate([context, between], axis=1)
-        return self.labels(series, key)[:, -proposals.shape[1] :]
+        ahead = proposals.shape[1]
+        last: Output = jax.tree.map(lambda z: z[:, -ahead:], self.labels(series, key))
+        return last

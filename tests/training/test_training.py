@@ -346,7 +346,9 @@ def test_kl_objective_is_the_divergence_plus_the_error(tmp_path: Path) -> None:
     config = distill_config(
         tmp_path, objective="kl_mse", head="gaussian", on_policy=0.0, mse_weight=0.3
     )
-    loss, metrics = objectives.objective(config, jax.random.key(0), (mean, logvar), teacher, truth)
+    loss, metrics = objectives.objective(
+        config, jax.random.key(0), (mean, logvar), teacher, truth, patch_len=4
+    )
     expected = losses.gaussian_kl(teacher, 0.5, mean, logvar).mean()
     expected += 0.3 * scores.mse(mean, truth) + 0.01 * losses.variance_regulariser(logvar).mean()
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
