@@ -16,7 +16,13 @@ from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.checkpoints.families import FamilyCheckpoint, inner_draft, unknown_draft
 from stride_jax.checkpoints.named_drafts import named_draft, number_in
 from stride_jax.checkpoints.pair import Pair, check_patch_lens
-from stride_jax.checkpoints.store import PACKAGED, AnyCheckpoint, find_any, has_draft
+from stride_jax.checkpoints.store import (
+    MIRRORED,
+    PACKAGED,
+    AnyCheckpoint,
+    find_any,
+    has_draft,
+)
 from stride_jax.config import check_context, whole_number
 from stride_jax.decoding.base import Draft, Process
 from stride_jax.decoding.drafts import multi_patch_draft
@@ -272,7 +278,7 @@ def load_pair(
             `beijing`, of hourly weather), the path of a checkpoint or of the file of a foundation
             model (see `models.families`), or one that was read. A directory called like one in the
             package needs a separator: `./beijing`. The models in the package bring the covariance
-            of their errors.
+            of their errors, and `zero_shot` is mirrored (see `Pair`).
         draft: the draft: a name, path or checkpoint as for `model`, or one that needs no training:
             `layer-skip:N` (the target's first N layers), `seasonal:PERIOD`, `last-value`,
             `nearest`, or a draft inside the weights of a foundation model by its name. None or
@@ -322,4 +328,5 @@ def load_pair(
     )
     if packaged is None:
         return pair
-    return dataclasses.replace(pair, covariance=load_covariance(packaged))
+    covariance = load_covariance(packaged)
+    return dataclasses.replace(pair, covariance=covariance, mirrored=packaged in MIRRORED)

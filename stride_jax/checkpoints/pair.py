@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from stride_jax.decoding.base import Draft, Process, check_process
+from stride_jax.decoding.base import Draft, Process, check_process, traits_of
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.scale import PatchCovariance, factor_shape
 from stride_jax.errors import InputError
@@ -23,15 +23,17 @@ class Pair:
         draft: proposes patches; None for the target alone.
         covariance: how the errors of a patch of the target hang together, for `forecast`; None for
             independent steps.
+        mirrored: whether `forecast` takes half of its sample paths from the history upside down.
 
     Raises:
-        InputError: a target that is no process, a draft that is none, a covariance that is none, or
-            different patch lengths.
+        InputError: a target that is no process, a draft that is none, a covariance that is none,
+            different patch lengths, or a mirrored target that reports quantiles of its own.
     """
 
     target: Process
     draft: Draft | Process | None = None
     covariance: PatchCovariance | None = None
+    mirrored: bool = False
 
     def __post_init__(self) -> None:
         check_process(self.target)
@@ -39,6 +41,7 @@ class Pair:
             check_patch_lens(self.target.patch_len, self.proposer().patch_len)
         if self.covariance is not None:
             check_covariance(self.covariance, self.target.patch_len)
+        check_mirrored(self.mirrored, self.target)
 
     def proposer(self) -> Draft:
         """The draft with the methods of `Draft`, also where it is a process.
@@ -50,28 +53,40 @@ class Pair:
             raise InputError("this pair has no draft; load it with one, such as 'last-value'.")
         return as_draft(self.draft)
 
-    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], None]:
-        """Target, draft and covariance, for `jax.tree_util`."""
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], bool]:
+        """Target, draft and covariance, for `jax.tree_util`; `mirrored` is static."""
         key = jax.tree_util.GetAttrKey
-        return tuple((key(name), getattr(self, name)) for name in PARTS), None
+        return tuple((key(name), getattr(self, name)) for name in PARTS), self.mirrored
 
     @classmethod
-    def tree_unflatten(cls, _: None, children: tuple[Any, ...]) -> Pair:
+    def tree_unflatten(cls, mirrored: bool, children: tuple[Any, ...]) -> Pair:
         """Inverse of flattening; jax puts placeholders here, so nothing is checked again."""
         pair = object.__new__(cls)
         for name, child in zip(PARTS, children, strict=True):
             object.__setattr__(pair, name, child)
+        object.__setattr__(pair, "mirrored", mirrored)
         return pair
 
 
 PARTS = ("target", "draft", "covariance")
-"""Fields of a pair."""
+"""Fields of a pair that hold arrays."""
 
 
 def check_patch_lens(target: int, draft: int) -> None:
     """Raises InputError unless target and draft have patches of one length."""
     if target != draft:
         raise InputError(f"target and draft must share a patch length, got {target} and {draft}.")
+
+
+def check_mirrored(mirrored: Any, target: Process) -> None:
+    """Raises InputError unless it is a bool, and False for a target that reports quantiles."""
+    if not isinstance(mirrored, bool):
+        raise InputError(f"mirrored must be True or False, got {mirrored!r}.")
+    if mirrored and traits_of(target).reports:
+        raise InputError(
+            "a target that reports quantiles of its own cannot be mirrored: those of the mirrored "
+            "history are others. Set mirrored False."
+        )
 
 
 def check_covariance(covariance: Any, patch_len: int) -> None:

@@ -34,6 +34,8 @@ READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "h
 PACKAGED = ("zero_shot", "beijing")
 """Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_covariance.npy`, and
 where there is one `NAME_draft.safetensors`."""
+MIRRORED = ("zero_shot",)
+"""Of these, the ones that forecast from a history and from the same upside down."""
 
 
 def save_model(

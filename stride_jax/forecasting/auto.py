@@ -56,6 +56,8 @@ def forecast_work(
 def _work(pair: Pair, settings: Settings, histories: Histories) -> Work:
     """The work of checked settings."""
     count, num_vars = len(histories.series), histories.series[0].shape[1]
+    if pair.mirrored:
+        count, settings = 2 * count, settings.each_way()
     config = settings.decode_config(count, drafted=True)
     patches = num_patches(settings.horizon, pair.target.patch_len)
     lanes = (config.batch_size or count) * config.paths_at_once

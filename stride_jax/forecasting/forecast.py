@@ -35,7 +35,8 @@ from stride_jax.forecasting.messages import (
     warn,
     warn_of_few_paths,
 )
-from stride_jax.forecasting.results import Decoded, Forecast, make_forecast
+from stride_jax.forecasting.mirror import both_streams, both_ways, turned_back, upright
+from stride_jax.forecasting.results import Decoded, Forecast, in_order, make_forecast
 from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
 
@@ -86,7 +87,9 @@ def forecast(
             normalises sees it standardised (see `decoding.base.Traits`). Sample paths have
             the covariance of the pair, scaled for each history so that the mean variance of a patch
             is sigma^2; where the target predicts a std for each step, these are the stds, and the
-            covariance gives the correlation alone. A mean path does not use it.
+            covariance gives the correlation alone. A mean path does not use it. A pair that is
+            `mirrored` takes half of the sample paths from the history upside down and turns them
+            back (see `forecasting.mirror`); its mean path is the mean of both.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
             patches unless the target masks single steps; sigma is measured on up to eight patches
@@ -165,7 +168,9 @@ def forecast(
     histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
     if num_draft == "auto":
         settings = with_fastest_draft(pair, settings, histories)
-    config = settings.decode_config(len(histories.series), drafted=pair.draft is not None)
+    each = settings.each_way() if pair.mirrored else settings
+    count = len(histories.series) * (2 if pair.mirrored else 1)
+    config = each.decode_config(count, drafted=pair.draft is not None)
     patch_len, shape = pair.target.patch_len, histories.series[0].shape
     check_size((len(histories.series), *shape), patch_len, config)
     patch = patch_len, histories.num_vars
@@ -175,10 +180,12 @@ def forecast(
     view, contexts = _contexts(pair, histories)
     check_filled(contexts.filled, histories.names)
     warn_of_few_paths(settings.levels, settings.num_samples)
-    sigmas = _sigmas(pair.target, contexts, view, settings, histories.names)
-    check_finite("sigma", np.arange(len(sigmas)), sigmas, histories.names)
-    contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)
     ahead, streams = np.array(histories.ahead), _streams(ids, histories)
+    if pair.mirrored:
+        contexts, streams, ahead = both_ways(contexts), both_streams(streams), np.tile(ahead, 2)
+    sigmas = _sigmas(pair.target, contexts, view, settings, histories.names)
+    check_finite("sigma", np.arange(count), sigmas, histories.names)
+    contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)
     scales: np.ndarray | PatchCovariance = sigmas
     if factor is not None and settings.num_samples:
         scales = history_covariance(factor, sigmas)
@@ -190,8 +197,12 @@ def forecast(
     ]
     for part in parts:
         check_finite("forecast", part.rows, part.paths, histories.names)
+    decoded = in_order(parts)
+    if pair.mirrored:
+        decoded = turned_back(decoded, settings.num_samples)
+        contexts, sigmas = upright(contexts), upright(sigmas)
     reports = () if settings.num_samples else traits_of(pair.target).reports
-    return make_forecast(parts, contexts, sigmas, histories, settings, reports)
+    return make_forecast(decoded, contexts, sigmas, histories, settings, reports)
 
 
 def _check_correlated(pair: Pair, settings: Settings, config: DecodeConfig) -> None:
@@ -241,7 +252,7 @@ def _last(contexts: Contexts, steps: int, most: int | np.ndarray) -> Contexts:
 def _sigmas(
     target: Process, contexts: Contexts, view: View, settings: Settings, names: list[str]
 ) -> np.ndarray:
-    """Sigma of each series over its scale, `[B, 1, C]` float64: given, or measured."""
+    """Sigma of each row over its scale, `[B, 1, C]` float64: given, or measured."""
     if settings.sigma is not None:
         return settings.sigma / contexts.scale
     residuals = RESIDUALS * target.patch_len
@@ -249,8 +260,9 @@ def _sigmas(
     contexts = _last(contexts, view.room + residuals, before)
     measured, unsure = history_sigmas(target, contexts, view.length, settings.batch_size)
     if unsure.any():
+        rows = np.flatnonzero(unsure[: len(names)])
         warn(
-            f"{listed(names, np.flatnonzero(unsure))}: one value, or all the same, tell nothing "
+            f"{listed(names, rows)}: one value, or all the same, tell nothing "
             "of how they vary; sigma is the value over the number of values. Give sigma if you "
             "know better."
         )

@@ -54,12 +54,16 @@ def listed(names: list[str], rows: np.ndarray) -> str:
 
 
 def check_finite(name: str, rows: np.ndarray, values: np.ndarray, names: list[str]) -> None:
-    """Raises InputError for values `[b, ..., C]` that are not finite after a finite history."""
+    """Raises InputError for values `[b, ..., C]` that are not finite after a finite history.
+
+    Rows past the names are those of mirrored histories, in the same order.
+    """
     if np.isfinite(values).all():
         return
     bad = tuple(np.argwhere(~np.isfinite(values))[0])
     variable = f", variable {bad[-1]}" if values.shape[-1] > 1 else ""
+    series = names[rows[bad[0]] % len(names)]
     raise InputError(
-        f"{names[rows[bad[0]]]}{variable} has the {name} {values[bad]}: the target predicts no "
+        f"{series}{variable} has the {name} {values[bad]}: the target predicts no "
         "finite numbers; check its parameters and what it does with this history."
     )

@@ -61,8 +61,20 @@ class Decoded(NamedTuple):
     reported: np.ndarray | None = None
 
 
+def in_order(parts: list[Decoded]) -> Decoded:
+    """All series of groups that were decoded together, in the order of their rows."""
+    rows = np.concatenate([part.rows for part in parts])
+    order = np.argsort(rows)
+    info = jax.tree.map(lambda x: x[order], _joined([part.info for part in parts]))
+    paths = np.concatenate([part.paths for part in parts])[order]  # [B, S, H, C]
+    if parts[0].reported is None:
+        return Decoded(rows[order], paths, info)
+    reported = np.concatenate([part.reported for part in parts])[order]  # [B, H, C, Q]
+    return Decoded(rows[order], paths, info, reported)
+
+
 def make_forecast(
-    parts: list[Decoded],
+    decoded: Decoded,
     contexts: Contexts,
     sigma: np.ndarray,
     histories: Histories,
@@ -72,17 +84,14 @@ def make_forecast(
     """The forecast of all series.
 
     Args:
-        parts: the decoded groups.
+        decoded: their paths, in order.
         contexts: with the mean and scale of each series.
         sigma: `[B, 1, C]` or `[B, P, C]`, over that scale.
         histories: with the order and shapes that the user gave.
         settings: levels, sample paths, and the cut at 0.
-        reports: names of the outputs in `parts`; none where there are none.
+        reports: names of the outputs that were reported; none where there are none.
     """
-    order = np.argsort(np.concatenate([part.rows for part in parts]))
-    paths = np.concatenate([part.paths for part in parts])[order]  # [B, S, H, C]
-    info = jax.tree.map(lambda x: x[order], _joined([part.info for part in parts]))
-    paths = paths * contexts.scale[:, None] + contexts.mean[:, None]
+    paths = decoded.paths * contexts.scale[:, None] + contexts.mean[:, None]  # [B, S, H, C]
     cut = np.array([one.min(axis=0) >= 0 for one in histories.series])[:, None, None]
     if settings.non_negative is not None:
         cut = np.full_like(cut, settings.non_negative)
@@ -93,7 +102,7 @@ def make_forecast(
         quantiles = np.moveaxis(np.quantile(paths, settings.levels, axis=axis), 0, axis)
     reported = None
     if reports:
-        outputs = np.concatenate([_outputs(part) for part in parts])[order]  # [B, Q, H, C]
+        outputs = _outputs(decoded)  # [B, Q, H, C]
         outputs = outputs * contexts.scale[:, None] + contexts.mean[:, None]
         outputs = _user_shape(np.where(cut, np.maximum(outputs, 0), outputs), histories)
         if settings.levels and settings.levels[0] in reports:
@@ -107,7 +116,7 @@ def make_forecast(
         levels=settings.levels,
         paths=paths if sampled else None,
         sigma=np.squeeze(_user_shape((total * contexts.scale)[:, None], histories), axis=once),
-        info=info,
+        info=decoded.info,
         non_negative=np.squeeze(_user_shape(cut, histories), axis=once),
         reported=reported,
         reports=reports,

@@ -52,6 +52,11 @@ class Settings(NamedTuple):
     path_chunk: int | None
     non_negative: bool | None
 
+    def each_way(self) -> Settings:
+        """Those of a decode of the histories and of their mirror images, as rows of their own."""
+        rows = None if self.batch_size is None else 2 * self.batch_size
+        return self._replace(num_samples=-(-self.num_samples // 2), batch_size=rows)
+
     def decode_config(self, count: int, *, drafted: bool) -> DecodeConfig:
         """Sizes of the decode of `count` series."""
         batch_size = self.batch_size or series_at_once(count, self.num_samples)

@@ -1,0 +1,81 @@
+"""Forecasts from a history and from the same upside down."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from helpers.forecasts import CAUSAL_PAIR, walk
+
+import stride_jax as sj
+from stride_jax.errors import InputError
+
+UPRIGHT = CAUSAL_PAIR
+MIRRORED = dataclasses.replace(UPRIGHT, mirrored=True)
+HISTORY = 10 + walk(40)
+MEDIAN = (0.5,)
+
+
+def test_a_mirrored_mean_path_is_the_mean_of_both():
+    """A path would be turned back with a wrong sign, level or scale."""
+    both = sj.forecast(MIRRORED, HISTORY, 7, num_samples=0)
+    up = sj.forecast(UPRIGHT, HISTORY, 7, num_samples=0)
+    down = sj.forecast(UPRIGHT, -HISTORY, 7, num_samples=0)
+    assert np.abs(up.mean + down.mean).max() > 1e-3  # the model itself is not symmetric
+    np.testing.assert_allclose(both.mean, (up.mean - down.mean) / 2, atol=1e-5)
+    assert both.paths is None
+    assert both.info.rounds.shape == (1, 2)
+
+
+@pytest.mark.parametrize("count", [2, 4, 5])
+def test_half_of_the_sample_paths_are_mirrored(count):
+    """Paths would be lost, doubled, or drawn with the same noise both ways."""
+    both = sj.forecast(MIRRORED, HISTORY, 7, num_samples=count, quantiles=MEDIAN)
+    half = -(-count // 2)
+    up = sj.forecast(UPRIGHT, HISTORY, 7, num_samples=half, quantiles=MEDIAN)
+    assert both.paths.shape == (count, 7)
+    assert both.info.rounds.shape == (1, count)
+    np.testing.assert_allclose(both.paths[:half], up.paths, atol=1e-4)
+    others = both.paths[half:]
+    down = sj.forecast(UPRIGHT, -HISTORY, 7, num_samples=half, quantiles=MEDIAN)
+    for path in others:  # other noise than that of the mirror image forecast alone
+        assert np.abs(path + down.paths).max(axis=1).min() > 1e-3
+
+
+def test_a_symmetric_target_forecasts_the_same_both_ways():
+    """The mixture of a distribution with itself would have another mean or spread."""
+    predict = jax.tree_util.Partial(lambda window: sj.PatchDistribution(0.5 * window[-4:]))
+    pair = sj.Pair(sj.window_process(predict, patch_len=4))
+    paths = sj.forecast(pair, HISTORY, 8, num_samples=400, sigma=1.0).paths
+    mixed = sj.forecast(
+        dataclasses.replace(pair, mirrored=True), HISTORY, 8, num_samples=400, sigma=1.0
+    ).paths
+    assert np.abs(paths.mean(axis=0) - mixed.mean(axis=0)).max() < 0.4
+    assert 0.8 < paths.std() / mixed.std() < 1.25
+
+
+def test_series_of_a_batch_keep_their_rows():
+    """A mirrored path would be given to another series of the batch."""
+    series = [10 + walk(40), -50 + walk(33, seed=1), 200 + 5 * walk(21, seed=2)]
+    settings = {"num_samples": 6, "quantiles": MEDIAN}
+    together = sj.forecast(MIRRORED, series, 6, ids=("a", "b", "c"), **settings)
+    for row, (name, one) in enumerate(zip("abc", series, strict=True)):
+        alone = sj.forecast(MIRRORED, [one], 6, ids=(name,), **settings)
+        np.testing.assert_allclose(together.paths[row], alone.paths[0], rtol=1e-4, atol=1e-3)
+    small = sj.forecast(MIRRORED, series, 6, ids=("a", "b", "c"), batch_size=1, **settings)
+    np.testing.assert_allclose(small.paths, together.paths, rtol=1e-4, atol=1e-3)
+
+
+def test_a_pair_stays_mirrored_through_jax():
+    """A pair that went through a transformation would forecast another distribution."""
+    assert jax.tree.map(lambda x: x, MIRRORED).mirrored
+    assert not jax.tree.map(lambda x: x, UPRIGHT).mirrored
+    assert sj.load_pair("zero_shot", None).mirrored
+    assert not sj.load_pair("beijing").mirrored
+
+
+@pytest.mark.parametrize("value", [1, "yes", None])
+def test_mirrored_is_true_or_false(value):
+    """Anything else would be taken for one of the two."""
+    with pytest.raises(InputError, match="mirrored must be True or False"):
+        dataclasses.replace(UPRIGHT, mirrored=value)
