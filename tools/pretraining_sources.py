@@ -35,7 +35,7 @@ BROKEN_SENSORS = (
 """Sensors with a gap of days, or that counted no one for a week."""
 SIMULATED_LOADS = ("HLS", "APLS", "HS", "Air", "Soil")
 """Beginnings of the names of car chargers, houses with batteries and heat pumps: simulated."""
-CHAINS, MONTHS, QUARTERS = 18, 12, 4
+CHAINS, MONTHS, QUARTERS = 9, 12, 4
 """Chains that the monthly counts of employees are joined to; steps of a year."""
 
 
@@ -184,7 +184,7 @@ SOURCES = (
     Source(loads, (1, 4, 12)),
     Source(generation, (4,)),
     Source(demand, (1, 1, 2, 2, 6)),
-    Source(employment, (1, 1, 3)),
+    Source(employment, (1, 1, 1, 1, 3, 3)),
     Source(monthly, (1, 1, 1, 1, 3)),
     Source(quarterly, (1, 1, 1, 1)),
     Source(gasoline, (1, 1)),
