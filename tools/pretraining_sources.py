@@ -54,13 +54,16 @@ def mean_of(values: np.ndarray, count: int) -> np.ndarray:
 def joined(parts: list[np.ndarray], season: int) -> np.ndarray:
     """Short series one after the other, whole seasons of each, standardised.
 
-    The first season of each has the mean of the last season before it, so that no level jumps.
+    The first season of each has the mean of the last season before it, so that no level jumps. One
+    that would carry the level further away is turned upside down, so that seasons stay visible.
     """
     pieces, level = [], 0.0
     for part in parts:
         whole = part[: len(part) // season * season].astype(np.float64)
         standard = (whole - whole.mean()) / whole.std()
-        pieces.append(standard - standard[:season].mean() + level)
+        change = standard - standard[:season].mean()
+        away = level * change[-season:].mean() > 0
+        pieces.append(level - change if away else level + change)
         level = float(pieces[-1][-season:].mean())
     return np.concatenate(pieces)
 
