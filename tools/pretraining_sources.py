@@ -35,7 +35,7 @@ BROKEN_SENSORS = (
 """Sensors with a gap of days, or that counted no one for a week."""
 SIMULATED_LOADS = ("HLS", "APLS", "HS", "Air", "Soil")
 """Beginnings of the names of car chargers, houses with batteries and heat pumps: simulated."""
-CHAINS, MONTHS, QUARTERS = 18, 12, 4
+CHAINS, MONTHS, QUARTERS = 9, 12, 4
 """Chains that the monthly counts of employees are joined to; steps of a year."""
 
 
@@ -54,13 +54,16 @@ def mean_of(values: np.ndarray, count: int) -> np.ndarray:
 def joined(parts: list[np.ndarray], season: int) -> np.ndarray:
     """Short series one after the other, whole seasons of each, standardised.
 
-    The first season of each has the mean of the last season before it, so that no level jumps.
+    The first season of each has the mean of the last season before it, so that no level jumps. One
+    that would carry the level further away is turned upside down, so that seasons stay visible.
     """
     pieces, level = [], 0.0
     for part in parts:
         whole = part[: len(part) // season * season].astype(np.float64)
         standard = (whole - whole.mean()) / whole.std()
-        pieces.append(standard - standard[:season].mean() + level)
+        change = standard - standard[:season].mean()
+        away = level * change[-season:].mean() > 0
+        pieces.append(level - change if away else level + change)
         level = float(pieces[-1][-season:].mean())
     return np.concatenate(pieces)
 
@@ -184,7 +187,7 @@ SOURCES = (
     Source(loads, (1, 4, 12)),
     Source(generation, (4,)),
     Source(demand, (1, 1, 2, 2, 6)),
-    Source(employment, (1, 1, 3)),
+    Source(employment, (1, 1, 1, 1, 3, 3)),
     Source(monthly, (1, 1, 1, 1, 3)),
     Source(quarterly, (1, 1, 1, 1)),
     Source(gasoline, (1, 1)),
