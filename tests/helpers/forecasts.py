@@ -37,10 +37,12 @@ CAUSAL_PAIR = load_pair(CAUSAL, None)
 
 
 def pair_of(model: Any, draft: Any = None, **settings: Any) -> Pair:
-    """The pair of a checkpoint or its path, or of a process."""
-    if isinstance(model, str | Path | Checkpoint):
-        return load_pair(model, draft, **settings)
-    return Pair(model, draft)
+    """The pair of a checkpoint or its path, or of a process; the draft may be a process too."""
+    if not isinstance(model, str | Path | Checkpoint):
+        return Pair(model, draft)
+    if hasattr(draft, "verify"):
+        return Pair(load_pair(model, None, **settings).target, draft)
+    return load_pair(model, draft, **settings)
 
 
 def walk(*shape: int, seed: int = 0) -> np.ndarray:
