@@ -5,8 +5,8 @@
 
 tools/foreign_series.py or tools/benchmark_series.py writes the suite. A model forecasts sample
 paths by `stride_jax.forecast`; their median is its point forecast. `--independent` adds the same
-models with independent errors in a patch. `--fracast` takes the file that
-tools/fracast_forecasts.py writes in another environment.
+models with independent errors in a patch. `--quantiles` takes files of other methods' quantiles,
+such as tools/fracast_forecasts.py and tools/autoets_forecasts.py write in environments of their own.
 """
 
 import argparse
@@ -72,12 +72,12 @@ def linear_quantiles(one: Foreign, past: list[np.ndarray]) -> Quantiles:
 def rows_of(
     suite: dict[str, Foreign],
     pairs: dict[str, sj.Pair],
-    fracast: Path | None,
+    others: dict[str, Path],
     num_paths: int,
     seed: int,
 ) -> list[dict[str, Any]]:
     """A row for each series and method."""
-    other = np.load(fracast) if fracast else {}
+    quantiles = {method: np.load(path) for method, path in others.items()}
     rows = []
     for number, (name, one) in enumerate(suite.items()):
         past, truth = histories(one)
@@ -90,8 +90,9 @@ def rows_of(
         for method, pair in pairs.items():
             paths = sj.forecast(pair, past, one.horizon, key=seed + number, num_samples=num_paths)
             forecasts[method] = of_paths(paths.paths)
-        if name in other:
-            forecasts["Fracast-0"] = Quantiles(other[name])
+        for method, found in quantiles.items():
+            if name in found:
+                forecasts[method] = Quantiles(found[name])
         for method, forecast in forecasts.items():
             about = {"series": name, "kind": one.kind, "method": method, "windows": len(past)}
             rows.append(about | scores(forecast, truth))
@@ -105,7 +106,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", nargs="*", default=[], help="NAME=PATH, or a path")
     parser.add_argument("--independent", action="store_true", help="also without a covariance")
-    parser.add_argument("--fracast", type=Path)
+    parser.add_argument("--quantiles", nargs="*", default=[], help="METHOD=FILE")
     parser.add_argument("--paths", type=int, default=100, help="sample paths a window")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -114,7 +115,8 @@ def main() -> None:
     if args.independent:
         for name, pair in list(pairs.items()):
             pairs[f"{name}, independent steps"] = dataclasses.replace(pair, covariance=None)
-    rows = rows_of(load(args.suite), pairs, args.fracast, args.paths, args.seed)
+    others = {name: Path(path) for name, path in (x.split("=", 1) for x in args.quantiles)}
+    rows = rows_of(load(args.suite), pairs, others, args.paths, args.seed)
     methods = dict.fromkeys(row["method"] for row in rows)
     means = [summary(rows, method) for method in methods]
     facts = {"summary": means, "models": models, "paths": args.paths, "seed": args.seed}

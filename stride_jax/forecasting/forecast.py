@@ -35,7 +35,7 @@ from stride_jax.forecasting.messages import (
     warn,
     warn_of_few_paths,
 )
-from stride_jax.forecasting.mirror import both_streams, both_ways, turned_back, upright
+from stride_jax.forecasting.mirror import both_ways, turned_back, upright
 from stride_jax.forecasting.results import Decoded, Forecast, in_order, make_forecast
 from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
@@ -88,8 +88,9 @@ def forecast(
             the covariance of the pair, scaled for each history so that the mean variance of a patch
             is sigma^2; where the target predicts a std for each step, these are the stds, and the
             covariance gives the correlation alone. A mean path does not use it. A pair that is
-            `mirrored` takes half of the sample paths from the history upside down and turns them
-            back (see `forecasting.mirror`); its mean path is the mean of both.
+            `mirrored` takes half of the sample paths from the history upside down, with the same
+            random numbers, and turns them back (see `forecasting.mirror`); its mean path is the
+            mean of both.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
             patches unless the target masks single steps; sigma is measured on up to eight patches
@@ -182,7 +183,7 @@ def forecast(
     warn_of_few_paths(settings.levels, settings.num_samples)
     ahead, streams = np.array(histories.ahead), _streams(ids, histories)
     if pair.mirrored:
-        contexts, streams, ahead = both_ways(contexts), both_streams(streams), np.tile(ahead, 2)
+        contexts, ahead, streams = both_ways(contexts), np.tile(ahead, 2), np.tile(streams, 2)
     sigmas = _sigmas(pair.target, contexts, view, settings, histories.names)
     check_finite("sigma", np.arange(count), sigmas, histories.names)
     contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)

@@ -2,7 +2,9 @@
 
 A model that is right about a series is right about its mirror image too, and where it is not, the
 two errors differ. So half of the sample paths come from the mirrored history and are turned back:
-their distribution is the mixture of both predictions, in equal parts.
+their distribution is the mixture of both predictions, in equal parts. A history and its mirror image
+take the same random numbers, which the turning back makes opposite: two such paths lie on two sides
+of the median (antithetic variates), so that quantiles of a few paths are closer to those of many.
 """
 
 from __future__ import annotations
@@ -22,11 +24,6 @@ def both_ways(contexts: Contexts) -> Contexts:
     count = len(contexts.values)
     sign = np.repeat(np.array([1, -1], np.float32), count)[:, None, None]
     return twice._replace(values=twice.values * sign, mean=twice.mean * sign)
-
-
-def both_streams(streams: np.ndarray) -> np.ndarray:
-    """Numbers to fold into the key, `[2 B]`: the mirrored histories take negative ones."""
-    return np.concatenate([streams, ~streams])
 
 
 def upright(rows: Any) -> Any:
