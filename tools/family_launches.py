@@ -3,8 +3,8 @@
     PYTHONPATH=. venv_cuda/bin/python tools/family_launches.py \
         --out docs/results/families/launches.json
 
-in the environment of tools/launches.py, whose docstring says what is counted and how. Each model has
-its released sizes, and its parameters are shapes alone. One series, the context of
+in the environment of tools/launches.py, whose docstring says what is counted and how. Each model
+has its released sizes, and its parameters are shapes alone. One series, the context of
 tools/family_speed.py, 1,024 steps ahead:
 
 - `target_pass`: one step of the model alone, from its caches;

@@ -5,8 +5,9 @@
 
 tools/foreign_series.py or tools/benchmark_series.py writes the suite. A model forecasts sample
 paths by `stride_jax.forecast`; their median is its point forecast. `--independent` adds the same
-models with independent errors in a patch. `--quantiles` takes files of other methods' quantiles,
-such as tools/fracast_forecasts.py and tools/autoets_forecasts.py write in environments of their own.
+models with independent errors in a patch. `--quantiles` takes the quantiles of other methods, in
+files that tools/fracast_forecasts.py and tools/autoets_forecasts.py write in environments of their
+own.
 """
 
 import argparse

@@ -2,9 +2,10 @@
 
 A model that is right about a series is right about its mirror image too, and where it is not, the
 two errors differ. So half of the sample paths come from the mirrored history and are turned back:
-their distribution is the mixture of both predictions, in equal parts. A history and its mirror image
-take the same random numbers, which the turning back makes opposite: two such paths lie on two sides
-of the median (antithetic variates), so that quantiles of a few paths are closer to those of many.
+their distribution is the mixture of both predictions, in equal parts. A history and its mirror
+image take the same random numbers, which the turning back makes opposite. Two such paths lie on two
+sides of the median (antithetic variates), so that quantiles of a few paths are closer to those of
+many.
 """
 
 from __future__ import annotations

@@ -37,7 +37,6 @@ def test_half_of_the_sample_paths_are_mirrored(count):
     assert both.paths.shape == (count, 7)
     assert both.info.rounds.shape == (1, count)
     np.testing.assert_allclose(both.paths[:half], up.paths, atol=1e-4)
-    others = both.paths[half:]
     down = sj.forecast(UPRIGHT, -HISTORY, 7, num_samples=half, quantiles=MEDIAN)
     np.testing.assert_allclose(both.paths[half:], -down.paths[: count - half], atol=1e-4)
 
