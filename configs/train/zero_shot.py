@@ -3,14 +3,17 @@
     python tools/make_pretraining.py DIRECTORY runs/real.npy
     python train.py zero_shot
 
-trains 4 layers at a constant rate; Ctrl-C stops it and `--run.resume True` goes on. Then they are
-made 8, and trained further while the rate falls to 0:
+trains 4 layers at a constant rate; Ctrl-C stops it and `--run.resume True` goes on. Then their rate
+falls, they are made 8, and these are trained while the rate falls again:
 
-    stride-jax convert runs/zero_shot runs/four.safetensors
+    python train.py zero_shot --init_from runs/zero_shot --run.out runs/zero_shot_four \
+        --run.seed 2022 --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 4334
+    stride-jax convert runs/zero_shot_four runs/four.safetensors
     python tools/deepen.py runs/four.safetensors runs/real.npy runs/eight.safetensors
     python train.py zero_shot --init_from runs/eight.safetensors --run.out runs/zero_shot_deep \
         --run.seed 2022 --model.num_layers 8 --model.dtype bfloat16 --data.mirrored_share 0.25 \
-        --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 5000
+        --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 5500
+    stride-jax convert runs/zero_shot_deep target.safetensors --half --dtype float32
 """
 
 from stride_jax.data.config import DataConfig

@@ -35,7 +35,7 @@ PACKAGED = ("zero_shot", "beijing")
 """Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_covariance.npy`, and
 where there is one `NAME_draft.safetensors`."""
 MIRRORED = ("zero_shot",)
-"""Of these, the ones that forecast from a history and from the same upside down."""
+"""Names of the models in the package that forecast from each history and its mirror image."""
 
 
 def save_model(

@@ -6,6 +6,7 @@ program reads goes to stdout or `--out`, what a person reads to stderr.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
@@ -80,6 +81,11 @@ def run_convert(args: Arguments) -> None:
             f"{args.input} is {checkpoint.family.title}, whose own file is read as it is: it is "
             "not converted."
         )
+    if args.dtype:
+        if not isinstance(checkpoint, Checkpoint):
+            raise InputError(f"{args.input} is a linear draft, which has no --dtype; leave it out.")
+        model = dataclasses.replace(checkpoint.model, dtype=args.dtype)
+        checkpoint = checkpoint._replace(model=model)
     save_model(args.output, checkpoint, half=args.half)
     print(f"{args.input} -> {args.output}: {checkpoint.model}")
 

@@ -58,6 +58,11 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
     add("--no-instance-norm", action="store_true", help=text)
     add("--covariate", action="store_true", help=text)
     add("--half", action="store_true", help="store float16 in the output file")
+    add(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="what a forecaster computes in from now on, in place of what it was trained in",
+    )
 
 
 def _forecast_flags(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Forecasts from each history and from the same upside down, decoded together.
+"""Forecasts from each history and its mirror image, decoded together.
 
 A model that is right about a series is right about its mirror image too, and where it is not, the
 two errors differ. So half of the sample paths come from the mirrored history and are turned back:

@@ -31,7 +31,7 @@ UNIT_FLOOR = 0.2
 SYNTHETIC = 0x53594E54
 """Folded into the key of a run for its synthetic windows; larger than any step's number."""
 MIRRORED = 0x4D495252
-"""The same, for the windows that are turned upside down."""
+"""Folded into the key of a run for the choice of the windows that are turned upside down."""
 Metrics = dict[str, jax.Array]
 StepFn = Callable[
     ["TrainState", "jax.Array | Gaps", jax.Array, jax.Array], tuple["TrainState", Metrics]

@@ -1,5 +1,6 @@
 """The command `stride-jax`, run in process: what it prints and writes, and its exit status."""
 
+import dataclasses
 import errno
 import hashlib
 import io
@@ -20,6 +21,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import load_pair
+from stride_jax.checkpoints.checkpoint import LinearCheckpoint
 from stride_jax.cli import forecast as command
 from stride_jax.cli import main as app
 from stride_jax.cli.parser import make_parser
@@ -27,6 +29,7 @@ from stride_jax.data.download import CATALOG, Dataset
 from stride_jax.decoding.rules import Mean
 from stride_jax.errors import InputError
 from stride_jax.forecasting.frames import forecast_df
+from stride_jax.models.linear import LinearConfig
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 ROOT = Path(__file__).parents[2]
@@ -569,6 +572,25 @@ def test_convert_takes_its_own_flags(
     assert out.stat().st_size < Path(model).stat().st_size
     assert app.main(["convert", model, str(out)]) == 2  # it exists
     assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_convert_sets_the_dtype_of_the_computation(
+    model: str, tmp_path: Path, capsys: Capture
+) -> None:
+    """A model trained in bfloat16 would forecast in it, with two digits, on every CPU."""
+    fast, exact = tmp_path / "fast.safetensors", tmp_path / "exact.safetensors"
+    assert app.main(["convert", model, str(fast), "--dtype", "bfloat16"]) == 0
+    assert store.load_model(fast).model == dataclasses.replace(MODEL, dtype="bfloat16")
+    assert app.main(["convert", str(fast), str(exact), "--dtype", "float32"]) == 0
+    assert store.load_model(exact).model == MODEL
+    linear = tmp_path / "linear.safetensors"
+    config = LinearConfig(4, 8)
+    params = {name: np.zeros(shape, np.float32) for name, shape in config.shapes.items()}
+    store.save_model(linear, LinearCheckpoint(config, params))
+    out = tmp_path / "out.safetensors"
+    assert app.main(["convert", str(linear), str(out), "--dtype", "float32"]) == 2
+    assert "has no --dtype" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_convert_explains_itself(capsys: Capture) -> None:
