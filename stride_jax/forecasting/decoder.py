@@ -177,8 +177,9 @@ def build_decoder(
 ) -> Decoder:
     """Compiles the decode of one shape, for a server that decodes it again and again.
 
-    A decoder takes plain sigmas. A pair with a covariance is refused where sample paths are drawn,
-    as they would not be those of `forecast` of the same pair; a mean path does not use it.
+    A decoder takes plain sigmas and each history as it is. A pair with a covariance is refused where
+    sample paths are drawn, and a mirrored one always: its paths would not be those of `forecast` of
+    the same pair. A mean path does not use the covariance.
 
     Args:
         pair: target and draft, or a process alone, which is a target without a draft.
@@ -190,7 +191,8 @@ def build_decoder(
         draft_length: proposals per round; None for always K.
 
     Raises:
-        InputError: a pair with a covariance and a rule that samples; see also `decode`.
+        InputError: a mirrored pair, or one with a covariance and a rule that samples; see also
+            `decode`.
     """
     pair = as_pair(pair)
     rule = Maximal() if rule is None else rule
@@ -200,6 +202,11 @@ def build_decoder(
         raise InputError(
             "a compiled decoder draws independent errors, and the pair has a covariance; build it "
             "of dataclasses.replace(pair, covariance=None), or call decode with the covariance."
+        )
+    if pair.mirrored:
+        raise InputError(
+            "a compiled decoder takes each history as it is, and the pair is mirrored; build it of "
+            "dataclasses.replace(pair, mirrored=False), or call forecast."
         )
     shapes = Shapes(tuple(context_shape), tuple(sigma_shape), bool(padded))
     leaves, structure = jax.tree.flatten(Model(pair.target, pair.draft, rule, draft_length))

@@ -40,10 +40,10 @@ def turned_back(decoded: Decoded, num_samples: int) -> Decoded:
         num_samples: S; 0 keeps both mean paths. An odd number has one mirrored path less.
     """
     count = len(decoded.rows) // 2
-    kept = num_samples or 2
+    most = num_samples or 2
 
     def joined(values: Any, sign: int = 1) -> np.ndarray:
-        return np.concatenate([values[:count], sign * values[count:]], axis=1)[:, :kept]
+        return np.concatenate([values[:count], sign * values[count:]], axis=1)[:, :most]
 
     info = jax.tree.map(joined, decoded.info)
     info = info._replace(proposal=joined(decoded.info.proposal, -1))

@@ -78,3 +78,10 @@ def test_mirrored_is_true_or_false(value):
     """Anything else would be taken for one of the two."""
     with pytest.raises(InputError, match="mirrored must be True or False"):
         dataclasses.replace(UPRIGHT, mirrored=value)
+
+
+def test_a_compiled_decoder_refuses_a_mirrored_pair():
+    """A server would answer with other paths than `forecast` of the same pair."""
+    config = sj.DecodeConfig(4, 0)
+    with pytest.raises(InputError, match="the pair is mirrored"):
+        sj.build_decoder(MIRRORED, config, sj.Mean(), context_shape=(16, 1))
