@@ -177,9 +177,9 @@ def build_decoder(
 ) -> Decoder:
     """Compiles the decode of one shape, for a server that decodes it again and again.
 
-    A decoder takes plain sigmas and each history as it is. A pair with a covariance is refused where
-    sample paths are drawn, and a mirrored one always: its paths would not be those of `forecast` of
-    the same pair. A mean path does not use the covariance.
+    A decoder takes plain sigmas and each history as it is. A pair with a covariance is refused
+    where sample paths are drawn, and a mirrored one always: its paths would not be those of
+    `forecast` of the same pair. A mean path does not use the covariance.
 
     Args:
         pair: target and draft, or a process alone, which is a target without a draft.

@@ -53,7 +53,7 @@ class Settings(NamedTuple):
     non_negative: bool | None
 
     def each_way(self) -> Settings:
-        """Settings of a decode of the histories and of their mirror images, as rows of their own."""
+        """Settings of a decode of the histories and of their mirror images, row by row."""
         rows = None if self.batch_size is None else 2 * self.batch_size
         return self._replace(num_samples=-(-self.num_samples // 2), batch_size=rows)
 
