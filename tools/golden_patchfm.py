@@ -86,8 +86,9 @@ def histories() -> list[np.ndarray]:
     waves = 3 + np.sin(steps / 3) + 0.2 * rng.normal(size=90)
     trend = -20 + 0.5 * steps[:29] + rng.normal(size=29)
     gaps = 5 + 2 * rng.normal(size=61)
-    # at the start, inside a patch, a whole patch and more, and at the end
-    gaps[:2], gaps[15:18], gaps[27:41], gaps[-2:] = np.nan, np.nan, np.nan, np.nan
+    # at the start, inside a patch, the first step of one, a whole patch and more, and at the end
+    for place in slice(2), slice(15, 18), 21, slice(27, 41), slice(-2, None):
+        gaps[place] = np.nan
     far = 1e4 + 300 * rng.normal(size=48)
     values = waves[:64], trend, gaps, far, waves, trend[:5]
     return [one.astype(np.float32) for one in values]

@@ -62,6 +62,16 @@ def verified(process: Any, context: jax.Array, length: jax.Array, proposals: jax
     return process.verify(memory, process.start(memory, len(proposals) + 1), proposals)[0]
 
 
+@compiled
+def continued(process: Any, context: jax.Array, length: jax.Array, proposals: jax.Array) -> Any:
+    """The quantiles of the next patch after proposals that were verified and kept."""
+    memory = process.prepare(context, length)
+    count = len(proposals)
+    _, state = process.verify(memory, process.start(memory, count + 1), proposals)
+    state = process.commit(state, jnp.concatenate([proposals, proposals[:1]]), jnp.int32(count))
+    return process.verify(memory, state, proposals[:0])[0].reported[0]
+
+
 def median_path(i: int) -> Any:
     """The predictions of the median path after a recorded history, `[N, ...]`."""
     return rolled(TARGET, *padded(history(i)[0]), patches=PATCHES + 1)[0]
@@ -217,6 +227,8 @@ def test_a_history_that_begins_after_the_context():
     expected = verified(TARGET, first, jnp.int32(3), np.stack([values[3:]] * 2)).reported
     assert np.isfinite(found[0]).all()
     assert relative(found[1:], expected[:2]) < 1e-5
+    later = continued(TARGET, context, jnp.int32(3 - P), proposals)
+    assert relative(later, continued(TARGET, first, jnp.int32(3), values[3:][None])) < 1e-5
 
 
 @registered

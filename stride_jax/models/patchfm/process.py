@@ -142,7 +142,7 @@ class PatchFMProcess(LaggedProcess):
             shifted = patches[:before] - origin[None, None]
             so_far = running(shifted, real[:before])
             place = Place(jnp.zeros((), jnp.int32), padding // self.patch_len)
-            _, prefill = self._run(shifted, real[:before], so_far, place, None)
+            _, prefill = self._run(shifted, so_far, place, None)
             moments = so_far[-1]
         return Memory(
             prefill=prefill,
@@ -208,13 +208,12 @@ class PatchFMProcess(LaggedProcess):
     def _run(
         self,
         shifted: jax.Array,
-        real: jax.Array,
         statistics: jax.Array,
         place: Place,
         past: list[Past] | None,
     ) -> tuple[jax.Array, list[KeyValues]]:
         """One pass over patches `[k, P, C]` less the origin; see `PatchFM`."""
-        normal = jnp.where(real[None, :, None], normalised(shifted, statistics), 0)  # [C, k, P]
+        normal = normalised(shifted, statistics)  # [C, k, P]
         out: tuple[jax.Array, list[KeyValues]]
         out = PatchFM(self.config).apply({"params": self.params}, normal, place, past)
         return out
@@ -236,7 +235,7 @@ class PatchFMProcess(LaggedProcess):
             Past(first, room, start)
             for first, room in zip(memory.prefill, state.cache, strict=True)
         ]
-        out, cache = self._run(shifted, real, statistics, Place(before + start, skip), past)
+        out, cache = self._run(shifted, statistics, Place(before + start, skip), past)
         state = state._replace(cache=cache, ahead=statistics[-1], fed=start + len(patches))
         return in_units(out, statistics, state.origin), state
 
