@@ -1,11 +1,13 @@
 """Decodes the original PyTorch code of a family on request; `tools/family_speed.py` runs it.
 
-It runs in the environment of `tools/golden_timesfm.py` or `tools/golden_timer.py`. The first line
-of its input is JSON with the family and the sizes of a model, which gets random weights; every
-other line, `{"batch": B, "context": L, "horizon": H}`, is one decode, answered by one line,
-`{"ms": ..., "peak_mb": ...}`: its time, and the memory of this process so far at its highest.
+It runs in the environment of `tools/golden_timesfm.py`, `tools/golden_timer.py` or
+`tools/golden_patchfm.py`. The first line of its input is JSON with the family and the sizes of a
+model, which gets random weights; every other line, `{"batch": B, "context": L, "horizon": H}`, is
+one decode, answered by one line, `{"ms": ..., "peak_mb": ...}`: its time, and the memory of this
+process so far at its highest.
 """
 
+import contextlib
 import dataclasses
 import json
 import resource
@@ -83,7 +85,36 @@ def timer_decode(sizes: dict[str, int]) -> Decode:
     return decode
 
 
-DECODES = {"timesfm": timesfm_decode, "timer": timer_decode}
+def patchfm_decode(sizes: dict[str, int]) -> Decode:
+    """The decode of PatchFM with its cache and nine paths; d_ff follows from d_model."""
+    from patchfm.configs.model_config import PatchFMConfig
+    from patchfm.inference import forecaster, modules
+
+    config = PatchFMConfig(
+        max_seq_len=sizes["context_limit"],
+        patch_len=sizes["patch_len"],
+        d_model=sizes["d_model"],
+        n_heads=sizes["num_heads"],
+        n_layers_encoder=sizes["num_layers"],
+        compile=False,
+    )
+    modules.PatchFM.from_pretrained = lambda name: modules.PatchFM(config)
+    with contextlib.redirect_stdout(sys.stderr):  # what it prints is no answer
+        model = forecaster.Forecaster(config)
+
+    def decode(series: torch.Tensor, horizon: int) -> Any:
+        with contextlib.redirect_stdout(sys.stderr):
+            return model(series, forecast_horizon=horizon)
+
+    return decode
+
+
+DECODES = {
+    "timesfm": timesfm_decode,
+    "timer": timer_decode,
+    "patchfm": patchfm_decode,
+    "patchfm_nine": patchfm_decode,
+}
 
 
 def main() -> None:

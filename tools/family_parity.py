@@ -2,9 +2,10 @@
 
 `python tools/family_parity.py fracast tests/golden/fracast.npz --weights WHEEL --out
 docs/results/families/fracast_parity.json` reads what `tools/golden_fracast.py` recorded; without
-weights it compares the small random model alone. `timesfm tests/golden/timesfm.npz` and `timer
-tests/golden/timer.npz` have no other; their error is the largest absolute one over the largest
-value of what was recorded.
+weights it compares the small random model alone. `timesfm tests/golden/timesfm.npz`, `timer
+tests/golden/timer.npz` and `patchfm tests/golden/patchfm.npz` have no other; their error is the
+largest absolute one over the largest value of what was recorded, of PatchFM less the mean of the
+history.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from stride_jax.decoding.compiled import compiled
 from stride_jax.errors import InputError
 from stride_jax.evaluation.results import Row, write_rows
 from stride_jax.models.families import FAMILIES
+from stride_jax.models.patchfm.nine_paths import nine_paths_process, nine_times
 from stride_jax.models.timesfm.whole_pass import outputs_at_tokens
 from stride_jax.testing.parity import fracast_sizes, parity_errors, relative, rolled
 
@@ -33,6 +35,15 @@ Rows = Callable[[Recorded, Path | None], list[Row]]
 Cases = Callable[[Recorded], Iterator[tuple[str, float]]]
 PATCHES, PROPOSALS = 8, 6
 """Patches of an autoregressive decode, and those of them that one pass verifies."""
+
+PATCHFM_HISTORIES = (
+    "whole patches",
+    "3 steps filled up",
+    "missing values",
+    "far from zero",
+    "longer than the limit",
+    "shorter than a patch",
+)
 
 
 def part(recorded: Recorded, prefix: str) -> Recorded:
@@ -115,6 +126,30 @@ def timer_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
     yield one_pass(process, memory, alone)
 
 
+def patchfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
+    """The cases of PatchFM: its median path, and the nine paths of the released decode."""
+    config, params = FAMILIES["patchfm"].read(part(recorded, "patchfm/"))
+    config = dataclasses.replace(config, context_limit=64)  # of the recorded model
+    median = FAMILIES["patchfm"].make_process(config, params)
+    nine = nine_paths_process(config, params)
+    for i, name in enumerate(PATCHFM_HISTORIES):
+        history, steps = recorded[f"history/{i}"][:, None], len(recorded[f"nine/{i}"])
+        level = np.nanmean(history)
+        expected = [recorded[f"{kind}/{i}"] - level for kind in ("outputs", "median", "nine")]
+        alone, memory = rolled(median, history, None, patches=PATCHES)
+        found = np.asarray(alone.reported)[:, :, 0] - level
+        yield f"{name}: first patch", relative(found[0], expected[0][-1])
+        error = relative(found[1:], expected[1])
+        yield f"{name}: median path, {PATCHES - 1} patches from the cache", error
+        case, error = one_pass(median, memory, alone)
+        yield f"{name}: {case}", error
+        paths, memory = rolled(nine, nine_times(history), None, patches=PATCHES - 1)
+        flat = np.asarray(paths.mean).reshape(-1, len(median.reports))[:steps]
+        yield f"{name}: nine paths, {steps} steps", relative(flat - level, expected[2])
+        case, error = one_pass(nine, memory, paths)
+        yield f"{name}: {case} of nine paths", error
+
+
 def small_rows(cases: Cases) -> Rows:
     """The rows of cases of a small random model; there are no released weights to read."""
 
@@ -131,6 +166,7 @@ ROWS: dict[str, Rows] = {
     "fracast": fracast_rows,
     "timesfm": small_rows(timesfm_cases),
     "timer": small_rows(timer_cases),
+    "patchfm": small_rows(patchfm_cases),
 }
 
 

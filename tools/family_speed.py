@@ -5,19 +5,22 @@
 
 The model has its released sizes, or those of the flags, and random weights, so all proposals are
 accepted by force (a tolerance without end): the numbers are those of perfect drafts. PYTHON is the
-interpreter of an environment with the original code (see tools/golden_timesfm.py and
-tools/golden_timer.py); without it the rows of the original are left out. One run at a time, on a
-quiet machine. Rows of one batch and one horizon are timed in turns; each is written as soon as it
-is there, and a second call goes on where the first one stopped. A toy, in a minute: `--layers 2
---d-model 64 --heads 4 --d-ff 64 --batch 1 --horizon 512`.
+interpreter of an environment with the original code (see tools/golden_timesfm.py,
+tools/golden_timer.py and tools/golden_patchfm.py); without it the rows of the original are left
+out. One run at a time, on a quiet machine. Rows of one batch and one horizon are timed in turns;
+each is written as soon as it is there, and a second call goes on where the first one stopped. A
+toy, in a minute: `--layers 2 --d-model 64 --heads 4 --d-ff 64 --batch 1 --horizon 512`.
 
 What the rows are:
 
-- native: each patch by a pass over the whole sequence so far, without caches;
+- native: each patch by a pass over the whole sequence so far, without caches (of PatchFM over the
+  last 1,024 steps of it, and none of its nine paths);
 - cached: the target alone, from its caches;
 - forced K: K proposals of the last value per round, all accepted;
 - a draft inside the weights, with as many proposals as fill the horizon, all accepted;
-- original: the original PyTorch code's own decode.
+- original: the original PyTorch code's own decode (of PatchFM that of nine paths).
+
+`patchfm_nine` is the released decode of PatchFM, `patchfm` its median path.
 
 Passes count the prefill. Memory is what the program holds at its highest by the compiler's count,
 parameters included; of the original it is that of its process so far.
@@ -43,7 +46,10 @@ from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.types import num_patches
 from stride_jax.evaluation.results import write_rows
-from stride_jax.models import timer, timesfm
+from stride_jax.models import patchfm, timer, timesfm
+from stride_jax.models.patchfm import module as patchfm_module
+from stride_jax.models.patchfm.config import PatchFMConfig
+from stride_jax.models.patchfm.nine_paths import nine_paths_process, nine_times
 from stride_jax.models.timer import module as timer_module
 from stride_jax.models.timer.config import TimerConfig
 from stride_jax.models.timesfm import module as timesfm_module
@@ -51,17 +57,25 @@ from stride_jax.models.timesfm.config import TimesFMConfig
 
 
 class Subject(NamedTuple):
-    """A family with the context it is timed on."""
+    """A family with the context it is timed on; of PatchFM the median path, or nine paths."""
 
     family: Any
     config: type
     init: Callable[..., Any]
     context: int
+    nine_paths: bool = False
+
+    def process(self, config: Any, params: Any) -> Any:
+        """The process that is timed."""
+        make = nine_paths_process if self.nine_paths else self.family.make_process
+        return make(config, params)
 
 
 SUBJECTS = {
     "timesfm": Subject(timesfm.FAMILY, TimesFMConfig, timesfm_module.init_params, 512),
     "timer": Subject(timer.FAMILY, TimerConfig, timer_module.init_params, 672),
+    "patchfm": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512),
+    "patchfm_nine": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512, True),
 }
 DRAFT_LENGTHS = (1, 2, 4, 7)
 FORCED = Mean(1e30)
@@ -156,6 +170,8 @@ def makers(
         "native": lambda: native_row(process, context, horizon),
         "cached": lambda: decode_row(process, None, context, horizon, 0),
     }
+    if subject.nine_paths:  # a longer context has one path only
+        del rows["native"]
     last = last_value_draft(process.patch_len)
     for count in DRAFT_LENGTHS:
         rows[f"forced {count}"] = lambda k=count: decode_row(process, last, context, horizon, k)
@@ -225,9 +241,10 @@ def main() -> None:
         worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         worker.stdin.write(json.dumps({"family": args.family, "sizes": sizes}) + "\n")
     params = jax.jit(subject.init, static_argnums=1)(jax.random.key(0), config)
-    process = subject.family.make_process(config, params)
+    process = subject.process(config, params)
     for batch in args.batch:
         context = jax.random.normal(jax.random.key(1), (batch, subject.context, 1))
+        context = nine_times(context) if subject.nine_paths else context
         for horizon in args.horizon:
             cell = {"batch": batch, "horizon": horizon}
             known = {row["what"] for row in rows if cell.items() <= row.items()}

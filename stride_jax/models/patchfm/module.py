@@ -1,0 +1,149 @@
+"""PatchFM 3.2 (PyPI `patchfm`) in Flax: normalised patches to nine quantiles of the next patch.
+
+A block has a norm before its attention and before its gated (SwiGLU) feed-forward layers. Rotation
+turns the first half of a head, before the norm of queries and keys; each number of a query has a
+learned scale of its own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from stride_jax.models.causal import KeyValues, Past, Place, attend, dense
+from stride_jax.models.patchfm.config import LEVELS, PatchFMConfig
+from stride_jax.models.rotary import rotate
+
+Params = dict[str, Any]
+EPS = float(jnp.finfo(jnp.float32).eps)
+"""Added to the mean square of a query or a key."""
+
+
+def layer_norm(config: PatchFMConfig, name: str) -> nn.LayerNorm:
+    """A layer norm with an epsilon of 1e-5."""
+    return nn.LayerNorm(epsilon=1e-5, dtype=jnp.dtype(config.dtype), name=name)
+
+
+def turned(x: jax.Array, positions: jax.Array) -> jax.Array:
+    """Rotates the first half of each head, `[B, n, H, E]`."""
+    return jnp.swapaxes(rotate(jnp.swapaxes(x, 1, 2), positions), 1, 2)
+
+
+class Attention(nn.Module):
+    """Causal multi-head attention over prefill, cache and the patches themselves."""
+
+    config: PatchFMConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, place: Place, past: Past | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, n, D]` -> `[B, n, D]`, and the keys and values of the patches or the new cache."""
+        config = self.config
+        heads, width = config.num_heads, config.head_width
+        qkv = dense(config, 3 * config.d_model, "qkv", use_bias=True)(x)
+        # [B, n, 3 D] -> [B, n, 3, H, E]
+        query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
+
+        # Rotation, then the norms; a key never changes again, so that it is cached after them.
+        positions = place.first - place.skip + jnp.arange(x.shape[1])
+        query, key = (
+            nn.RMSNorm(epsilon=EPS, dtype=jnp.dtype(config.dtype), name=name)(
+                turned(part, positions)
+            )
+            for name, part in (("query_norm", query), ("key_norm", key))
+        )
+        scale = self.param("query_scale", nn.initializers.zeros, (width,))
+        # 1.442695041 / sqrt(E) is that of the learned scale, 1 / sqrt(E) that of the attention
+        scale = 1.442695041 / width * jax.nn.softplus(scale.astype(jnp.float32))
+        query = query * scale.astype(query.dtype)[None, None, None]
+
+        read, new = attend(query, KeyValues(key, value), place, past, config.precision)
+        # [B, n, H, E] -> [B, n, D]
+        read = jnp.reshape(read, x.shape)
+        return dense(config, config.d_model, "out", use_bias=True)(read), new
+
+
+class Layer(nn.Module):
+    """A pre-norm block."""
+
+    config: PatchFMConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, place: Place, past: Past | None
+    ) -> tuple[jax.Array, KeyValues]:
+        """`[B, n, D]` -> `[B, n, D]`, and see `Attention`."""
+        config = self.config
+        y = layer_norm(config, "norm1")(x)
+        y, new = Attention(config, name="attention")(y, place, past)
+        x = x + y
+        # gate and value in one product, [B, n, 2 d_ff]
+        both = dense(config, 2 * config.d_ff, "gate_up")(layer_norm(config, "norm2")(x))
+        gate, y = jnp.split(both, 2, axis=-1)
+        return x + dense(config, config.d_model, "down")(jax.nn.silu(gate) * y), new
+
+
+class ResidualBlock(nn.Module):
+    """`output(silu(hidden(x))) + residual(x)`."""
+
+    config: PatchFMConfig
+    width: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., I]` -> `[..., width]`."""
+
+        def layer(width: int, name: str) -> nn.Dense:
+            return dense(self.config, width, name, use_bias=True)
+
+        y = layer(self.width, "output")(jax.nn.silu(layer(self.config.d_hidden, "hidden")(x)))
+        return y + layer(self.width, "residual")(x)
+
+
+class PatchFM(nn.Module):
+    """Nine quantiles of the next patch at every patch of the input."""
+
+    config: PatchFMConfig
+
+    def setup(self) -> None:
+        """Layers; their names are those of the stored parameters."""
+        config = self.config
+        self.embedding = ResidualBlock(config, config.d_model)
+        self.layer = [Layer(config) for _ in range(config.num_layers)]
+        self.norm = nn.LayerNorm(epsilon=1e-5, dtype=jnp.dtype(config.dtype))
+        self.head = ResidualBlock(config, config.patch_len * len(LEVELS))
+
+    def __call__(
+        self, patches: jax.Array, place: Place, past: list[Past] | None = None
+    ) -> tuple[jax.Array, list[KeyValues]]:
+        """Next patches of normalised patches `[B, n, P]`.
+
+        Args:
+            patches: float32.
+            place: of the patches in their sequence.
+            past: of each layer; None where the sequence begins here.
+
+        Returns:
+            The quantiles after each patch, `[B, n, P, Q]` float32, normalised; and of each layer
+            the keys and values of these patches (the cache with them written, where there is a
+            past).
+        """
+        x, written = self.embedding(patches), []
+        for i, layer in enumerate(self.layer):
+            x, new = layer(x, place, None if past is None else past[i])
+            written.append(new)
+        out = self.head(self.norm(x)).astype(jnp.float32)
+        # [B, n, P * Q] -> [B, n, P, Q]
+        return out.reshape(*patches.shape, len(LEVELS)), written
+
+
+def init_params(key: jax.Array, config: PatchFMConfig) -> Params:
+    """New parameters; `key` is consumed."""
+    zero = jnp.zeros((), jnp.int32)
+    patches = jnp.zeros((1, 1, config.patch_len))
+    params: Params = PatchFM(config).init({"params": key}, patches, Place(zero, zero))["params"]
+    return params
