@@ -17,11 +17,11 @@ from stride_jax.checkpoints.families import FamilyCheckpoint, inner_draft, unkno
 from stride_jax.checkpoints.named_drafts import named_draft, number_in
 from stride_jax.checkpoints.pair import Pair, check_patch_lens
 from stride_jax.checkpoints.store import (
+    DRAFTED,
     MIRRORED,
     PACKAGED,
     AnyCheckpoint,
     find_any,
-    has_draft,
 )
 from stride_jax.config import check_context, whole_number
 from stride_jax.decoding.base import Draft, Process
@@ -282,8 +282,9 @@ def load_pair(
         draft: the draft: a name, path or checkpoint as for `model`, or one that needs no training:
             `layer-skip:N` (the target's first N layers), `seasonal:PERIOD`, `last-value`,
             `nearest`, or a draft inside the weights of a foundation model by its name. None or
-            `none` for the target alone; `auto` takes the draft that the package holds beside a
-            packaged target (`beijing` has one), and none for any other.
+            `none` for the target alone; `auto` takes the draft of the package for `beijing`, and
+            none for any other. The draft `zero_shot` saves passes of that target, but no time with
+            100 sample paths on a CPU.
         process: window or cached for both; auto takes cached for a target with causal
             normalisation. A foundation model has one process, as it was released: leave it auto.
         context_len: L, steps that the target sees; None for as many as it was trained on, or for
@@ -309,7 +310,8 @@ def load_pair(
     target = find_any(str(model)) if isinstance(model, str | Path) else model
     packaged = model if isinstance(model, str) and model in PACKAGED else None
     if isinstance(draft, str) and draft in ("auto", "none"):
-        draft = packaged if draft == "auto" and packaged and has_draft(packaged) else None
+        brings = draft == "auto" and packaged is not None and packaged in DRAFTED
+        draft = packaged if brings else None
     draft = str(draft) if isinstance(draft, Path) else draft
     if isinstance(target, FamilyCheckpoint):
         if process != "auto":

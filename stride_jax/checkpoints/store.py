@@ -32,8 +32,10 @@ AnyCheckpoint = Checkpoint | LinearCheckpoint | FamilyCheckpoint
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
 PACKAGED = ("zero_shot", "beijing")
-"""Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_covariance.npy`, and
-where there is one `NAME_draft.safetensors`."""
+"""Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_draft.safetensors` and
+`NAME_covariance.npy`."""
+DRAFTED = ("beijing",)
+"""Names of those that are loaded with their draft unless told otherwise."""
 MIRRORED = ("zero_shot",)
 """Names of the models in the package that forecast from each history and its mirror image."""
 
@@ -159,11 +161,6 @@ def _arrays_in(path: Path) -> tuple[dict[str, np.ndarray], Any]:
     if path.suffix in SUFFIXES or not path.name.endswith(TENSOR_FILES):
         return read_arrays(path)
     return read_tensors(path)[0], {}
-
-
-def has_draft(name: str) -> bool:
-    """Whether the package holds a draft for one of its targets."""
-    return (files("stride_jax") / "assets" / f"{name}_draft.safetensors").is_file()
 
 
 def find_model(name_or_path: str, part: Literal["target", "draft"] = "target") -> Checkpoint:

@@ -87,10 +87,10 @@ def choose_pair(args: Arguments, *, brief: bool) -> Pair:
         InputError: see `load_pair`.
     """
     from stride_jax.checkpoints.build import load_pair
-    from stride_jax.checkpoints.store import PACKAGED, has_draft
+    from stride_jax.checkpoints.store import DRAFTED
 
     skipped = brief and args.draft == "auto"
-    if skipped and args.model in PACKAGED and has_draft(args.model):
+    if skipped and args.model in DRAFTED:
         say(
             "short work: decoded by the target alone, which starts sooner and has the same "
             f"distribution (--draft {args.model} decodes with its draft)"

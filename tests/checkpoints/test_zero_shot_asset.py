@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors import safe_open
 
-from stride_jax.checkpoints.build import make_target
+from stride_jax.checkpoints.build import load_pair, make_target
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.store import find_model
 from stride_jax.data import embedded_series
+from stride_jax.decoding.rules import Mean
+from stride_jax.forecasting.forecast import forecast
 from stride_jax.models.timer_xl import Params, TimerXL
 
 NAME = "zero_shot_target.safetensors"
@@ -91,3 +93,14 @@ def test_the_cached_process_says_what_the_full_pass_says() -> None:
     got_mean, got_logvar = ahead(x)
     np.testing.assert_allclose(got_mean, mean[SEEN - 16 :], atol=1e-4 * scale)
     np.testing.assert_allclose(got_logvar, logvar[SEEN - 16 :], atol=1e-4)
+
+
+def test_the_draft_is_loaded_where_it_is_asked_for() -> None:
+    """A forecast would get slower without a word, or the draft would be of another target."""
+    assert load_pair().draft is None
+    pair = load_pair("zero_shot", "zero_shot")
+    series = [embedded_series().values[-n:, 1] for n in (600, 700)]
+    found = forecast(pair, series, 64, num_samples=0, num_draft=3, rule=Mean(tolerance=0.2))
+    alone = forecast(load_pair(), series, 64, num_samples=0)
+    assert found.info.target_passes.mean() < 3  # of 4
+    assert np.abs(found.mean - alone.mean).mean() < 0.2 * found.sigma.mean()
