@@ -36,7 +36,13 @@ from stride_jax.forecasting.messages import (
     warn_of_few_paths,
 )
 from stride_jax.forecasting.results import Decoded, Forecast, make_forecast
-from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
+from stride_jax.forecasting.settings import (
+    Settings,
+    as_pair,
+    check_settings,
+    choose_output,
+    default_rule,
+)
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
 
 
@@ -120,8 +126,9 @@ def forecast(
             this, else by an estimate, and logs its choice to the logger `stride_jax`. With an exact
             rule the distribution is the same either way, but the draws are not: give a number
             where a forecast has to be the same everywhere.
-        rule: acceptance rule; None takes `Block()` for sample paths (exact) and `Mean()` for the
-            mean path (within its tolerance).
+        rule: acceptance rule; None takes `Block()` for sample paths (exact; `Residual()` where the
+            target predicts a density of its own) and `Mean()` for the mean path (within its
+            tolerance).
         missing: interpolate gaps, or error; see `histories.read_histories`. Missing values before
             the first observed one are no history. Those after the last one are forecast too, as
             many steps more, and only what comes after them is returned.
@@ -154,7 +161,7 @@ def forecast(
         quantiles=quantiles,
         sigma=sigma,
         num_draft=0 if num_draft == "auto" else num_draft,
-        rule=rule,
+        rule=default_rule(pair.target, num_samples) if rule is None else rule,
         key=key,
         batch_size=batch_size,
         path_chunk=path_chunk,
