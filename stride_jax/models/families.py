@@ -13,6 +13,7 @@ MODULES = {
     "fracast": "stride_jax.models.fracast",
     "timesfm": "stride_jax.models.timesfm",
     "timer": "stride_jax.models.timer",
+    "toto": "stride_jax.models.toto",
 }
 """Where the `FAMILY` of each name lies: one row per family."""
 

@@ -1,4 +1,4 @@
-"""Files of TimesFM 2.5 and Timer on the command line: recognised, forecast, described."""
+"""Files of TimesFM 2.5, Timer and Toto on the command line: recognised, forecast, described."""
 
 import json
 
@@ -47,7 +47,8 @@ def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "layout"), [("timesfm", "google"), ("timesfm", "transformers"), ("timer", "timer")]
+    ("name", "layout"),
+    [("timesfm", "google"), ("timesfm", "transformers"), ("timer", "timer"), ("toto", "toto")],
 )
 def test_a_file_is_forecast(name, layout, tmp_path, series, values, capsys):
     """Somebody with a downloaded file and a table would get another forecast, or none."""
@@ -66,6 +67,22 @@ def test_a_file_is_forecast(name, layout, tmp_path, series, values, capsys):
         reported = np.asarray(alone.reported).reshape(-1, 10)[:16, 1:]
         deciles = found[[f"stride-q-{10 * i}" for i in range(1, 10)]]
         assert relative(deciles - 20, np.maximum(reported, -20)) < 1e-4
+
+
+def test_sample_paths_of_a_mixture(tmp_path, series, capsys):
+    """A file whose model predicts no Gaussian would be refused with the usual rule, or not drawn.
+
+    The quantiles are those of sample paths: the model reports none.
+    """
+    path, _ = model_file(tmp_path, "toto", "toto")
+    flags = ["forecast", series, "--horizon", "8", "--model", path, "--no-cache"]
+    extra = ["--num-samples", "30", "--draft", "last-value", "--num-draft", "1"]
+    status, out, err = run(capsys, *flags, *extra)
+    assert status == 0, err
+    found = table(out)
+    assert np.all(found["stride-q-10"] < found["stride-q-90"])
+    status, _, err = run(capsys, *flags, *extra, "--rule", "block")
+    assert (status, "rule 'block' needs Gaussian predictions" in err) == (2, True)
 
 
 def test_info_names_family_and_drafts(tmp_path, capsys):
