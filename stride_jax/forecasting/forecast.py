@@ -118,7 +118,8 @@ def forecast(
             1.28 sigma holds 80 % of the next ones (Student's t), and the distance of the target's
             forecast from their mean (root mean square of a patch, at most twice the former),
             squares added. Of one value, or of several that are all the same, sigma is their
-            absolute value (1 for zeros) over their number until a patch could be forecast.
+            absolute value (1 for zeros) over their number until a patch could be forecast. Of a
+            target that predicts a density it is the std of the draft's proposals, and nothing else.
         variables: separate forecasts each variable as a series of its own, joint all together (with
             a pair loaded for as many, see `load_pair`).
         num_draft: K, patches proposed per round; ignored without a draft. `auto` decodes with the
