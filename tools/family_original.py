@@ -1,7 +1,8 @@
 """Decodes the original PyTorch code of a family on request; `tools/family_speed.py` runs it.
 
 It runs in the environment of `tools/golden_timesfm.py`, `tools/golden_timer.py` or
-`tools/golden_patchfm.py`. The first line of its input is JSON with the family and the sizes of a
+`tools/golden_patchfm.py` or `tools/golden_toto.py`. The first line of its input is JSON with the
+family and the sizes of a
 model, which gets random weights; every other line, `{"batch": B, "context": L, "horizon": H}`, is
 one decode, answered by one line, `{"ms": ..., "peak_mb": ...}`: its time, and the memory of this
 process so far at its highest.
@@ -109,11 +110,50 @@ def patchfm_decode(sizes: dict[str, int]) -> Decode:
     return decode
 
 
+def toto_decode(sizes: dict[str, int]) -> Decode:
+    """The mean path of Toto 1.0 with its cache, for series of one variable."""
+    from toto.data.util.dataset import MaskedTimeseries
+    from toto.inference.forecaster import TotoForecaster
+    from toto.model.backbone import TotoBackbone
+
+    model = TotoBackbone(
+        patch_size=sizes["patch_len"],
+        stride=sizes["patch_len"],
+        embed_dim=sizes["d_model"],
+        num_layers=sizes["num_layers"],
+        num_heads=sizes["num_heads"],
+        mlp_hidden_dim=sizes["d_ff"],
+        dropout=0.0,
+        spacewise_every_n_layers=sizes["space_every"],
+        spacewise_first=False,
+        scaler_cls="<class 'model.scaler.CausalPatchStdMeanScaler'>",
+        output_distribution_classes=["<class 'model.distribution.MixtureOfStudentTsOutput'>"],
+        output_distribution_kwargs={"k_components": sizes["num_components"]},
+        use_memory_efficient_attention=False,
+    )
+    forecaster = TotoForecaster(model)
+
+    def decode(series: torch.Tensor, horizon: int) -> Any:
+        values = series[:, None]  # [B, L] -> [B, 1, L]
+        zeros = torch.zeros(values.shape, dtype=torch.int)
+        inputs = MaskedTimeseries(
+            series=values,
+            padding_mask=torch.ones_like(values, dtype=torch.bool),
+            id_mask=zeros,
+            timestamp_seconds=zeros,
+            time_interval_seconds=torch.ones(len(series), 1, dtype=torch.int),
+        )
+        return forecaster.forecast(inputs, horizon)
+
+    return decode
+
+
 DECODES = {
     "timesfm": timesfm_decode,
     "timer": timer_decode,
     "patchfm": patchfm_decode,
     "patchfm_nine": patchfm_decode,
+    "toto": toto_decode,
 }
 
 

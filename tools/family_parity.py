@@ -3,9 +3,9 @@
 `python tools/family_parity.py fracast tests/golden/fracast.npz --weights WHEEL --out
 docs/results/families/fracast_parity.json` reads what `tools/golden_fracast.py` recorded; without
 weights it compares the small random model alone. `timesfm tests/golden/timesfm.npz`, `timer
-tests/golden/timer.npz` and `patchfm tests/golden/patchfm.npz` have no other; their error is the
-largest absolute one over the largest value of what was recorded, of PatchFM less the mean of the
-history.
+tests/golden/timer.npz`, `patchfm tests/golden/patchfm.npz` and `toto tests/golden/toto.npz` have no
+other; their error is the largest absolute one over the largest value of what was recorded, of
+PatchFM less the mean of the history.
 """
 
 from __future__ import annotations
@@ -150,6 +150,44 @@ def patchfm_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
         yield f"{name}: {case} of nine paths", error
 
 
+TOTO = {
+    "one": "a wave",
+    "padded": "a wave, 5 steps of padding",
+    "constant": "a constant",
+    "several": "three variables",
+    "missing": "three variables, values missing",
+}
+"""The recorded cases of Toto."""
+FLOORED = "missing"
+"""The case where the original's log density has a floor under the weight of a component."""
+
+
+def toto_cases(recorded: Recorded) -> Iterator[tuple[str, float]]:
+    """The cases of Toto 1.0; errors of several variables are the largest of theirs."""
+    process = FAMILIES["toto"].make_process(*FAMILIES["toto"].read(part(recorded, "toto/")))
+    mixtures = jax.jit(process.mixtures)
+
+    def worst(found: Any, expected: np.ndarray) -> float:
+        """The largest error of `[N, P, C]` against `[C, N, P]`, variable by variable."""
+        ours = np.asarray(found).transpose(2, 0, 1)
+        pairs = zip(ours, expected.reshape(ours.shape), strict=True)
+        return max(relative(one, other) for one, other in pairs)
+
+    for case, name in TOTO.items():
+        content = part(recorded, f"{case}/")
+        context = np.where(content["mask"], content["series"], np.nan).T
+        mixture, _ = mixtures(context)
+        yield f"{name}: mean after every patch", worst(mixture.mean(), content["mean"])
+        if case != FLOORED:
+            log_prob = mixture.log_prob(content["values"].transpose(1, 2, 0))
+            yield f"{name}: log densities", worst(log_prob, content["log_prob"])
+        alone, memory = rolled(process, context, None, patches=PATCHES)
+        error = worst(alone.mean, content["generated"])
+        yield f"{name}: generate_mean, {PATCHES} patches", error
+        case_name, error = one_pass(process, memory, alone)
+        yield f"{name}: {case_name}", error
+
+
 def small_rows(cases: Cases) -> Rows:
     """The rows of cases of a small random model; there are no released weights to read."""
 
@@ -167,6 +205,7 @@ ROWS: dict[str, Rows] = {
     "timesfm": small_rows(timesfm_cases),
     "timer": small_rows(timer_cases),
     "patchfm": small_rows(patchfm_cases),
+    "toto": small_rows(toto_cases),
 }
 
 

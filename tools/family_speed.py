@@ -6,10 +6,11 @@
 The model has its released sizes, or those of the flags, and random weights, so all proposals are
 accepted by force (a tolerance without end): the numbers are those of perfect drafts. PYTHON is the
 interpreter of an environment with the original code (see tools/golden_timesfm.py,
-tools/golden_timer.py and tools/golden_patchfm.py); without it the rows of the original are left
-out. One run at a time, on a quiet machine. Rows of one batch and one horizon are timed in turns;
-each is written as soon as it is there, and a second call goes on where the first one stopped. A
-toy, in a minute: `--layers 2 --d-model 64 --heads 4 --d-ff 64 --batch 1 --horizon 512`.
+tools/golden_timer.py, tools/golden_patchfm.py and tools/golden_toto.py); without it the rows of the
+original are left out. One run at a time, on a quiet machine. Rows of one batch and one horizon are
+timed in turns; each is written as soon as it is there, and a second call goes on where the first
+one stopped. A toy, in a minute: `--layers 2 --d-model 64 --heads 4 --d-ff 64 --batch 1 --horizon
+512`.
 
 What the rows are:
 
@@ -46,7 +47,7 @@ from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.types import num_patches
 from stride_jax.evaluation.results import write_rows
-from stride_jax.models import patchfm, timer, timesfm
+from stride_jax.models import patchfm, timer, timesfm, toto
 from stride_jax.models.patchfm import module as patchfm_module
 from stride_jax.models.patchfm.config import PatchFMConfig
 from stride_jax.models.patchfm.nine_paths import nine_paths_process, nine_times
@@ -54,6 +55,8 @@ from stride_jax.models.timer import module as timer_module
 from stride_jax.models.timer.config import TimerConfig
 from stride_jax.models.timesfm import module as timesfm_module
 from stride_jax.models.timesfm.config import TimesFMConfig
+from stride_jax.models.toto import module as toto_module
+from stride_jax.models.toto.config import TotoConfig
 
 
 class Subject(NamedTuple):
@@ -76,6 +79,7 @@ SUBJECTS = {
     "timer": Subject(timer.FAMILY, TimerConfig, timer_module.init_params, 672),
     "patchfm": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512),
     "patchfm_nine": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512, True),
+    "toto": Subject(toto.FAMILY, TotoConfig, toto_module.init_params, 512),
 }
 DRAFT_LENGTHS = (1, 2, 4, 7)
 FORCED = Mean(1e30)

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Draft, Process, for_paths, traits_of
-from stride_jax.decoding.batching import decode_batch, over_lanes, patch_noise, path_keys
+from stride_jax.decoding.base import Draft, Process, density_of, for_paths, traits_of
+from stride_jax.decoding.batching import decode_batch, normals, over_lanes, patch_keys, path_keys
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import prediction_sigma, propose
@@ -33,16 +33,23 @@ Path = tuple[jax.Array, Any]
 def roll_process(
     inputs: Inputs, process: Process, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
-    """Rolls a process patch by patch: x_{n+1} ~ N(mean after x_1..x_n, sigma^2); one pass each."""
+    """Rolls a process patch by patch: x_{n+1} ~ N(mean after x_1..x_n, sigma^2); one pass each.
+
+    Where the process predicts a density, that is what x_{n+1} is drawn from, unless sigma is 0.
+    """
     process = for_paths(process, config.paths_at_once)
     outputs = len(traits_of(process).reports)
 
-    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[Rolled, Any]:
+    def step(memory: Any, state: Any, keys: jax.Array) -> tuple[Rolled, Any]:
         memory, (sigma, correlation) = memory
+        noise = normals(keys, sigma.shape)
         predictions, state = process.verify(memory, state, noise[:0])  # no proposals
         first = jax.tree.map(lambda x: x[0], predictions)
         spread = prediction_sigma(first, sigma, config.learned_scale)
         patch = first.mean + apply(noise[0], spread, correlation)
+        density = density_of(process, first)
+        if density is not None:
+            patch = jnp.where(sigma > 0, density.sample(keys[0]), first.mean)
         state = process.commit(state, patch[None], jnp.ones((), jnp.int32))
         reported = named_reports(first, outputs)
         return Rolled(patch[None], None if reported is None else reported[None]), state
@@ -74,9 +81,9 @@ def _roll_proposals(
     """Rolls a draft `size` patches at a time."""
     draft = for_paths(draft, config.paths_at_once)
 
-    def step(memory: Any, state: Any, noise: jax.Array) -> tuple[Rolled, Any]:
+    def step(memory: Any, state: Any, keys: jax.Array) -> tuple[Rolled, Any]:
         memory, (sigma, correlation) = memory
-        noise = correlated(noise, correlation)
+        noise = correlated(normals(keys, sigma.shape), correlation)
         proposals, state = propose(
             draft, memory, state, noise, sigma, size, learned=config.learned_scale
         )
@@ -89,7 +96,7 @@ def _roll_proposals(
 
 
 Step = Callable[[Any, Any, jax.Array], tuple[Rolled, Any]]
-"""`((memory, Scale), state, noise [K, P, C]) -> (the next K patches, state)`."""
+"""`((memory, Scale), state, keys [K] of patches) -> (the next K patches, state)`."""
 
 
 def unroll(
@@ -116,8 +123,7 @@ def unroll(
 
     def play(memory: Any, path: Path, number: jax.Array) -> tuple[Path, Rolled]:
         key, state = path
-        noise = patch_noise(key, number * size, size, shape)
-        rolled, state = step(memory, state, noise)
+        rolled, state = step(memory, state, patch_keys(key, number * size, size))
         return (key, state), rolled
 
     def run(memory: Any, keys: jax.Array) -> tuple[jax.Array, DecodeInfo]:

@@ -11,7 +11,7 @@ import numpy as np
 from stride_jax.config import whole_number
 from stride_jax.decoding.scale import Correlation
 from stride_jax.errors import InputError
-from stride_jax.types import PatchDistribution
+from stride_jax.types import Density, PatchDistribution
 
 
 def check_predictions(
@@ -38,6 +38,12 @@ def check_predictions(
             f"{call} reported outputs of shape {reported.shape}; expected {layout} with an axis "
             f"of the outputs behind it, {(*expected, 'Q')}."
         )
+    for part in jax.tree.leaves(prediction.density):
+        if part.shape[: len(expected)] != expected:
+            raise InputError(
+                f"{call} returned a density with an array of shape {part.shape}; expected {layout} "
+                f"= {expected} in front."
+            )
 
 
 class Traits(NamedTuple):
@@ -56,6 +62,9 @@ class Traits(NamedTuple):
             of a quantile, a word such as `mean` names anything else. Each is a value at the level
             of the series, which `forecast` scales, moves and cuts off at 0 like a path; so a spread
             cannot be reported. What is not named here is not kept by the decoders.
+        predicts_density: its predictions have a `PatchDistribution.density`, from which sample
+            paths are drawn in place of a Gaussian with sigma. A density of a process that does not
+            say so is not used.
     """
 
     supports_padding: bool = False
@@ -64,6 +73,7 @@ class Traits(NamedTuple):
     starts_empty: bool = False
     reports: tuple[float | str, ...] = ()
     masks_steps: bool = False
+    predicts_density: bool = False
 
 
 def traits_of(process: Any) -> Traits:
@@ -76,7 +86,8 @@ def traits_of(process: Any) -> Traits:
     call: Any = {n: getattr(process, n, default) for n, default in Traits._field_defaults.items()}
     values = Traits(**call)
     name = type(process).__name__
-    for trait in ("supports_padding", "normalises", "starts_empty", "masks_steps"):
+    bools = ("supports_padding", "normalises", "starts_empty", "masks_steps", "predicts_density")
+    for trait in bools:
         value = getattr(values, trait)
         if not isinstance(value, bool | np.bool_):
             raise InputError(f"{trait} of {name} must be True or False, got {value!r}.")
@@ -110,6 +121,28 @@ def check_process(target: Any) -> None:
             f"target must be a process, such as window_process(...), got {target!r}; it has no "
             f"{', '.join(missing)}."
         )
+
+
+def density_of(process: Any, prediction: PatchDistribution) -> Density | None:
+    """The density of a prediction that sample paths are drawn from; None for a Gaussian.
+
+    Raises:
+        InputError: the process says that it predicts densities, and did not.
+    """
+    if not traits_of(process).predicts_density:
+        return None
+    if prediction.density is None:
+        raise InputError(
+            f"{type(process).__name__} says that it predicts densities, and its prediction has "
+            "none; set PatchDistribution.density, or leave out the trait predicts_density."
+        )
+    return prediction.density
+
+
+def density_at(density: Density, place: Any) -> Density:
+    """The densities at one place, or at several, of a stack of patches."""
+    out: Density = jax.tree.map(lambda x: x[place], density)
+    return out
 
 
 def for_paths(process: Any, paths: int) -> Any:
@@ -314,6 +347,10 @@ class Round(NamedTuple):
             proposals have not used it.
         length: int32, 0 to K, proposals that count; those from there on were not drafted.
         correlation: of the errors of a patch, shared by all distributions here; None for none.
+        density: of each step after 0, 1, ..., K proposals, its arrays `[K + 1, P, C, ...]`; None
+            where the target predicts Gaussians. With one the target's sigma is only the unit of a
+            gap.
+        keys: `[K + 1]`, of the noise `fresh`, for draws from the density.
     """
 
     proposals: jax.Array
@@ -326,6 +363,8 @@ class Round(NamedTuple):
     fresh: jax.Array
     length: jax.Array
     correlation: Correlation | None = None
+    density: Density | None = None
+    keys: jax.Array | None = None
 
 
 class Outcome(NamedTuple):
@@ -369,6 +408,7 @@ class Rule:
             sigma of its own.
         correlated: it also takes a `PatchCovariance`, as its gaps and draws come from
             `rules.common`, and what it does with sigma itself goes through `scale`.
+        densities: it also takes a target that predicts a density which is no Gaussian.
     """
 
     exact: ClassVar[bool] = False
@@ -376,6 +416,7 @@ class Rule:
     proposes: ClassVar[Literal["sample", "mean", "patch_noise"]] = "sample"
     scales: ClassVar[Literal["tied", "free"]] = "tied"
     correlated: ClassVar[bool] = False
+    densities: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raises InputError for settings that are concrete and out of range."""

@@ -25,16 +25,11 @@ def path_keys(key: jax.Array) -> PathKeys:
     return PathKeys(*jax.random.split(key))
 
 
-def patch_noise(key: jax.Array, first: jax.Array, count: int, shape: tuple[int, ...]) -> jax.Array:
-    """Noise of the patches `first`, `first + 1`, ...: `[count, P, C]`, standard normal.
-
-    Patch n of a path has the same noise in both decoders and in every round, see `patch_keys`.
-    """
-    return normals(patch_keys(key, first, count), shape)
-
-
 def patch_keys(key: jax.Array, first: jax.Array | int, count: int) -> jax.Array:
-    """Keys `[count]` of the noise of the patches `first`, `first + 1`, ...: `fold_in(key, n)`."""
+    """Keys `[count]` of the noise of the patches `first`, `first + 1`, ...: `fold_in(key, n)`.
+
+    So patch n of a path has the same noise in both decoders and in every round.
+    """
     return jax.vmap(lambda n: jax.random.fold_in(key, n))(first + jnp.arange(count))
 
 

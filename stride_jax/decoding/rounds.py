@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Outcome, Round, Rule, traits_of
+from stride_jax.decoding.base import Outcome, Round, Rule, density_of, traits_of
 from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
@@ -144,6 +144,8 @@ def decode_round(
         fresh=fresh,
         length=round_length(state, count),
         correlation=correlation,
+        density=density_of(model.target, predictions),
+        keys=keys,
     )
     outcome = model.rule.decide(rule_key, current)
     num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path

@@ -25,6 +25,7 @@ from stride_jax.decoding.base import (
     for_paths,
     length_unit,
     prepare_draft,
+    traits_of,
 )
 from stride_jax.decoding.batching import decode_batch, over_lanes
 from stride_jax.decoding.checks import Inputs, check_inputs
@@ -75,7 +76,9 @@ def decode(
             alone. It draws with the same sigma, unless `config.learned_scale` and the rule has free
             scales.
         sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
-            front of the last. Traced. Rules that propose means take it as the unit of the gap. It
+            front of the last. Traced. Rules that propose means take it as the unit of the gap. Of a
+            target that predicts a density (see `base.Traits`) it is the std of the proposals alone,
+            and 0 its mean path. It
             must be positive where a rule samples; 0 gives the mean path of target or draft alone.
             A `PatchCovariance` for errors that are correlated within a patch; target and draft
             share it, and the unit of a gap is then its factor.
@@ -98,8 +101,9 @@ def decode(
     Raises:
         InputError: neither target nor draft, a target that is no process, a draft or rule that is
             none, different patch lengths, settings out of range, a learned scale with a rule that
-            ties the scales, a covariance with a rule that takes none, a draft alone with K = 0, and
-            see `decoding.check_inputs`.
+            ties the scales, a target that predicts a density with a rule for Gaussians alone, a
+            covariance with a rule or a target that takes none, a draft alone with K = 0, and see
+            `decoding.check_inputs`.
     """
     rule = Maximal() if rule is None else rule
     draft_length = Fixed() if draft_length is None else draft_length
@@ -112,11 +116,8 @@ def decode(
     sampling = speculates(model, config) and rule.proposes != "mean"
     unit = length_unit(source)
     check_inputs(inputs, source.patch_len, config, sampling=sampling, unit=unit)
-    if isinstance(sigma, PatchCovariance) and speculates(model, config) and not rule.correlated:
-        raise InputError(
-            f"rule {rule_name(rule)!r} takes no PatchCovariance; use Maximal() or Block(), or give "
-            "a std for each step."
-        )
+    if isinstance(sigma, PatchCovariance):
+        _check_covariance(model, config)
     if config.compactions is None and on_several_devices(context):
         config = dataclasses.replace(config, compactions=0)
     out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
@@ -126,6 +127,21 @@ def decode(
 def speculates(model: Model, config: DecodeConfig) -> bool:
     """Whether target and draft decode together."""
     return model.target is not None and model.draft is not None and config.num_draft > 0
+
+
+def _check_covariance(model: Model, config: DecodeConfig) -> None:
+    """Raises InputError for a rule or a target that takes no `PatchCovariance`."""
+    rule = model.rule
+    if speculates(model, config) and not rule.correlated:
+        raise InputError(
+            f"rule {rule_name(rule)!r} takes no PatchCovariance; use Maximal() or Block(), or give "
+            "a std for each step."
+        )
+    if model.target is not None and traits_of(model.target).predicts_density:
+        raise InputError(
+            f"{type(model.target).__name__} draws its patches from a density of its own, whose "
+            "steps are independent; give a std for each step in place of a PatchCovariance."
+        )
 
 
 @compiled
@@ -181,6 +197,12 @@ def check_choices(
         raise InputError(
             f"rule {rule_name(rule)!r} needs one sigma for target and draft; with learned_scale "
             "use Residual()."
+        )
+    if traits_of(target).predicts_density and not rule.densities and config.num_draft:
+        raise InputError(
+            f"rule {rule_name(rule)!r} needs Gaussian predictions, and {type(target).__name__} "
+            "predicts a density of its own; use Residual() for sample paths, or Mean() for the "
+            "mean path."
         )
 
 

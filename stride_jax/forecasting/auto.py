@@ -12,7 +12,13 @@ from stride_jax.forecasting.choice import Work, decide, work_of
 from stride_jax.forecasting.cost_file import default_path, read_costs
 from stride_jax.forecasting.histories import Histories, Missing, read_histories
 from stride_jax.forecasting.lengths import few_patches, make_view, visible_steps
-from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
+from stride_jax.forecasting.settings import (
+    Settings,
+    as_pair,
+    check_settings,
+    choose_output,
+    default_rule,
+)
 
 LOGGER = logging.getLogger("stride_jax")
 
@@ -43,7 +49,7 @@ def forecast_work(
         quantiles=(),
         sigma=None,
         num_draft=0,
-        rule=rule,
+        rule=default_rule(pair.target, num_samples) if rule is None else rule,
         key=0,
         batch_size=batch_size,
         path_chunk=path_chunk,

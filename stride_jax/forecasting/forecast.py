@@ -37,7 +37,13 @@ from stride_jax.forecasting.messages import (
 )
 from stride_jax.forecasting.mirror import both_ways, turned_back, upright
 from stride_jax.forecasting.results import Decoded, Forecast, in_order, make_forecast
-from stride_jax.forecasting.settings import Settings, as_pair, check_settings, choose_output
+from stride_jax.forecasting.settings import (
+    Settings,
+    as_pair,
+    check_settings,
+    choose_output,
+    default_rule,
+)
 from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
 
 
@@ -116,7 +122,8 @@ def forecast(
             1.28 sigma holds 80 % of the next ones (Student's t), and the distance of the target's
             forecast from their mean (root mean square of a patch, at most twice the former),
             squares added. Of one value, or of several that are all the same, sigma is their
-            absolute value (1 for zeros) over their number until a patch could be forecast.
+            absolute value (1 for zeros) over their number until a patch could be forecast. Of a
+            target that predicts a density it is the std of the draft's proposals, and nothing else.
         variables: separate forecasts each variable as a series of its own, joint all together (with
             a pair loaded for as many, see `load_pair`).
         num_draft: K, patches proposed per round; ignored without a draft. `auto` decodes with the
@@ -124,8 +131,9 @@ def forecast(
             this, else by an estimate, and logs its choice to the logger `stride_jax`. With an exact
             rule the distribution is the same either way, but the draws are not: give a number
             where a forecast has to be the same everywhere.
-        rule: acceptance rule; None takes `Block()` for sample paths (exact) and `Mean()` for the
-            mean path (within its tolerance).
+        rule: acceptance rule; None takes `Block()` for sample paths (exact; `Residual()` where the
+            target predicts a density of its own) and `Mean()` for the mean path (within its
+            tolerance).
         missing: interpolate gaps, or error; see `histories.read_histories`. Missing values before
             the first observed one are no history. Those after the last one are forecast too, as
             many steps more, and only what comes after them is returned.
@@ -158,7 +166,7 @@ def forecast(
         quantiles=quantiles,
         sigma=sigma,
         num_draft=0 if num_draft == "auto" else num_draft,
-        rule=rule,
+        rule=default_rule(pair.target, num_samples) if rule is None else rule,
         key=key,
         batch_size=batch_size,
         path_chunk=path_chunk,

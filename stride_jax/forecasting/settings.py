@@ -13,7 +13,7 @@ from stride_jax.checkpoints.pair import Pair
 from stride_jax.config import whole_number
 from stride_jax.decoding.base import Process, Rule, traits_of
 from stride_jax.decoding.checks import array_shape, as_key
-from stride_jax.decoding.rules import Block, Mean, rule_name
+from stride_jax.decoding.rules import Block, Mean, Residual, rule_name
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
@@ -103,7 +103,7 @@ def check_settings(
     _check_sigma(sigma)
     if not (non_negative is None or isinstance(non_negative, bool)):
         raise InputError(f"non_negative must be True, False or None, got {non_negative!r}.")
-    rule = _rule(rule, num_samples)
+    _check_rule(rule, num_samples)
     return Settings(
         horizon=horizon,
         num_samples=num_samples,
@@ -140,6 +140,13 @@ def choose_output(
     if direct:
         check_reported(reported, _levels(quantiles))
     return num_samples, quantiles
+
+
+def default_rule(target: Process, num_samples: Any) -> Rule:
+    """The rule for sample paths of a target, or for its mean path (0 of them)."""
+    if isinstance(num_samples, int | np.integer) and num_samples == 0:
+        return Mean()
+    return Residual() if traits_of(target).predicts_density else Block()
 
 
 def reported_levels(target: Process) -> tuple[float, ...]:
@@ -205,10 +212,8 @@ def _num_draft(num_draft: Any) -> int:
     return whole_number("num_draft", num_draft, least=0)
 
 
-def _rule(rule: Rule | None, num_samples: int) -> Rule:
-    """The rule, or the default for sample paths or the mean path."""
-    if rule is None:
-        return Block() if num_samples else Mean()
+def _check_rule(rule: Any, num_samples: int) -> None:
+    """Raises InputError for what is no rule, or no rule for sample paths or for the mean path."""
     if not isinstance(rule, Rule):
         raise InputError(f"rule must be an acceptance rule such as Block(), got {rule!r}.")
     rule.check()
@@ -217,7 +222,6 @@ def _rule(rule: Rule | None, num_samples: int) -> Rule:
         raise InputError(
             f"rule {rule_name(rule)!r} makes {output}; with num_samples {num_samples} use {other}."
         )
-    return rule
 
 
 def series_at_once(series: int, num_samples: int) -> int:

@@ -14,6 +14,7 @@ MODULES = {
     "timesfm": "stride_jax.models.timesfm",
     "timer": "stride_jax.models.timer",
     "patchfm": "stride_jax.models.patchfm",
+    "toto": "stride_jax.models.toto",
 }
 """Where the `FAMILY` of each name lies: one row per family."""
 

@@ -1,4 +1,4 @@
-"""Files of TimesFM 2.5, Timer and PatchFM on the command line: recognised, forecast, described."""
+"""Files of the foundation models on the command line: recognised, forecast, described."""
 
 import json
 
@@ -53,6 +53,7 @@ def run(capsys: Capture, *arguments: str) -> tuple[int, str, str]:
         ("timesfm", "transformers"),
         ("timer", "timer"),
         ("patchfm", "patchfm"),
+        ("toto", "toto"),
     ],
 )
 def test_a_file_is_forecast(name, layout, tmp_path, series, values, capsys):
@@ -73,6 +74,22 @@ def test_a_file_is_forecast(name, layout, tmp_path, series, values, capsys):
         reported = outputs[:16, -9:]  # TimesFM has the mean before the deciles
         deciles = found[[f"stride-q-{10 * i}" for i in range(1, 10)]]
         assert relative(deciles - 20, np.maximum(reported, -20)) < 1e-4
+
+
+def test_sample_paths_of_a_mixture(tmp_path, series, capsys):
+    """A file whose model predicts no Gaussian would be refused with the usual rule, or not drawn.
+
+    The quantiles are those of sample paths: the model reports none.
+    """
+    path, _ = model_file(tmp_path, "toto", "toto")
+    flags = ["forecast", series, "--horizon", "8", "--model", path, "--no-cache"]
+    extra = ["--num-samples", "30", "--draft", "last-value", "--num-draft", "1"]
+    status, out, err = run(capsys, *flags, *extra)
+    assert status == 0, err
+    found = table(out)
+    assert np.all(found["stride-q-10"] < found["stride-q-90"])
+    status, _, err = run(capsys, *flags, *extra, "--rule", "block")
+    assert (status, "rule 'block' needs Gaussian predictions" in err) == (2, True)
 
 
 def test_info_names_family_and_drafts(tmp_path, capsys):

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_jax.decoding.base import Rule
-from stride_jax.decoding.batching import patch_noise, path_keys
+from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.normalization import EPS, patch_moments, std, window_stats
 from stride_jax.decoding.normalization import running_moments as _running_moments
@@ -622,7 +622,7 @@ def noise_of(series: int, path: int | None) -> np.ndarray:
     """The noise of the four patches of a path."""
     own = jax.random.fold_in(jax.random.key(0), series)
     own = own if path is None else jax.random.fold_in(own, path)
-    return np.asarray(patch_noise(path_keys(own).noise, 0, 4, (P, 2)))
+    return np.asarray(normals(patch_keys(path_keys(own).noise, 0, 4), (P, 2)))
 
 
 def slow_average(count: int, series: int, path: int | None = None) -> np.ndarray:

@@ -25,7 +25,7 @@ from helpers.toys import (
 from scipy import stats
 
 from stride_jax.decoding.base import Round, Rule
-from stride_jax.decoding.batching import patch_noise, path_keys
+from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import as_draft, propose
 from stride_jax.decoding.rules import RULES, Block, Maximal, Mean, Resample, SharedNoise
@@ -97,7 +97,7 @@ def slow_decode(key, pair: str, rule: Rule, num_draft: int, count: int):
     own, shown, origins, last = keys.rounds, [], [], []
     while len(origins) < count:
         own, draft_key, rule_key = jax.random.split(own, 3)
-        fresh = patch_noise(keys.noise, len(origins), num_draft + 1, shape)
+        fresh = normals(patch_keys(keys.noise, len(origins), num_draft + 1), shape)
         noise = jax.random.normal(draft_key, (num_draft, *shape))
         if rule.proposes != "sample":
             noise = fresh[:-1] if rule.proposes == "patch_noise" else jnp.zeros_like(noise)

@@ -46,6 +46,7 @@ class WindowProcess:
         context_len: L, or None for the whole context.
         normalises: see `base.Traits`.
         reports: see `base.Traits`.
+        predicts_density: see `base.Traits`.
     """
 
     predict: jax.tree_util.Partial
@@ -53,6 +54,7 @@ class WindowProcess:
     context_len: int | None = dataclasses.field(metadata={"static": True})
     normalises: bool = dataclasses.field(default=False, metadata={"static": True})
     reports: tuple[float | str, ...] = dataclasses.field(default=(), metadata={"static": True})
+    predicts_density: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @property
     def supports_padding(self) -> bool:
@@ -142,6 +144,7 @@ def window_process(
     context_len: int | None = None,
     normalises: bool = False,
     reports: tuple[float | str, ...] = (),
+    predicts_density: bool = False,
 ) -> WindowProcess:
     """A process from any forecaster.
 
@@ -155,6 +158,7 @@ def window_process(
         normalises: it standardises its input itself, so that `forecast` may give it the history in
             any units; else it sees the history as it is.
         reports: what its predictions report, `[P, C, Q]`: levels of quantiles, or words.
+        predicts_density: its predictions have a density, from which sample paths are drawn.
 
     Raises:
         InputError: a size below 1, or `predict` is not callable.
@@ -167,4 +171,6 @@ def window_process(
         )
     if not isinstance(predict, jax.tree_util.Partial):
         predict = jax.tree_util.Partial(predict)
-    return WindowProcess(predict, patch_len, context_len, normalises, tuple(reports))
+    return WindowProcess(
+        predict, patch_len, context_len, normalises, tuple(reports), predicts_density
+    )

@@ -136,6 +136,7 @@ class Mean(Rule):
     emit_proposal: bool = dataclasses.field(default=False, metadata={"static": True})
     guarantee: ClassVar = "the target's mean, context within tolerance"
     correlated: ClassVar = True
+    densities: ClassVar = True
     proposes: ClassVar = "mean"
 
     def check(self) -> None:

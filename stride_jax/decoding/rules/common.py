@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Round
+from stride_jax.decoding.base import Round, density_at
 from stride_jax.decoding.scale import apply, whiten
 
 
@@ -56,6 +56,8 @@ def log_ratios(current: Round) -> jax.Array:
 
 def target_draw(current: Round, place: jax.Array) -> jax.Array:
     """A fresh draw from the target's distribution after `place` proposals, `[P, C]`."""
+    if current.density is not None and current.keys is not None:
+        return density_at(current.density, place).sample(current.keys[place])
     return target_patch(current, place, current.fresh[place])
 
 

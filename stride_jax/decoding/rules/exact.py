@@ -16,7 +16,8 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
 from stride_jax.decoding import gaussian
-from stride_jax.decoding.base import Outcome, Round, Rule
+from stride_jax.decoding.base import Outcome, Round, Rule, density_at
+from stride_jax.decoding.mixture import leading
 from stride_jax.decoding.rules.common import (
     gap_at,
     gap_products,
@@ -201,24 +202,24 @@ def residual_patch(
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Residual(Rule):
-    """Any two Gaussians, also of unequal variance: accept by the full ratio, else rejection.
+    """Any two densities, such as Gaussians of unequal variance: the full ratio, else rejection.
 
-    On rejection y is drawn from p until `u > q(y) / p(y)`, which leaves `(p - q)_+`. The loop is
-    bounded at 1,024 draws; a run-out takes a plain draw from p and is counted in `overflow`: at
-    most one patch in e x 1,024, whatever p and q are. A draft that is not finite is replaced by a
-    plain draw, which is right.
+    The draft's is a Gaussian; the target's may be any (`PatchDistribution.density`). On rejection y
+    is drawn from p until `u > q(y) / p(y)`, which leaves `(p - q)_+`. The loop is bounded at 1,024
+    draws; a run-out takes a plain draw from p and is counted in `overflow`: at most one patch in
+    e x 1,024, whatever p and q are. A draft that is not finite is replaced by a plain draw, which
+    is right.
     """
 
     exact: ClassVar = True
     guarantee: ClassVar = "the target's distribution, exactly"
     correlated: ClassVar = True
     scales: ClassVar = "free"
+    densities: ClassVar = True
 
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
-        means, sigmas = current.target_mean[:-1], current.target_sigma[:-1]
-        drawn_from, correlation = (current.draft_mean, current.draft_sigma), current.correlation
-        ratio = full_log_ratio(current.proposals, means, sigmas, *drawn_from, correlation)
+        ratio = target_log_ratio(current, slice(len(current.proposals)), current.proposals)
 
         # Accept the leading proposals by the full ratio.
         accept_key, redraw_key = jax.random.split(key)
@@ -227,20 +228,37 @@ class Residual(Rule):
         first = jnp.minimum(count, len(ratio) - 1)
 
         # Draw the patch after them from the residual distribution, or afresh for the bonus.
-        gaussians = (
-            means[first],
-            sigmas[first],
-            current.draft_mean[first],
-            current.draft_sigma[first],
-        )
         rejected = count < current.length
         needed = rejected & jnp.isfinite(ratio[first])
-        accepted, drawn = _redraw(redraw_key, *gaussians, correlation, needed=needed)
+        accepted, drawn = _redraw(redraw_key, current, first, needed=needed)
         patch = jnp.where(rejected & accepted, drawn, target_draw(current, count))
         ran_out = needed & ~accepted
         return Outcome(
             count, patch, log_ratio=ratio, threshold=log_u, overflow=ran_out.astype(jnp.int32)
         )
+
+
+def target_log_ratio(current: Round, place: jax.Array | slice, x: jax.Array) -> jax.Array:
+    """`log p(x) - log q(x)` of patches `[..., P, C]` after `place` proposals, `[...]`."""
+
+    def part(array: jax.Array) -> jax.Array:  # with the axes that x has more
+        return leading(array[place], x.ndim)
+
+    drawn_from = part(current.draft_mean), part(current.draft_sigma)
+    if current.density is None:
+        predicted = part(current.target_mean), part(current.target_sigma)
+        return full_log_ratio(x, *predicted, *drawn_from, current.correlation)
+    log_p = density_at(current.density, place).log_prob(x)  # [..., P, C]
+    return jnp.sum(log_p - norm.logpdf(x, *drawn_from), axis=(-2, -1))
+
+
+def target_draws(key: jax.Array, current: Round, place: jax.Array, count: int) -> jax.Array:
+    """Draws `[count, P, C]` from the target's prediction after `place` proposals; uses `key`."""
+    if current.density is not None:
+        return density_at(current.density, place).sample(key, count)
+    mean, sigma = current.target_mean[place], current.target_sigma[place]
+    noise = jax.random.normal(key, (count, *mean.shape), jnp.float32)
+    return mean[None] + apply(noise, sigma[None], current.correlation)
 
 
 def full_log_ratio(
@@ -263,24 +281,18 @@ def full_log_ratio(
 
 
 def _redraw(
-    key: jax.Array,
-    mean_p: jax.Array,
-    sigma_p: jax.Array,
-    mean_q: jax.Array,
-    sigma_q: jax.Array,
-    correlation: Correlation | None,
-    *,
-    needed: jax.Array,
+    key: jax.Array, current: Round, place: jax.Array, *, needed: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """A draw from `(p - q)_+`: `(accepted, patch)`; no work unless `needed`. Consumes `key`."""
+    """A draw from `(p - q)_+` after `place` proposals: `(accepted, patch)`; consumes `key`.
+
+    No work unless `needed`.
+    """
 
     def tries(carry: Search) -> Search:
         number, _, _ = carry
         noise_key, uniform_key = jax.random.split(jax.random.fold_in(key, number))
-        noise = jax.random.normal(noise_key, (DRAWS, *mean_p.shape), jnp.float32)
-        y = mean_p[None] + apply(noise, sigma_p[None], correlation)
-        gaussians = mean_p[None], sigma_p[None], mean_q[None], sigma_q[None]
-        log_q_over_p = -full_log_ratio(y, *gaussians, correlation)
+        y = target_draws(noise_key, current, place, DRAWS)
+        log_q_over_p = -target_log_ratio(current, place, y)
         good = log_uniform(uniform_key, DRAWS) > log_q_over_p
         return number + 1, jnp.any(good), y[jnp.argmax(good)]
 
@@ -288,6 +300,6 @@ def _redraw(
         number, accepted, _ = carry
         return needed & ~accepted & (number < TRIES)
 
-    start = (jnp.zeros((), jnp.int32), jnp.zeros((), bool), mean_p)
+    start = (jnp.zeros((), jnp.int32), jnp.zeros((), bool), current.target_mean[place])
     _, accepted, patch = jax.lax.while_loop(more, tries, start)
     return accepted, patch
