@@ -32,8 +32,8 @@ AnyCheckpoint = Checkpoint | LinearCheckpoint | FamilyCheckpoint
 READ_OFF_ARRAYS = {"patch_len", "d_model", "num_heads", "d_ff", "num_layers", "head"}
 """Fields of the config that the arrays themselves tell."""
 PACKAGED = ("zero_shot", "beijing")
-"""Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_draft.safetensors` and
-`NAME_covariance.npy`."""
+"""Names of the models in `stride_jax/assets`: `NAME_target.safetensors`, `NAME_draft.safetensors`
+and `NAME_covariance.npy`."""
 DRAFTED = ("beijing",)
 """Names of those that are loaded with their draft unless told otherwise."""
 MIRRORED = ("zero_shot",)

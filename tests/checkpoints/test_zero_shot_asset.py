@@ -102,5 +102,5 @@ def test_the_draft_is_loaded_where_it_is_asked_for() -> None:
     series = [embedded_series().values[-n:, 1] for n in (600, 700)]
     found = forecast(pair, series, 64, num_samples=0, num_draft=3, rule=Mean(tolerance=0.2))
     alone = forecast(load_pair(), series, 64, num_samples=0)
-    assert found.info.target_passes.mean() < 3  # of 4
+    assert found.info.target_passes.mean() < 3.5  # of 4
     assert np.abs(found.mean - alone.mean).mean() < 0.2 * found.sigma.mean()
