@@ -105,9 +105,10 @@ def describe_cutoffs(args: Arguments, cuts: list[tuple[Grid, int]], season: int,
     words = [f"{len(each)} series", f"{several} each" if len(each) > 1 else several]
     apart = counted(args.step or args.horizon, "step")
     words += [f"{apart} apart"] if most > 1 else []
-    words.append(f"histories of {min(lengths)} to {counted(max(lengths), 'step')}")
-    source = "" if args.season else f", as the clock is {clock}"
-    repeated = f"seasonal-naive repeats {counted(season, 'step')}{source} (--season)"
+    shortest = f"{min(lengths)} to " if min(lengths) < max(lengths) else ""
+    words.append(f"histories of {shortest}{counted(max(lengths), 'step')}")
+    source = "" if args.season else f", as the clock is {clock} (--season changes that)"
+    repeated = f"seasonal-naive repeats {counted(season, 'step')}{source}"
     horizon = counted(args.horizon, "step")
     return f"{', '.join(words)}; forecasting {horizon}, seed {args.seed}; {repeated}"
 
@@ -177,7 +178,7 @@ def run_backtest(args: Arguments) -> None:
     point = "median" if point_column(list(tested.columns)) != "stride" else "mean"
     several = "; all: geometric mean of the ratios, mean of the shares" if len(scores) > 1 else ""
     say(f"MAE of the {point}; ratios are to seasonal-naive, below 1 is better{several}")
-    print(score_table(scores))
+    print(score_table(scores), flush=True)
     if args.out:
         write_table(args, tested, (args.time_col, "cutoff"))
         say(f"forecasts in {args.out}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -148,13 +148,11 @@ def score_table(scores: Sequence[Score]) -> str:
     ]
     names = [" ".join(one.name.split()) for one in scores]
 
-    align = ["left"] + ["right"] * (len(headers) - 1)
-
     def table(names: list[str]) -> str:
-        cells: list[list[str]] = [[name, *row] for name, row in zip(names, rows, strict=True)]
-        options: dict[str, Any] = {"disable_numparse": True, "colalign": align}
-        frame = pd.DataFrame(cells, columns=headers)
-        return str(frame.to_markdown(index=False, tablefmt="simple", **options))
+        width = max(map(len, [*names, "series"]))
+        cells = [[name.ljust(width), *row] for name, row in zip(names, rows, strict=True)]
+        columns = ["series".ljust(width), *(f" {header}" for header in headers[1:])]
+        return pd.DataFrame(cells, columns=columns).to_string(index=False)
 
     text = table(names)
     excess = max(map(len, text.splitlines())) - WIDTH

@@ -72,12 +72,12 @@ def test_the_table_fits_a_line() -> None:
     scores = [score("a long name " * 20, 0.5), score("b", np.nan)]
     lines = scoring.score_table([*scores, scoring.score_all(scores)]).splitlines()
     assert max(map(len, lines)) <= scoring.WIDTH
-    assert "…" in lines[2]
+    assert "…" in lines[1]
     cells = [" ".join(line.split()) for line in lines]
-    assert cells[3] == "b 3 1,234,568 0.001235 - - 75.0 % 50.0 %"
-    assert cells[4] == "all 6 - - 0.500 0.500 75.0 % 50.0 %"
+    assert cells[2] == "b 3 1,234,568 0.001235 - - 75.0 % 50.0 %"
+    assert cells[3] == "all 6 - - 0.500 0.500 75.0 % 50.0 %"
     mean = scoring.Score("a", 1, 1.0, 2.0, 0.5, np.nan, {})
-    header, _, row = scoring.score_table([mean]).splitlines()
+    header, row = scoring.score_table([mean]).splitlines()
     assert " ".join(header.split()) == "series windows MAE naive MAE MAE ratio"
     assert row.split() == ["a", "1", "1", "2", "0.500"]
 
