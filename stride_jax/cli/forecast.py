@@ -9,7 +9,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from stride_jax.cli.parser import Arguments
 from stride_jax.errors import InputError, InputWarning, counted
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from stride_jax.checkpoints.pair import Pair
@@ -163,27 +164,36 @@ def forecast_table(args: Arguments, panel: Panel, *, brief: bool) -> pd.DataFram
     """The forecasts of a panel, as the flags say.
 
     Raises:
-        InputError: see `choose_pair`, `rules.parse_rule` and `frames.forecast_panel`.
+        InputError: see `decode_settings` and `frames.forecast_panel`.
+    """
+    from stride_jax.forecasting.frames import forecast_panel
+
+    columns = args.id_col, args.time_col
+    settings = decode_settings(args, brief=brief)
+    return forecast_panel(panel, args.horizon, columns=columns, **settings)
+
+
+def decode_settings(args: Arguments, *, brief: bool) -> dict[str, Any]:
+    """The pair and the other arguments of `forecast`, as the flags say.
+
+    Raises:
+        InputError: see `choose_pair` and `rules.parse_rule`.
     """
     from stride_jax.decoding.rules import parse_rule
-    from stride_jax.forecasting.frames import forecast_panel
 
     pair = choose_pair(args, brief=brief)
     _say_reported(args, pair)
-    return forecast_panel(
-        panel,
-        args.horizon,
-        pair=pair,
-        columns=(args.id_col, args.time_col),
-        quantiles=args.quantiles,
-        key=args.seed,
-        num_samples=args.num_samples,
-        num_draft=num_draft_of(args),
-        rule=parse_rule(args.rule) if args.rule else None,
-        sigma=args.sigma,
-        missing=args.missing,
-        non_negative=args.non_negative,
-    )
+    return {
+        "pair": pair,
+        "quantiles": args.quantiles,
+        "key": args.seed,
+        "num_samples": args.num_samples,
+        "num_draft": num_draft_of(args),
+        "rule": parse_rule(args.rule) if args.rule else None,
+        "sigma": args.sigma,
+        "missing": args.missing,
+        "non_negative": args.non_negative,
+    }
 
 
 def _say_reported(args: Arguments, pair: Pair) -> None:
@@ -197,14 +207,14 @@ def _say_reported(args: Arguments, pair: Pair) -> None:
         )
 
 
-def _say_non_negative(args: Arguments, panel: Panel) -> None:
+def say_non_negative(args: Arguments, histories: Sequence[np.ndarray], noun: str) -> None:
     """Prints how many forecasts were cut off at 0 without being asked."""
     import numpy as np
 
-    count = sum(bool(np.nanmin(grid.values) >= 0) for grid in panel.grids)
+    count = sum(bool(np.nanmin(values) >= 0) for values in histories)
     if args.non_negative is None and count:
-        several = f"the forecasts of {count} of {len(panel.grids)} series are"
-        text = several if len(panel.grids) > 1 else "the forecast is"
+        several = f"the forecasts of {count} of {counted(len(histories), noun)} are"
+        text = several if len(histories) > 1 else "the forecast is"
         say(f"{text} cut off at 0, as the history is never below it (--no-non-negative lets it be)")
 
 
@@ -215,7 +225,7 @@ def _show_warning(message: Any, category: type[Warning], *place: Any, **rest: An
     say(text.rstrip())
 
 
-def check_forecast(args: Arguments) -> None:
+def check_flags(args: Arguments) -> None:
     """Refuses what can be seen to be wrong before the file is read."""
     if args.out and args.out.suffix.lower() not in (".csv", ".json"):
         raise InputError(f"--out must end in .csv or .json, got {args.out}.")
@@ -230,11 +240,32 @@ def check_forecast(args: Arguments) -> None:
         raise InputError(f"--horizon must be a whole number from 1 on, got {args.horizon}.")
 
 
+@contextmanager
+def decoding(args: Arguments, panel: Panel) -> Iterator[bool]:
+    """Compiles as is best for the histories of a panel, prints logs and warnings as lines.
+
+    Yields whether the work is brief. With `--calibrate` it is measured first.
+
+    Raises:
+        InputError: see `measure_drafts`.
+    """
+    paths = 1 if args.num_samples == 0 else args.num_samples or USUAL_PATHS
+    steps = len(panel.grids) * paths * args.horizon
+    brief = steps <= BRIEF and not args.calibrate
+    quick = quick_compilation() if brief else nullcontext()
+    with quick, logged_lines(), warnings.catch_warnings():
+        warnings.simplefilter("always", InputWarning)
+        warnings.showwarning = _show_warning
+        if args.calibrate:
+            measure_drafts(args, panel)
+        yield brief
+
+
 def run_forecast(args: Arguments) -> None:
     """`stride-jax forecast`."""
     from stride_jax.data.panel import describe
 
-    check_forecast(args)
+    check_flags(args)
     if not args.no_cache:
         keep_programs(cache_directory())
     say(f"reading {args.file}")
@@ -244,18 +275,11 @@ def run_forecast(args: Arguments) -> None:
     say(describe(panel, args.horizon, table.note))
     say(f"{count} series; forecasting {counted(args.horizon, 'step')}, seed {args.seed}")
     start = time.perf_counter()
-    paths = 1 if args.num_samples == 0 else args.num_samples or USUAL_PATHS
-    brief = count * paths * args.horizon <= BRIEF and not args.calibrate
-    quick = quick_compilation() if brief else nullcontext()
-    with quick, logged_lines(), warnings.catch_warnings():
-        warnings.simplefilter("always", InputWarning)
-        warnings.showwarning = _show_warning
-        if args.calibrate:
-            measure_drafts(args, panel)
+    with decoding(args, panel) as brief:
         forecasts = forecast_table(args, panel, brief=brief)
-    _say_non_negative(args, panel)
+    say_non_negative(args, [grid.values for grid in panel.grids], "series")
     say(f"done in {time.perf_counter() - start:.1f} s, compilation included")
-    write_table(args, forecasts)
+    write_table(args, forecasts, (args.time_col,))
     if args.plot:
         from stride_jax.evaluation.figures.forecasts import save_intervals
         from stride_jax.forecasting.frames import history_frame
@@ -265,15 +289,16 @@ def run_forecast(args: Arguments) -> None:
         say(f"picture in {args.plot}")
 
 
-def write_table(args: Arguments, forecasts: pd.DataFrame) -> None:
-    """The forecasts to `--out` or stdout; in JSON stamps keep their offset."""
+def write_table(args: Arguments, forecasts: pd.DataFrame, times: Sequence[str]) -> None:
+    """The forecasts to `--out` or stdout; in JSON the columns `times` keep their offset."""
     if args.out is None:
         forecasts.to_csv(sys.stdout, index=False)
     elif args.out.suffix.lower() == ".csv":
         forecasts.to_csv(args.out, index=False)
     else:
-        stamps = forecasts[args.time_col]
-        if getattr(stamps.dtype, "tz", None) is not None or stamps.dtype == object:
-            texts = [stamp.isoformat() for stamp in stamps]
-            forecasts = forecasts.assign(**{args.time_col: texts})
+        for name in times:
+            stamps = forecasts[name]
+            if getattr(stamps.dtype, "tz", None) is not None or stamps.dtype == object:
+                texts = [stamp.isoformat() for stamp in stamps]
+                forecasts = forecasts.assign(**{name: texts})
         forecasts.to_json(args.out, orient="records", date_format="iso", indent=1)

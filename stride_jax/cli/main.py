@@ -1,4 +1,4 @@
-"""The command `stride-jax`: forecast a file, download a series, convert or describe a model.
+"""The command `stride-jax`: forecast or backtest a file, download series, convert models.
 
 Exit status 0; 2 for bad input, with its reason as the last line of stderr; 130 after Ctrl-C. What a
 program reads goes to stdout or `--out`, what a person reads to stderr.
@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from stride_jax.cli.backtest import run_backtest
 from stride_jax.cli.forecast import run_forecast, say
 from stride_jax.cli.parser import Arguments, make_parser
 from stride_jax.errors import InputError, full_disk
@@ -92,6 +93,7 @@ def run_convert(args: Arguments) -> None:
 
 COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "forecast": run_forecast,
+    "backtest": run_backtest,
     "info": run_info,
     "download": run_download,
     "convert": run_convert,

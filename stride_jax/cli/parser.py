@@ -1,4 +1,4 @@
-"""Flags of the command `stride-jax`, and of its commands forecast, info, download, convert."""
+"""Flags of the command `stride-jax` and of each of its commands."""
 
 from __future__ import annotations
 
@@ -38,6 +38,8 @@ def make_parser() -> argparse.ArgumentParser:
         return commands.add_parser(name, help=text, description=text, allow_abbrev=False)
 
     _forecast_flags(add("forecast", "forecast every series of a file"))
+    text = "forecast the ends of the series of a file from what came before, and score that"
+    _backtest_flags(add("backtest", text))
     info = add("info", "describe a model as JSON")
     text = "directory, file (also of a foundation model), or a pair in the package (its target)"
     info.add_argument("model", help=text)
@@ -66,6 +68,29 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _forecast_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _common_flags(parser)
+    add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
+    add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
+
+
+def _backtest_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    _common_flags(parser)
+    text = "cutoffs per series, the last one a horizon before its end; default 8, or as many as fit"
+    add("--windows", type=int, default=None, metavar="N", help=text)
+    add("--step", type=int, default=None, help="steps between two cutoffs; default the horizon")
+    text = "steps that seasonal-naive repeats; default by the clock: 24 for hours, 7 for days, 5 "
+    text += "for weekdays, 52 for weeks, 12 for months, 4 for quarters, a day for minutes, else 1"
+    add("--season", type=int, default=None, help=text)
+    text = "all forecasts with cutoff and truth, .csv or .json; a new file"
+    add("--out", type=Path, default=None, help=text)
+    text = "PNG of the first series with their forecasts in them (extra plot); a new file"
+    add("--plot", type=Path, default=None, help=text)
+
+
+def _common_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags of forecast and backtest: the file, the model, and how it decodes."""
     add = parser.add_argument
     add("file", type=Path, help=".csv, .tsv, .txt, .npy or .npz, also .gz or .xz; wide or long")
     add("--horizon", type=int, required=True, help="steps to forecast")
@@ -104,6 +129,4 @@ def _forecast_flags(parser: argparse.ArgumentParser) -> None:
     text = "of the draws; the draws also depend on the number of proposals that is chosen, so "
     text += "give --num-draft a number where they have to be the same on every machine; default 0"
     add("--seed", type=int, default=0, help=text)
-    add("--out", type=Path, default=None, help=".csv or .json; default CSV on stdout")
-    add("--plot", type=Path, default=None, help="PNG of the first series (extra plot)")
     add("--no-cache", action="store_true", help="do not keep compiled programs on disk")

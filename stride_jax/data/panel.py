@@ -101,6 +101,22 @@ class Grid(NamedTuple):
             numbers=self.numbers[:stop], values=self.values[:stop], offsets=offsets
         )
 
+    def known(self) -> Grid:
+        """The series from its first value to its last one.
+
+        Raises:
+            InputError: it has no value.
+        """
+        steps = np.flatnonzero(~np.isnan(self.values))
+        if not len(steps):
+            raise InputError(f"series {self.name!r} has no value at all.")
+        first = int(steps[0])
+        offsets = None if self.offsets is None else self.offsets[first:]
+        later = self._replace(
+            numbers=self.numbers[first:], values=self.values[first:], offsets=offsets
+        )
+        return later.until(int(steps[-1]) + 1 - first)
+
     @property
     def clock(self) -> Clock:
         """The clock of the panel."""
@@ -247,10 +263,12 @@ def _shown(stamps: Stamps, row: int) -> str:
     return str(at) if stamps.wall.dtype.kind == "i" else str(pd.Timestamp(at))
 
 
-def describe(panel: Panel, horizon: int, note: str = "") -> str:
-    """One line: the clock, the rows, their first and last stamp, and where forecasts begin."""
+def describe(panel: Panel, horizon: int | None = None, note: str = "") -> str:
+    """One line: the clock, the rows, their first and last stamp, and where forecasts begin.
+
+    Without a horizon nothing is said of forecasts.
+    """
     edges = [grid.timeline.at(grid.numbers[[0, -1]]) for grid in panel.grids]
-    ahead = [grid.ahead(1)[0] for grid in panel.grids]
     day = all(_is_midnight(stamp) for edge in edges for stamp in edge)
     day &= panel.clock.unit != "microsecond"
     first, last = min(edge[0] for edge in edges), max(edge[1] for edge in edges)
@@ -259,11 +277,18 @@ def describe(panel: Panel, horizon: int, note: str = "") -> str:
     words += [f"{len(panel.grids)} series"] if len(panel.grids) > 1 else []
     words.append(f"{_written(first, day)} to {_written(last, day)}")
     words += [f"{counted(gaps, 'step')} without a row"] if gaps else []
-    begin = f"forecast of {horizon} from {_written(min(ahead), day)}"
+    begin = "" if horizon is None else _begin(panel, horizon, day)
+    notes = [text for text in (begin, panel.note, note) if text]
+    return "; ".join([", ".join(words), *notes])
+
+
+def _begin(panel: Panel, horizon: int, day: bool) -> str:
+    """Where forecasts begin."""
+    ahead = [grid.ahead(1)[0] for grid in panel.grids]
+    text = f"forecast of {horizon} from {_written(min(ahead), day)}"
     if min(ahead) != max(ahead):
-        begin += f" (the series that end last, from {_written(max(ahead), day)})"
-    notes = [text for text in (panel.note, note) if text]
-    return "; ".join([", ".join(words), begin, *notes])
+        text += f" (the series that end last, from {_written(max(ahead), day)})"
+    return text
 
 
 def _is_midnight(stamp: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,17 +58,25 @@ def cutoffs(one: Foreign) -> np.ndarray:
     return np.unique(np.linspace(first, last, CUTOFFS).astype(int))
 
 
-def naive(history: np.ndarray, season: int, horizon: int) -> np.ndarray:
+def naive(
+    history: np.ndarray, season: int, horizon: int, levels: Sequence[float] | np.ndarray = LEVELS
+) -> np.ndarray:
     """`[Q, H]`: the last season again, with Gaussian errors that grow with each repetition.
 
     Their std is that of the history's seasonal differences (Hyndman and Athanasopoulos,
     Forecasting: Principles and Practice, 3rd edition, section 5.5).
+
+    Args:
+        history: `[T]`, more than a season.
+        season: steps.
+        horizon: H.
+        levels: Q probabilities.
     """
     steps = np.arange(horizon)
     mean = history[len(history) - season + steps % season]
     spread = np.sqrt(np.mean(np.square(history[season:] - history[:-season])))
     sd = spread * np.sqrt(steps // season + 1)
-    quantiles: np.ndarray = mean[None] + norm.ppf(LEVELS)[:, None] * sd[None]
+    quantiles: np.ndarray = mean[None] + np.asarray(norm.ppf(levels))[:, None] * sd[None]
     return quantiles
 
 

@@ -22,8 +22,10 @@ from stride_jax.errors import InputError, counted
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.settings import as_pair, reported_levels
 
-MODEL = "stride"
-"""Name of the column of forecasts; quantiles are `stride-q-10` and so on."""
+MODEL, NAIVE = "stride", "seasonal-naive"
+"""Names of the columns of forecasts, and of naive ones; quantiles are `stride-q-10` and so on."""
+CUTOFF = "cutoff"
+"""Name of the column of the last time that was known."""
 
 
 def forecast_df(
@@ -152,12 +154,19 @@ def _forecast(
     return columns
 
 
-def quantile_columns(levels: Sequence[float]) -> list[str]:
+def quantile_columns(levels: Sequence[float], model: str = MODEL) -> list[str]:
     """Names such as `stride-q-2.5` for .025: six digits, or all where these do not tell apart."""
     names = [f"{100 * q:g}" for q in levels]
     if len({*names, "0", "100"}) < len(levels) + 2:
         names = [f"{(100 * Decimal(repr(float(q)))).normalize():f}" for q in levels]
-    return [f"{MODEL}-q-{name}" for name in names]
+    return [f"{model}-q-{name}" for name in names]
+
+
+def column_levels(columns: Sequence[str], model: str = MODEL) -> dict[float, str]:
+    """The columns of quantiles of a model among those of a frame, by the levels of their names."""
+    front = f"{model}-q-"
+    named = [name for name in columns if name.startswith(front)]
+    return {float(Decimal(name.removeprefix(front)) / 100): name for name in named}
 
 
 def backtest(
@@ -209,23 +218,81 @@ def backtest(
     panel = read_panel(
         df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
     )
-    cuts: list[tuple[Grid, int]] = []
-    for grid in panel.grids:
-        for window in range(n_windows - 1, -1, -1):
-            cut = len(grid.values) - h - window * step_size
-            if cut < 1:
-                raise InputError(
-                    f"series {grid.name!r} has {counted(len(grid.values), 'step')}, too few for "
-                    f"{counted(n_windows, 'window')} of {counted(h, 'step')}, {step_size} apart; "
-                    f"it needs {h + (n_windows - 1) * step_size + 1}."
-                )
-            cuts.append((grid, cut))
-    histories = [grid.until(cut) for grid, cut in cuts]
-    ids = [f"{grid.name}, cutoff {grid.until(cut).times[-1]}" for grid, cut in cuts]
+    cuts = [
+        (grid, stop)
+        for grid in panel.grids
+        for stop in cutoffs(grid, h, n_windows, step_size, exactly=True)
+    ]
+    columns = id_col, time_col, target_col
+    tested = backtest_panel(
+        panel, cuts, h, pair=pair, columns=columns, quantiles=quantiles, **settings
+    )
+    return like(tested, df, (id_col, time_col))
+
+
+def cutoffs(
+    grid: Grid, h: int, n_windows: int, step_size: int, *, least: int = 1, exactly: bool = False
+) -> list[int]:
+    """Steps of a series that are known at each of its cutoffs, ascending.
+
+    The last cutoff is `h` steps before the end, and the others are `step_size` apart.
+
+    Args:
+        grid: the series.
+        h: steps to forecast after each cutoff.
+        n_windows: cutoffs, at most.
+        step_size: steps between two cutoffs.
+        least: steps of history before each cutoff.
+        exactly: `n_windows` of them, and no fewer.
+
+    Raises:
+        InputError: exactly so many do not fit.
+    """
+    steps = len(grid.values)
+    count = min(n_windows, max(0, (steps - h - least) // step_size + 1))
+    if exactly and count < n_windows:
+        raise InputError(
+            f"series {grid.name!r} has {counted(steps, 'step')}, too few for "
+            f"{counted(n_windows, 'window')} of {counted(h, 'step')}, {step_size} apart; "
+            f"it needs {h + (n_windows - 1) * step_size + least}."
+        )
+    return [steps - h - window * step_size for window in range(count - 1, -1, -1)]
+
+
+def backtest_panel(
+    panel: Panel,
+    cuts: Sequence[tuple[Grid, int]],
+    h: int,
+    *,
+    pair: Pair | Process,
+    columns: tuple[str, str, str] = ("unique_id", "ds", "y"),
+    quantiles: Sequence[float] | None = (),
+    **settings: Any,
+) -> pd.DataFrame:
+    """Forecasts series of a panel from their first steps, all cutoffs in one call of `forecast`.
+
+    Args:
+        panel: with the ids.
+        cuts: a series and the steps that are known of it, for each cutoff.
+        h: steps to forecast after each cutoff.
+        pair: see `forecast`.
+        columns: names of id, time and value.
+        quantiles: one column for each; None as in `forecast_panel`.
+        **settings: of `forecast`.
+
+    Returns:
+        The frame of `backtest`, of pandas.
+
+    Raises:
+        InputError: see `forecast_df`.
+    """
+    id_col, time_col, target_col = columns
+    histories = [grid.until(stop) for grid, stop in cuts]
+    ids = [f"{grid.name}, cutoff {grid.times[-1]}" for grid in histories]
     forecasts = _forecast(histories, ids, h, pair, quantiles, settings)
     parts = []
-    for (grid, cut), columns in zip(cuts, forecasts, strict=True):
-        times = grid.until(cut + h).times
-        truth = {"cutoff": times[cut - 1], target_col: grid.values[cut : cut + h]}
-        parts.append(pd.DataFrame({time_col: times[cut:], **truth, **columns}))
-    return like(_together(id_col, histories, parts, panel), df, (id_col, time_col))
+    for (grid, stop), values in zip(cuts, forecasts, strict=True):
+        times = grid.until(stop + h).times
+        truth = {CUTOFF: times[stop - 1], target_col: grid.values[stop : stop + h]}
+        parts.append(pd.DataFrame({time_col: times[stop:], **truth, **values}))
+    return _together(id_col, histories, parts, panel)

@@ -11,6 +11,7 @@ from pandas.api.types import is_numeric_dtype
 
 from stride_jax.decoding.types import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
 from stride_jax.evaluation.figures.canvas import new_figure
+from stride_jax.forecasting.frames import CUTOFF, NAIVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -152,13 +153,74 @@ def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str,
         if not is_numeric_dtype(ahead[time_col]):  # the history's may still be text
             past = past.assign(**{time_col: to_datetime(past[time_col])})
         past = past.sort_values(time_col).tail(3 * len(ahead))
-        bands = [c for c in ahead.columns if c.startswith("stride-q-")]
         axes.plot(past[time_col], past[target_col], color="0.3", linewidth=1, label="history")
-        for low, high in zip(bands[: len(bands) // 2], bands[::-1], strict=False):
-            label = f"{low.rpartition('-')[2]} to {high.rpartition('-')[2]} %"
-            steps = ahead[time_col], ahead[low], ahead[high]
-            axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
-        axes.plot(ahead[time_col], ahead["stride"], color="tab:blue", linewidth=1.3, label="mean")
+        _draw_ahead(axes, ahead, time_col)
         axes.set_title(str(name), fontsize=10)
         axes.legend(loc="upper left", fontsize=8, ncols=4)
     figure.savefig(path, dpi=110)
+
+
+def _draw_ahead(axes: Axes, ahead: Any, time_col: str, *, labelled: bool = True) -> None:
+    """Draws the mean of one forecast and, where there are quantiles, their bands."""
+    bands = [c for c in ahead.columns if c.startswith("stride-q-")]
+    for low, high in zip(bands[: len(bands) // 2], bands[::-1], strict=False):
+        label = f"{low.rpartition('-')[2]} to {high.rpartition('-')[2]} %" if labelled else None
+        steps = ahead[time_col], ahead[low], ahead[high]
+        axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+    label = "mean" if labelled else None
+    axes.plot(ahead[time_col], ahead["stride"], color="tab:blue", linewidth=1.3, label=label)
+
+
+def save_backtest(path: Path, history: Any, tested: Any, columns: tuple[str, str, str]) -> None:
+    """Draws the end of each series with the forecasts of its cutoffs in it; six series at most.
+
+    Where forecasts overlap, only those are drawn that do not, the last one among them.
+
+    Args:
+        path: PNG to write.
+        history: long frame of the whole series.
+        tested: long frame from `forecasting.frames.backtest`, its rows in the order of time after
+            each cutoff; a column `seasonal-naive` is drawn too.
+        columns: id, time and value.
+
+    Raises:
+        InputError: matplotlib is not installed.
+    """
+    id_col, time_col, target_col = columns
+    names = list(dict.fromkeys(tested[id_col]))[:6]
+    figure = new_figure(11, 1 + 2.2 * len(names))
+    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
+        whole = history[history[id_col] == name].reset_index(drop=True)
+        ahead = _apart(tested[tested[id_col] == name], time_col)
+        _draw_cutoffs(axes, whole, ahead, (time_col, target_col))
+        low, high = axes.get_ylim()
+        axes.set_ylim(top=high + 0.2 * (high - low))  # room for the legend
+        axes.set_title(str(name), fontsize=10)
+        axes.legend(loc="upper left", fontsize=8, ncols=6)
+    figure.savefig(path, dpi=110)
+
+
+def _draw_cutoffs(axes: Axes, whole: Any, ahead: list[Any], columns: tuple[str, str]) -> None:
+    """Draws one series from a horizon before the first cutoff on, and what each one forecasts."""
+    time_col, target_col = columns
+    known = int((whole[time_col] <= ahead[0][CUTOFF].iloc[0]).sum())
+    shown = whole[max(0, known - len(ahead[0])) :]
+    axes.plot(shown[time_col], shown[target_col], color="0.3", linewidth=1, label="truth")
+    dotted: dict[str, Any] = {"color": "0.6", "linestyle": ":", "linewidth": 1}
+    dashed: dict[str, Any] = {"color": "tab:orange", "linestyle": "--", "linewidth": 0.8}
+    for rows in ahead:
+        first = rows is ahead[0]  # its lines alone have labels, so that the legend names them once
+        axes.axvline(rows[CUTOFF].iloc[0], label="cutoff" if first else None, **dotted)
+        if NAIVE in rows:
+            axes.plot(rows[time_col], rows[NAIVE], label=NAIVE if first else None, **dashed)
+        _draw_ahead(axes, rows, time_col, labelled=first)
+
+
+def _apart(tested: Any, time_col: str) -> list[Any]:
+    """The rows of each cutoff of one series whose forecasts do not overlap, ascending."""
+    parts: list[Any] = []
+    for cutoff in list(dict.fromkeys(tested[CUTOFF]))[::-1]:
+        rows = tested[tested[CUTOFF] == cutoff]
+        if not parts or rows[time_col].iloc[-1] <= parts[-1][CUTOFF].iloc[0]:
+            parts.append(rows)
+    return parts[::-1]
