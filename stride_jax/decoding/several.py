@@ -53,6 +53,6 @@ def several_round(
 
     # Decide: which chain goes on, which of its proposals stay, and which patch follows them.
     chain, outcome = model.rule.choose(rule_key, drafted.current)
-    chosen = jax.tree.map(lambda x: x[chain], drafted)
+    drafted = jax.tree.map(lambda x: x[chain], drafted)
 
-    return commit_round(memory, state, chosen, outcome, next_key, model=model, count=count)
+    return commit_round(memory, state, drafted, outcome, next_key, model=model, count=count)

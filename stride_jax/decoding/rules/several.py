@@ -43,8 +43,6 @@ def left_over(delta: jax.Array, chains: int) -> tuple[jax.Array, jax.Array]:
     for _ in range(chains):
         lam = lam + share
         share = lam * residual_mass(-jnp.log(lam), delta)
-        # Fused into one another, the steps would be computed 2^n times.
-        lam, share = jax.lax.optimization_barrier((lam, share))
         lams.append(lam)
         shares.append(share)
     return jnp.stack(lams), jnp.stack(shares)
@@ -119,7 +117,7 @@ class Several(Rule):
         u = jax.random.uniform(first_key, product.shape, jnp.float32, minval=2.0**-24)
         threshold = jnp.log(lam[:-1] + u * share[:-1])
         passed = (threshold <= ratio) & (rounds.length > 0)
-        kept, chain = jnp.any(passed), jnp.argmax(passed).astype(jnp.int32)
+        some, chain = jnp.any(passed), jnp.argmax(passed).astype(jnp.int32)
         current = jax.tree.map(lambda x: x[chain], rounds)
 
         # None: the patch comes from what they have left, with the noise of the first across e.
@@ -129,11 +127,11 @@ class Several(Rule):
         # One: its chain goes on.
         rest = self._go_on(rest_key, current)
         return chain, Outcome(
-            num_accepted=jnp.where(kept, 1 + rest.num_accepted, 0).astype(jnp.int32),
-            patch=jnp.where(kept, rest.patch, recovered),
+            num_accepted=jnp.where(some, 1 + rest.num_accepted, 0).astype(jnp.int32),
+            patch=jnp.where(some, rest.patch, recovered),
             log_ratio=_behind(ratio[chain], rest.log_ratio, current),
             threshold=_behind(threshold[chain], rest.threshold, current),
-            overflow=jnp.where(kept, jnp.asarray(rest.overflow), 0),
+            overflow=jnp.where(some, jnp.asarray(rest.overflow), 0),
         )
 
     def _go_on(self, key: jax.Array, current: Round) -> Outcome:
@@ -151,6 +149,6 @@ class Several(Rule):
 
 
 def _behind(first: jax.Array, rest: jax.Array | None, current: Round) -> jax.Array:
-    """What was compared at each place, `[K]`; NaN where the other rule has no number."""
+    """Numbers that were compared at each place, `[K]`; NaN where the other rule has no number."""
     missing = jnp.full(len(current.proposals) - 1, jnp.nan, jnp.float32)
     return jnp.concatenate([first[None], missing if rest is None else rest])
