@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -139,7 +139,7 @@ class Several(Rule):
         if len(current.proposals) == 1:
             bonus = jnp.ones((), jnp.int32)
             return Outcome(jnp.zeros((), jnp.int32), target_draw(current, bonus))
-        parts = {
+        parts: dict[str, Any] = {
             name: value if value is None else value[1:]
             for name, value in current._asdict().items()
             if name not in ("length", "correlation")
