@@ -70,6 +70,22 @@ class LoopState(NamedTuple):
     log: Log
 
 
+class Drafted(NamedTuple):
+    """A round before its rule has decided, for one path.
+
+    Attributes:
+        current: what the rule sees.
+        target: the target's state; it has seen the proposals and kept none.
+        draft: the draft's state, likewise.
+        reported: `[K + 1, P, C, Q]`, what the target reports; None for nothing.
+    """
+
+    current: Round
+    target: Any
+    draft: Any
+    reported: jax.Array | None
+
+
 def initial_state(
     memory: Memory, key: jax.Array, *, model: Model, config: DecodeConfig, count: int
 ) -> LoopState:
@@ -115,14 +131,43 @@ def decode_round(
         config: static choices.
         count: N; a path that has N patches keeps them, and goes on with no more of them.
     """
-    (sigma, correlation), num_draft = memory.scale, config.num_draft
     next_key, draft_key, rule_key = state.round_keys
+
+    drafted = draft_and_verify(
+        memory, state, draft_key, longest, model=model, config=config, count=count
+    )
+    outcome = model.rule.decide(rule_key, drafted.current)
+    return commit_round(memory, state, drafted, outcome, next_key, model=model, count=count)
+
+
+def draft_and_verify(
+    memory: Memory,
+    state: LoopState,
+    key: jax.Array,
+    longest: jax.Array,
+    *,
+    model: Model,
+    config: DecodeConfig,
+    count: int,
+) -> Drafted:
+    """The first half of a round: K proposals, and what the target predicts of them.
+
+    Args:
+        memory: of the context.
+        state: the carry.
+        key: of the noise of the proposals; consumed.
+        longest: see `decode_round`, as are the others.
+        model: target, draft, rule and strategy.
+        config: static choices.
+        count: N.
+    """
+    (sigma, correlation), num_draft = memory.scale, config.num_draft
     data = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
-    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(next_key))
+    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
     fresh = normals(keys, sigma.shape)
 
     # Draft: K proposals, patch by patch or all at once.
-    noise = proposal_noise(model.rule, draft_key, fresh[:-1])
+    noise = proposal_noise(model.rule, key, fresh[:-1])
     learned = config.learned_scale and model.rule.scales == "free"
     drawn = correlated(noise, correlation)
     proposals, draft_state = propose(
@@ -132,7 +177,6 @@ def decode_round(
     # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
     predictions, target_state = model.target.verify(memory.target, state.target, proposals.patches)
 
-    # Decide: which leading proposals stay, and which patch follows them.
     current = Round(
         proposals=proposals.patches,
         noise=noise,
@@ -147,20 +191,44 @@ def decode_round(
         density=density_of(model.target, predictions),
         keys=keys,
     )
-    outcome = model.rule.decide(rule_key, current)
-    num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
-    context_patches, emitted_patches = splice(proposals.patches, outcome)
     reported = named_reports(predictions, len(traits_of(model.target).reports))
+    return Drafted(current, target_state, draft_state, reported)
+
+
+def commit_round(
+    memory: Memory,
+    state: LoopState,
+    drafted: Drafted,
+    outcome: Outcome,
+    next_key: jax.Array,
+    *,
+    model: Model,
+    count: int,
+) -> LoopState:
+    """The second half of a round: the carry after what the rule decided.
+
+    Args:
+        memory: of the context.
+        state: the carry before the round.
+        drafted: the first half.
+        outcome: the rule's decision on it.
+        next_key: split into the keys of the next rounds.
+        model: target, draft, rule and strategy.
+        count: N.
+    """
+    current = drafted.current
+    num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
+    patches, emitted = splice(current.proposals, outcome)
 
     # Commit: both models keep the first `num_new` patches of their context.
     return LoopState(
         patch_keys=state.patch_keys,
         round_keys=jax.random.split(next_key, 3),
         filled=state.filled + num_new,
-        target=model.target.commit(target_state, context_patches, num_new),
-        draft=model.draft.commit(draft_state, context_patches, num_new),
-        length=next_length(model, state.length, current, outcome, sigma),
-        log=write_round(state.log, state.filled, current, outcome, emitted_patches, reported),
+        target=model.target.commit(drafted.target, patches, num_new),
+        draft=model.draft.commit(drafted.draft, patches, num_new),
+        length=next_length(model, state.length, current, outcome, memory.scale.sigma),
+        log=write_round(state.log, state.filled, current, outcome, emitted, drafted.reported),
     )
 
 

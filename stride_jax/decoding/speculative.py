@@ -38,12 +38,12 @@ from stride_jax.decoding.rounds import (
     LoopState,
     Memory,
     Model,
-    decode_round,
     initial_state,
     round_length,
 )
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.decoding.several import chains_of, round_of
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
 
@@ -211,7 +211,8 @@ def _speculate(
     inputs: Inputs, model: Model, *, config: DecodeConfig
 ) -> tuple[jax.Array, DecodeInfo]:
     """Speculative decoding of every path of every series, compiled."""
-    target, draft = (for_paths(x, config.paths_at_once) for x in (model.target, model.draft))
+    lanes = config.paths_at_once * chains_of(model.rule)
+    target, draft = (for_paths(x, lanes) for x in (model.target, model.draft))
     model = model._replace(target=target, draft=draft)
     count, num_vars = num_patches(config.horizon, target.patch_len), inputs.context.shape[-1]
 
@@ -223,7 +224,7 @@ def _speculate(
         (target_memory, draft_memory), scale = prepared
         memory = Memory(target_memory, draft_memory, scale)
         start = functools.partial(initial_state, model=model, config=config, count=count)
-        play = functools.partial(decode_round, model=model, config=config, count=count)
+        play = functools.partial(round_of(model.rule), model=model, config=config, count=count)
         state = over_lanes(start, keys.shape)(memory, keys)
 
         def step(memory: Memory, state: LoopState) -> LoopState:

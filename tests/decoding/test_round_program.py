@@ -12,12 +12,13 @@ from scipy import stats
 from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.draft_length import Fixed, Gain, Threshold
 from stride_jax.decoding.naive_drafts import last_value_draft
-from stride_jax.decoding.rules import RULES, Mean
+from stride_jax.decoding.rules import RULES, Mean, Several
 from stride_jax.decoding.rules.exact import residual_along
 from stride_jax.decoding.types import DecodeConfig
 
 CHOICES = [(cls(), Fixed()) for name, cls in RULES.items() if name != "residual"]
 CHOICES += [(Mean(temperature=1.0), Threshold()), (RULES["block"](), Gain())]
+CHOICES += [(Several(RULES["block"](), chains=3), Fixed())]
 
 
 @pytest.mark.parametrize(("rule", "draft_length"), CHOICES)

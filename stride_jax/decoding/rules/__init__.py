@@ -19,6 +19,7 @@ from stride_jax.decoding.rules.common import (
     target_draw,
 )
 from stride_jax.decoding.rules.exact import Block, Maximal, Residual
+from stride_jax.decoding.rules.several import Several
 from stride_jax.errors import InputError, nearest
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Residual",
     "Round",
     "Rule",
+    "Several",
     "SharedNoise",
     "find_rule",
     "gaps",
