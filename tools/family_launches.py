@@ -47,16 +47,16 @@ def shapes_of(subject: Subject) -> Any:
 
     def make() -> Any:
         config = subject.config()
-        return subject.family.make_process(config, subject.init(jax.random.key(0), config))
+        return subject.process(config, subject.init(jax.random.key(0), config))
 
     return jax.eval_shape(make)
 
 
-def inputs_of(steps: int) -> Any:
+def inputs_of(steps: int, columns: int) -> Any:
     """The shapes of the inputs of one series."""
 
     def zeros() -> Inputs:
-        context = jnp.zeros((1, steps, 1))
+        context = jnp.zeros((1, steps, columns))
         return Inputs(jax.random.key_data(jax.random.key(0)), context, jnp.float32(1), None, None)
 
     return jax.eval_shape(zeros)
@@ -76,7 +76,8 @@ def round_of(inputs: Any, target: Any, draft: Any) -> int:
 
 def row(name: str, subject: Subject) -> Row:
     """The counts of one family."""
-    process, inputs = shapes_of(subject), inputs_of(subject.context)
+    columns = 9 if subject.nine_paths else 1
+    process, inputs = shapes_of(subject), inputs_of(subject.context, columns)
 
     def plain(inputs: Inputs, target: Any) -> jax.Array:
         config = DecodeConfig(HORIZON, 0, least_lanes=2, compactions=0)
@@ -84,7 +85,8 @@ def row(name: str, subject: Subject) -> Row:
         return forecast
 
     alone = main_loop(compiled(Program(plain, (inputs, process)), library=False))
-    means = jax.ShapeDtypeStruct((NUM_DRAFT + 1, process.patch_len, 1), jnp.dtype("float32"))
+    shape = (NUM_DRAFT + 1, process.patch_len, columns)
+    means = jax.ShapeDtypeStruct(shape, jnp.dtype("float32"))
     free = FreeDraft(means)
     rule = round_of(inputs, FreeProcess(means), free)
     whole = round_of(inputs, process, free)
