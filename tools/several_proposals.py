@@ -6,8 +6,8 @@ shows the target n (K + 1) patches, so it stands beside one chain of n (K + 1) -
 Acceptance of the first place and patches of a round come from the closed form, and are measured by
 `Several.choose`; those of `block` are simulated from the walk of its `log p_i`.
 
-`--pair` also decodes test windows of the embedded series with the shipped pair, and counts target
-passes (`docs/results/several_pair.json` with that `--out`).
+`--pair` decodes test windows of the embedded series with the shipped pair instead, and counts
+target passes (about 2 minutes; `--out docs/results/several_pair.json`).
 """
 
 import argparse
