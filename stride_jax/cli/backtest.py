@@ -95,7 +95,7 @@ def choose_cutoffs(args: Arguments, panel: Panel, season: int) -> list[tuple[Gri
 
 
 def describe_cutoffs(args: Arguments, cuts: list[tuple[Grid, int]], season: int, clock: str) -> str:
-    """One line: series, cutoffs, horizon, season and seed."""
+    """Two lines: series, cutoffs, horizon and seed; and the season."""
     each: dict[str, int] = {}
     for grid, _ in cuts:
         each[str(grid.name)] = each.get(str(grid.name), 0) + 1
@@ -110,7 +110,7 @@ def describe_cutoffs(args: Arguments, cuts: list[tuple[Grid, int]], season: int,
     source = "" if args.season else f", as the clock is {clock} (--season changes that)"
     repeated = f"seasonal-naive repeats {counted(season, 'step')}{source}"
     horizon = counted(args.horizon, "step")
-    return f"{', '.join(words)}; forecasting {horizon}, seed {args.seed}; {repeated}"
+    return f"{', '.join(words)}; forecasting {horizon}, seed {args.seed}\n{repeated}"
 
 
 def backtest_table(

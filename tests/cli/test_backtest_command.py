@@ -99,7 +99,7 @@ def test_the_table_is_that_of_a_hand_computation(
     assert plot.read_bytes().startswith(b"\x89PNG")
     assert all(str(path) in shown.err for path in (out, plot))
     assert "2 series, 2 cutoffs each, 6 steps apart, histories of 18 to 24 steps" in shown.err
-    assert "; seasonal-naive repeats 4 steps\n" in shown.err
+    assert "\nseasonal-naive repeats 4 steps\n" in shown.err
     assert "the forecasts of 2 of 4 cutoffs are cut off at 0" in shown.err
 
 
