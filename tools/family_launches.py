@@ -16,7 +16,9 @@ from __future__ import annotations
 
 import os
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # as tools/launches.py does
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Autotuning runs kernels, and there is no device to run them.
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_gpu_autotune_level=0"
 
 import argparse
 import json
@@ -25,8 +27,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from family_speed import SUBJECTS, Subject
-from launches import compiled, main_loop
 
 from stride_jax.decoding.autoregressive import roll_process
 from stride_jax.decoding.checks import Inputs
@@ -36,7 +36,9 @@ from stride_jax.decoding.rounds import Model
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.speculative import _speculate
 from stride_jax.decoding.types import DecodeConfig
+from stride_jax.evaluation.h100 import compiled, main_loop
 from stride_jax.evaluation.programs import FreeDraft, FreeProcess, Program
+from stride_jax.evaluation.released import SUBJECTS, Subject
 from stride_jax.evaluation.results import Row, write_rows
 
 HORIZON, NUM_DRAFT = 1024, 4

@@ -46,41 +46,10 @@ from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.types import num_patches
+from stride_jax.evaluation.released import SUBJECTS, Subject
 from stride_jax.evaluation.results import write_rows
-from stride_jax.models import patchfm, timer, timesfm, toto
-from stride_jax.models.patchfm import module as patchfm_module
-from stride_jax.models.patchfm.config import PatchFMConfig
-from stride_jax.models.patchfm.nine_paths import nine_paths_process, nine_times
-from stride_jax.models.timer import module as timer_module
-from stride_jax.models.timer.config import TimerConfig
-from stride_jax.models.timesfm import module as timesfm_module
-from stride_jax.models.timesfm.config import TimesFMConfig
-from stride_jax.models.toto import module as toto_module
-from stride_jax.models.toto.config import TotoConfig
+from stride_jax.models.patchfm.nine_paths import nine_times
 
-
-class Subject(NamedTuple):
-    """A family with the context it is timed on; of PatchFM the median path, or nine paths."""
-
-    family: Any
-    config: type
-    init: Callable[..., Any]
-    context: int
-    nine_paths: bool = False
-
-    def process(self, config: Any, params: Any) -> Any:
-        """The process that is timed."""
-        make = nine_paths_process if self.nine_paths else self.family.make_process
-        return make(config, params)
-
-
-SUBJECTS = {
-    "timesfm": Subject(timesfm.FAMILY, TimesFMConfig, timesfm_module.init_params, 512),
-    "timer": Subject(timer.FAMILY, TimerConfig, timer_module.init_params, 672),
-    "patchfm": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512),
-    "patchfm_nine": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512, True),
-    "toto": Subject(toto.FAMILY, TotoConfig, toto_module.init_params, 512),
-}
 DRAFT_LENGTHS = (1, 2, 4, 7)
 FORCED = Mean(1e30)
 

@@ -12,28 +12,13 @@ and none of those of tools/make_pretraining.py.
 import argparse
 import ast
 import io
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from stride_jax.data.wheels import Reader, wheel_reader
 from stride_jax.evaluation.suites import Foreign, save
-
-Reader = Callable[[str, str], bytes]
-"""`(package, path in its wheel) -> bytes`."""
-
-
-def wheel_reader(root: Path) -> Reader:
-    """Reads files out of the wheels of a directory."""
-
-    def read(package: str, path: str) -> bytes:
-        (wheel,) = root.glob(f"{package}-*.whl")
-        with zipfile.ZipFile(wheel) as archive:
-            return archive.read(path)
-
-    return read
 
 
 def column(read: Reader, package: str, path: str, name: str | int, **options: object) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The draft of the target of `train.py zero_shot`, on windows of the same kinds.
 
-`python distill.py zero_shot` (about 40 minutes on one CPU core). The draft in the package began from
-the parameters of a first run of 1,200 steps.
+`python distill.py zero_shot` (about 40 minutes on one CPU core). The draft in the package began
+from the parameters of a first run of 1,200 steps.
 """
 
 from stride_jax.data.config import DataConfig
