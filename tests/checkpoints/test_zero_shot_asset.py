@@ -7,6 +7,7 @@ from importlib.resources import files
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from safetensors import safe_open
 
 from stride_jax.checkpoints.build import load_pair, make_target
@@ -96,8 +97,14 @@ def test_the_cached_process_says_what_the_full_pass_says() -> None:
 
 
 def test_the_draft_is_loaded_where_it_is_asked_for() -> None:
-    """A forecast would get slower without a word, or the draft would be of another target."""
+    """A forecast would get slower without a word."""
     assert load_pair().draft is None
+    assert load_pair("zero_shot", "zero_shot").draft is not None
+
+
+@pytest.mark.slow
+def test_the_draft_saves_passes_of_the_target() -> None:
+    """The draft of another target would lie in the package."""
     pair = load_pair("zero_shot", "zero_shot")
     series = [embedded_series().values[-n:, 1] for n in (600, 700)]
     found = forecast(pair, series, 64, num_samples=0, num_draft=3, rule=Mean(tolerance=0.2))

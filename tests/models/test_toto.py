@@ -262,7 +262,10 @@ def test_without_tolerance_the_speculative_path_is_the_autoregressive_one():
     assert int(info.rounds) == 1
 
 
-@pytest.mark.parametrize("draft", [None, TARGET], ids=["alone", "drafted"])
+@pytest.mark.parametrize(
+    "draft",
+    [pytest.param(None, id="alone"), pytest.param(TARGET, id="drafted", marks=pytest.mark.slow)],
+)
 def test_sample_paths_follow_the_mixture(draft):
     """Paths would have a Gaussian in place of the mixture, or a draft would change them.
 
