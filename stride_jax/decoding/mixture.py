@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import gammaln, logsumexp
 
+LEAST = 2.0**-24
+"""The least uniform number that is drawn: a radius from 0 would be without bound."""
 LARGE = 8.0
 """From here on the ratio of two gamma functions is a series: their logarithms would be large."""
 
@@ -57,8 +59,8 @@ class StudentMixture(NamedTuple):
         """
         front = () if count is None else (count,)
         shape = (*front, *self.df.shape[:-1])
-        tiny = float(np.finfo(np.float32).tiny)
-        pick, u, v = jax.random.uniform(key, (3, *shape), jnp.float32, minval=tiny)
+        # A draw has 23 bits; the lowest one stands for the middle of its bin, not for 0.
+        pick, u, v = jax.random.uniform(key, (3, *shape), jnp.float32, minval=LEAST)
 
         # The component of each step.
         shares = jnp.cumsum(jnp.exp(self.log_weights), axis=-1)

@@ -244,6 +244,10 @@ def check_linear(config: DistillConfig, target: Checkpoint) -> None:
         "the objective ridge takes windows of a series alone; set data.synthetic_share 0.",
     )
     require(
+        config.data.mirrored_share == 0,
+        "the objective ridge takes windows as they are; set data.mirrored_share 0.",
+    )
+    require(
         not config.run.distributed,
         "a ridge regression runs in one process; leave out run.distributed.",
     )

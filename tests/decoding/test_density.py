@@ -211,3 +211,18 @@ def test_a_target_that_breaks_its_word_is_refused():
     plain = window_process(Partial(predict), P, context_len=1)
     paths, _ = decoded(draft=None, target=plain, num_paths=1, sigma=1e-6)
     np.testing.assert_allclose(paths[0, :P], mixture(jnp.asarray(CONTEXT[-1])).mean(), atol=1e-4)
+
+
+def test_the_rarest_draw_is_no_outlier_of_the_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of 8 million draws would be 1e19 scales off, and be fed back into a path."""
+    least = []
+
+    def lowest(key, shape, dtype, minval):
+        least.append(minval)
+        return jnp.full(shape, minval, dtype)
+
+    monkeypatch.setattr(jax.random, "uniform", lowest)
+    ones = jnp.ones((4, 1, 1))
+    drawn = StudentMixture(2 * ones, 0 * ones, ones, 0 * ones).sample(jax.random.key(0))
+    assert least[0] >= 2.0**-24
+    assert np.abs(drawn).max() < 1e4  # sqrt(df (u^(-2 / df) - 1)) at df 2 is 5.8e3
