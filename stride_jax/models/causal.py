@@ -62,6 +62,71 @@ def dense(config: Arithmetic, width: int, name: str, *, use_bias: bool = False) 
     )
 
 
+class Sizes(Arithmetic, Protocol):
+    """The fields of a config of a decoder with attention and feed-forward layers."""
+
+    @property
+    def d_model(self) -> int:
+        """D, width of a token."""
+
+    @property
+    def num_heads(self) -> int:
+        """H."""
+
+    @property
+    def head_width(self) -> int:
+        """E, numbers in a head."""
+
+    @property
+    def d_ff(self) -> int:
+        """Width of the feed-forward layers."""
+
+
+def queries_keys_values(
+    config: Sizes, x: jax.Array, *, use_bias: bool = False
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """The layer `qkv`: `[B, n, D]` -> queries, keys and values, `[B, n, H, E]` each."""
+    qkv = dense(config, 3 * config.d_model, "qkv", use_bias=use_bias)(x)
+    # [B, n, 3 D] -> [B, n, 3, H, E] -> [3, B, n, H, E]
+    parts = qkv.reshape(*x.shape[:2], 3, config.num_heads, config.head_width)
+    query, key, value = jnp.moveaxis(parts, 2, 0)
+    return query, key, value
+
+
+def gated(config: Sizes, x: jax.Array, *, use_bias: bool = False) -> jax.Array:
+    """The layers `gate_up` and `down`: `down(silu(gate(x)) * up(x))` (SwiGLU), `[B, n, D]`."""
+    # gate and value in one product, [B, n, 2 d_ff]
+    both = dense(config, 2 * config.d_ff, "gate_up", use_bias=use_bias)(x)
+    gate, y = jnp.split(both, 2, axis=-1)
+    return dense(config, config.d_model, "down", use_bias=use_bias)(jax.nn.silu(gate) * y)
+
+
+class ResidualBlock(nn.Module):
+    """`output(silu(hidden(x))) + residual(x)`.
+
+    Attributes:
+        config: how to compute.
+        hidden: width between the two layers.
+        width: of the output.
+        use_bias: whether all three layers have a bias.
+    """
+
+    config: Arithmetic
+    hidden: int
+    width: int
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """`[..., I]` -> `[..., width]`."""
+
+        def layer(width: int, name: str) -> nn.Dense:
+            return dense(self.config, width, name, use_bias=self.use_bias)
+
+        y = layer(self.width, "output")(jax.nn.silu(layer(self.hidden, "hidden")(x)))
+        return y + layer(self.width, "residual")(x)
+
+
 class KeyValues(NamedTuple):
     """Keys and values of a stretch of tokens, `[B, S, H, E]` each."""
 
@@ -94,6 +159,18 @@ class Past(NamedTuple):
     prefill: KeyValues
     cache: KeyValues
     entry: jax.Array
+
+
+def empty_cache(config: Sizes, layers: int, num_vars: int, count: int) -> list[KeyValues]:
+    """Caches of some layers with room for `count` tokens of each variable, zeros."""
+    shape = num_vars, count, config.num_heads, config.head_width
+    zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
+    return [KeyValues(zeros, zeros)] * layers
+
+
+def pasts(prefill: list[KeyValues], cache: list[KeyValues], entry: jax.Array) -> list[Past]:
+    """What came before a pass whose tokens are written from an entry of the cache on."""
+    return [Past(first, room, entry) for first, room in zip(prefill, cache, strict=True)]
 
 
 def rotate_halves(x: jax.Array, positions: jax.Array) -> jax.Array:

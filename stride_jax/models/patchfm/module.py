@@ -13,7 +13,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stride_jax.models.causal import KeyValues, Past, Place, attend, dense
+from stride_jax.models.causal import (
+    KeyValues,
+    Past,
+    Place,
+    ResidualBlock,
+    attend,
+    dense,
+    gated,
+    queries_keys_values,
+)
 from stride_jax.models.patchfm.config import LEVELS, PatchFMConfig
 from stride_jax.models.rotary import rotate
 
@@ -43,10 +52,8 @@ class Attention(nn.Module):
     ) -> tuple[jax.Array, KeyValues]:
         """`[B, n, D]` -> `[B, n, D]`, and the keys and values of the patches or the new cache."""
         config = self.config
-        heads, width = config.num_heads, config.head_width
-        qkv = dense(config, 3 * config.d_model, "qkv", use_bias=True)(x)
-        # [B, n, 3 D] -> [B, n, 3, H, E]
-        query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
+        width = config.head_width
+        query, key, value = queries_keys_values(config, x, use_bias=True)
 
         # Rotation, then the norms; a key never changes again, so that it is cached after them.
         positions = place.first - place.skip + jnp.arange(x.shape[1])
@@ -81,27 +88,7 @@ class Layer(nn.Module):
         y = layer_norm(config, "norm1")(x)
         y, new = Attention(config, name="attention")(y, place, past)
         x = x + y
-        # gate and value in one product, [B, n, 2 d_ff]
-        both = dense(config, 2 * config.d_ff, "gate_up")(layer_norm(config, "norm2")(x))
-        gate, y = jnp.split(both, 2, axis=-1)
-        return x + dense(config, config.d_model, "down")(jax.nn.silu(gate) * y), new
-
-
-class ResidualBlock(nn.Module):
-    """`output(silu(hidden(x))) + residual(x)`."""
-
-    config: PatchFMConfig
-    width: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[..., I]` -> `[..., width]`."""
-
-        def layer(width: int, name: str) -> nn.Dense:
-            return dense(self.config, width, name, use_bias=True)
-
-        y = layer(self.width, "output")(jax.nn.silu(layer(self.config.d_hidden, "hidden")(x)))
-        return y + layer(self.width, "residual")(x)
+        return x + gated(config, layer_norm(config, "norm2")(x)), new
 
 
 class PatchFM(nn.Module):
@@ -112,10 +99,11 @@ class PatchFM(nn.Module):
     def setup(self) -> None:
         """Layers; their names are those of the stored parameters."""
         config = self.config
-        self.embedding = ResidualBlock(config, config.d_model)
+        self.embedding = ResidualBlock(config, config.d_hidden, config.d_model, use_bias=True)
         self.layer = [Layer(config) for _ in range(config.num_layers)]
         self.norm = nn.LayerNorm(epsilon=1e-5, dtype=jnp.dtype(config.dtype))
-        self.head = ResidualBlock(config, config.patch_len * len(LEVELS))
+        outputs = config.patch_len * len(LEVELS)
+        self.head = ResidualBlock(config, config.d_hidden, outputs, use_bias=True)
 
     def __call__(
         self, patches: jax.Array, place: Place, past: list[Past] | None = None

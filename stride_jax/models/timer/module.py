@@ -13,7 +13,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stride_jax.models.causal import KeyValues, Past, Place, attend, dense, rotate_halves
+from stride_jax.models.causal import (
+    KeyValues,
+    Past,
+    Place,
+    attend,
+    dense,
+    gated,
+    queries_keys_values,
+    rotate_halves,
+)
 from stride_jax.models.timer.config import TimerConfig
 
 Params = dict[str, Any]
@@ -35,12 +44,9 @@ class Attention(nn.Module):
     ) -> tuple[jax.Array, KeyValues]:
         """`[B, n, D]` -> `[B, n, D]`, and the keys and values of the tokens or the new cache."""
         config = self.config
-        heads, width = config.num_heads, config.head_width
-        qkv = dense(config, 3 * config.d_model, "qkv", use_bias=True)(x)
-        # [B, n, 3 D] -> [B, n, 3, H, E]
-        query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
+        query, key, value = queries_keys_values(config, x, use_bias=True)
         positions = place.first - place.skip + jnp.arange(x.shape[1])
-        query = rotate_halves(query, positions) / math.sqrt(width)
+        query = rotate_halves(query, positions) / math.sqrt(config.head_width)
         new = KeyValues(rotate_halves(key, positions), value)
         read, new = attend(query, new, place, past, config.precision)
         # [B, n, H, E] -> [B, n, D]
@@ -60,10 +66,7 @@ class Layer(nn.Module):
         config = self.config
         y, new = Attention(config, name="attention")(x, place, past)
         x = norm(config, "norm1")(x + y)
-        # gate and value in one product, [B, n, 2 d_ff]
-        gate, y = jnp.split(dense(config, 2 * config.d_ff, "gate_up")(x), 2, axis=-1)
-        y = dense(config, config.d_model, "down")(jax.nn.silu(gate) * y)
-        return norm(config, "norm2")(x + y), new
+        return norm(config, "norm2")(x + gated(config, x)), new
 
 
 class Timer(nn.Module):

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from stride_jax.config import whole_number
 from stride_jax.decoding.processes.cached import CachedProcess, Memory
 from stride_jax.errors import InputError
-from stride_jax.models.causal import KeyValues, Past, Place
+from stride_jax.models.causal import KeyValues, Past, Place, empty_cache, pasts
 from stride_jax.models.timer.config import TimerConfig
 from stride_jax.models.timer.module import Params, Timer
 from stride_jax.types import PatchDistribution
@@ -65,17 +65,14 @@ class CachedTimer:
         return self._empty(prefill.cache[0].keys.shape[0], count)
 
     def _empty(self, num_vars: int, count: int) -> Cache:
-        config = self.config
-        shape = num_vars, count, config.num_heads, config.head_width
-        zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
-        return [KeyValues(zeros, zeros)] * config.num_layers
+        return empty_cache(self.config, self.config.num_layers, num_vars, count)
 
     def extend(
         self, params: Params, prefill: Prefill, cache: Cache, patches: jax.Array, start: jax.Array
     ) -> tuple[PatchDistribution, Cache]:
         """One causal pass over `[k, P, C]`; the prediction's features are `[k, C, D]`."""
         before = prefill.cache[0].keys.shape[1]
-        past = [Past(*parts, start) for parts in zip(prefill.cache, cache, strict=True)]
+        past = pasts(prefill.cache, cache, start)
         place = Place(before + start, prefill.skip)
         mean, features, written = self._run(params, patches, place, past)
         # [C, k, P] -> [k, P, C], and [C, k, D] -> [k, C, D]

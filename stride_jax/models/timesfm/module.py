@@ -13,7 +13,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from stride_jax.models.causal import KeyValues, Past, Place, attend, dense, rotate_halves
+from stride_jax.models.causal import (
+    KeyValues,
+    Past,
+    Place,
+    ResidualBlock,
+    attend,
+    dense,
+    queries_keys_values,
+    rotate_halves,
+)
 from stride_jax.models.timesfm.config import NUM_OUTPUTS, TimesFMConfig
 
 Params = dict[str, Any]
@@ -37,10 +46,8 @@ class Attention(nn.Module):
     ) -> tuple[jax.Array, KeyValues]:
         """`[B, n, D]` -> `[B, n, D]`, and the keys and values of the tokens or the new cache."""
         config = self.config
-        heads, width = config.num_heads, config.head_width
-        qkv = dense(config, 3 * config.d_model, "qkv")(x)
-        # [B, n, 3 D] -> [B, n, 3, H, E]
-        query, key, value = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, heads, width), 2, 0)
+        width = config.head_width
+        query, key, value = queries_keys_values(config, x)
         positions = place.first - place.skip + jnp.arange(x.shape[1])
         query = norm(config, "query_norm")(rotate_halves(query, positions))
         key = norm(config, "key_norm")(rotate_halves(key, positions))
@@ -73,24 +80,6 @@ class Layer(nn.Module):
         return x + norm(config, "after_ffn")(y), new
 
 
-class ResidualBlock(nn.Module):
-    """`output(silu(hidden(x))) + residual(x)`."""
-
-    config: TimesFMConfig
-    width: int
-    use_bias: bool = False
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """`[..., I]` -> `[..., width]`."""
-
-        def layer(width: int, name: str) -> nn.Dense:
-            return dense(self.config, width, name, use_bias=self.use_bias)
-
-        y = layer(self.width, "output")(jax.nn.silu(layer(self.config.d_model, "hidden")(x)))
-        return y + layer(self.width, "residual")(x)
-
-
 class TimesFM(nn.Module):
     """Features of tokens, and the two heads that read them."""
 
@@ -99,10 +88,11 @@ class TimesFM(nn.Module):
     def setup(self) -> None:
         """Layers; their names are those of the stored parameters."""
         config = self.config
-        self.tokenizer = ResidualBlock(config, config.d_model, use_bias=True)
+        width = config.d_model
+        self.tokenizer = ResidualBlock(config, width, width, use_bias=True)
         self.layer = [Layer(config) for _ in range(config.num_layers)]
-        self.point = ResidualBlock(config, config.patch_len * NUM_OUTPUTS)
-        self.long = ResidualBlock(config, config.long_len * NUM_OUTPUTS)
+        self.point = ResidualBlock(config, width, config.patch_len * NUM_OUTPUTS)
+        self.long = ResidualBlock(config, width, config.long_len * NUM_OUTPUTS)
 
     def __call__(self, tokens: jax.Array, mask: jax.Array, place: Place) -> jax.Array:
         """All parts once, so that `init` makes all parameters; see the methods."""

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.mixture import StudentMixture
-from stride_jax.models.causal import KeyValues, Past, Place, attend, dense
+from stride_jax.models.causal import KeyValues, Past, Place, attend, dense, gated
 from stride_jax.models.toto.config import TotoConfig
 
 Params = dict[str, Any]
@@ -111,11 +111,7 @@ class Layer(nn.Module):
         attention = Attention(config, self.in_space, name="attention")
         y, new = attention(norm(config, "norm1")(x), place, past)
         x = x + y
-        # gate and value in one product, [C, n, 2 d_ff]
-        y = dense(config, 2 * config.d_ff, "gate_up", use_bias=True)(norm(config, "norm2")(x))
-        gate, y = jnp.split(y, 2, axis=-1)
-        y = dense(config, config.d_model, "down", use_bias=True)(jax.nn.silu(gate) * y)
-        return x + y, new
+        return x + gated(config, norm(config, "norm2")(x), use_bias=True), new
 
 
 class Toto(nn.Module):
