@@ -169,7 +169,7 @@ def empty_cache(config: Sizes, layers: int, num_vars: int, count: int) -> list[K
 
 
 def pasts(prefill: list[KeyValues], cache: list[KeyValues], entry: jax.Array) -> list[Past]:
-    """What came before a pass whose tokens are written from an entry of the cache on."""
+    """Prefill and cache of each layer, for a pass that is written from an entry of the cache on."""
     return [Past(first, room, entry) for first, room in zip(prefill, cache, strict=True)]
 
 

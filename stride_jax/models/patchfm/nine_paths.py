@@ -22,7 +22,8 @@ from stride_jax.errors import InputError
 from stride_jax.models.causal import KeyValues
 from stride_jax.models.patchfm.config import LEVELS, PatchFMConfig
 from stride_jax.models.patchfm.module import Params
-from stride_jax.models.patchfm.process import Memory, PatchFMProcess, State, checked_length
+from stride_jax.models.patchfm.process import Memory, PatchFMProcess, checked_length
+from stride_jax.models.running import State
 from stride_jax.types import PatchDistribution
 
 PATHS = len(LEVELS)

@@ -19,12 +19,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import whole_number
-from stride_jax.decoding.processes.lagged import LaggedProcess
 from stride_jax.errors import InputError
-from stride_jax.models.causal import KeyValues, Past, Place
+from stride_jax.models.causal import KeyValues, Past, Place, empty_cache, pasts
 from stride_jax.models.patchfm.config import LEVELS, MEDIAN, PatchFMConfig
 from stride_jax.models.patchfm.module import Params, PatchFM
-from stride_jax.models.patchfm.statistics import extended, in_units, normalised, running
+from stride_jax.models.patchfm.statistics import extended, in_units, normalised
+from stride_jax.models.running import (
+    RunningProcess,
+    State,
+    accumulated,
+    first_value,
+    patch_statistics,
+    split_context,
+)
 from stride_jax.types import PatchDistribution
 
 
@@ -46,33 +53,9 @@ class Memory(NamedTuple):
     padding: jax.Array
 
 
-class State(NamedTuple):
-    """One path.
-
-    Attributes:
-        cache: of each layer.
-        moments: `[C, 3]`, statistics of everything before `pending`.
-        ahead: `[C, 3]`, of everything fed.
-        length: int32, patches before `pending` that are in the cache.
-        pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
-        fed: int32, patches in the cache, rejected and proposed ones included.
-        origin: of the memory, and
-        padding: of the memory, for `commit`.
-    """
-
-    cache: list[KeyValues]
-    moments: jax.Array
-    ahead: jax.Array
-    length: jax.Array
-    pending: jax.Array
-    fed: jax.Array
-    origin: jax.Array
-    padding: jax.Array
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class PatchFMProcess(LaggedProcess):
+class PatchFMProcess(RunningProcess):
     """PatchFM with caches; build it with `patchfm_process`. See `decoding.base.Process`.
 
     The mean of a prediction is the model's median, and `reported` holds its nine quantiles of every
@@ -92,21 +75,6 @@ class PatchFMProcess(LaggedProcess):
     lag: int = dataclasses.field(default=1, metadata={"static": True})
 
     @property
-    def patch_len(self) -> int:
-        """P."""
-        return self.config.patch_len
-
-    @property
-    def supports_padding(self) -> bool:
-        """Whether padding is masked, see `Traits`."""
-        return True
-
-    @property
-    def masks_steps(self) -> bool:
-        """Whether a history has any number of steps, see `Traits`: it is filled up in front."""
-        return True
-
-    @property
     def reports(self) -> tuple[float | str, ...]:
         """The levels of the nine quantiles of a step."""
         return LEVELS
@@ -114,11 +82,6 @@ class PatchFMProcess(LaggedProcess):
     @property
     def normalises(self) -> bool:
         """Whether the process normalises, see `Traits`."""
-        return True
-
-    @property
-    def starts_empty(self) -> bool:
-        """Whether no history is needed, see `Traits`."""
         return True
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
@@ -132,7 +95,8 @@ class PatchFMProcess(LaggedProcess):
         """
         patches, padding = self._patches(context, length)  # [N, P, C]
         patches, real = filled(patches, jnp.zeros((), jnp.int32), padding)
-        origin = first_value(patches, real)
+        seen = ~jnp.isnan(patches) & real[:, None, None]
+        origin = first_value(patches, seen)
         count = len(patches)
         before = count - self.lag
 
@@ -140,7 +104,7 @@ class PatchFMProcess(LaggedProcess):
         moments, prefill = jnp.zeros((len(origin), 3)), self._empty(len(origin), 0)
         if before:
             shifted = patches[:before] - origin[None, None]
-            so_far = running(shifted, real[:before])
+            so_far = accumulated(patch_statistics(shifted, seen[:before]))
             place = Place(jnp.zeros((), jnp.int32), padding // self.patch_len)
             _, prefill = self._run(shifted, so_far, place, None)
             moments = so_far[-1]
@@ -158,52 +122,17 @@ class PatchFMProcess(LaggedProcess):
         The limit of the model counts whole patches, as the original fills up after it cuts.
         """
         longest = self.config.context_limit if self.context_len is None else self.context_len
-        if longest < context.shape[0]:
-            length = None if length is None else jnp.minimum(length, longest)
-            context = context[context.shape[0] - longest :]
-        steps, num_vars = context.shape
-        if steps == 0:
-            raise InputError("the context has no step; PatchFM needs one at least.")
-        count = max(-(-steps // self.patch_len), self.lag)
-        front = count * self.patch_len - steps
-        whole = jnp.concatenate([jnp.zeros((front, num_vars), jnp.float32), context])
-        padding = jnp.asarray(front if length is None else front + steps - length, jnp.int32)
-        # [N * P, C] -> [N, P, C]
-        return whole.reshape(count, self.patch_len, num_vars), padding
-
-    def start(self, memory: Memory, room: int) -> State:
-        """An empty cache for `room` patches."""
-        zero = jnp.zeros((), jnp.int32)
-        return State(
-            cache=self._empty(len(memory.origin), room + self.lag),
-            moments=memory.moments,
-            ahead=memory.moments,
-            length=zero,
-            pending=memory.pending,
-            fed=zero,
-            origin=memory.origin,
-            padding=memory.padding,
+        return split_context(
+            context, length, longest=longest, size=self.patch_len, least=self.lag, title="PatchFM"
         )
 
-    def _empty(self, num_vars: int, count: int) -> list[KeyValues]:
-        """Keys and values of no patch, with room for `count`."""
-        config = self.config
-        shape = num_vars, count, config.num_heads, config.head_width
-        zeros = jnp.zeros(shape, jnp.dtype(config.dtype))
-        return [KeyValues(zeros, zeros)] * config.num_layers
+    def _empty(self, num_vars: int, patches: int) -> list[KeyValues]:
+        return empty_cache(self.config, self.config.num_layers, num_vars, patches)
 
-    def commit(self, state: State, patches: jax.Array, count: jax.Array) -> State:
-        """Moves the length by `count`; see `Process`."""
-        grown = jnp.concatenate([state.pending, patches])
-        count = jnp.asarray(count, jnp.int32)
-        whole, real = filled(grown, state.length, state.padding)
-        counted = (jnp.arange(len(grown)) < count) & real  # they are no longer pending
-        moments = extended(state.moments, whole - state.origin[None, None], counted[None])
-        return state._replace(
-            moments=moments[0],
-            length=state.length + count,
-            pending=jax.lax.dynamic_slice_in_dim(grown, count, self.lag),
-        )
+    def _moments_after(self, state: State, patches: jax.Array, count: jax.Array) -> jax.Array:
+        whole, real = filled(patches, state.length, state.padding)
+        counted = (jnp.arange(len(patches)) < count) & real  # they are no longer pending
+        return extended(state.moments, whole - state.origin[None, None], counted[None])[0]
 
     def _run(
         self,
@@ -231,10 +160,7 @@ class PatchFMProcess(LaggedProcess):
         statistics = extended(state.ahead, shifted, so_far & real[None])  # [k, C, 3]
         before = memory.prefill[0].keys.shape[1]
         skip = (state.padding + before * self.patch_len) // self.patch_len
-        past = [
-            Past(first, room, start)
-            for first, room in zip(memory.prefill, state.cache, strict=True)
-        ]
+        past = pasts(memory.prefill, state.cache, start)
         out, cache = self._run(shifted, statistics, Place(before + start, skip), past)
         state = state._replace(cache=cache, ahead=statistics[-1], fed=start + len(patches))
         return in_units(out, statistics, state.origin), state
@@ -262,20 +188,6 @@ def filled(patches: jax.Array, start: jax.Array, padding: jax.Array) -> tuple[ja
     front = padding - (start + jnp.arange(count)) * size  # [k]
     places = jnp.maximum(jnp.arange(size)[None], jnp.clip(front, 0, size - 1)[:, None])  # [k, P]
     return jnp.take_along_axis(patches, places[..., None], axis=1), front < size
-
-
-def first_value(patches: jax.Array, real: jax.Array) -> jax.Array:
-    """The first value of each variable that is there, `[C]`; 0 for none.
-
-    Args:
-        patches: `[N, P, C]`, NaN where a value is missing.
-        real: `[N]` bool, patches that count.
-    """
-    seen = ~jnp.isnan(patches) & real[:, None, None]
-    # [N, P, C] -> [N * P, C]
-    values, seen = (x.reshape(-1, x.shape[-1]) for x in (patches, seen))
-    place = jnp.argmax(seen, axis=0)[None]  # [1, C]
-    return jnp.where(seen.any(axis=0), jnp.take_along_axis(values, place, axis=0)[0], 0)
 
 
 def patchfm_process(

@@ -12,30 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.normalization import EPS, Moments, merge
-
-LARGEST = 1e12
-"""Stds; values further from the mean are cut off before the model sees them."""
-
-
-def running(patches: jax.Array, real: jax.Array) -> jax.Array:
-    """Statistics of everything up to and including each patch.
-
-    Args:
-        patches: `[N, P, C]`, N above 0; NaN where a value is missing.
-        real: `[N]` bool, patches that count.
-
-    Returns:
-        `[N, C, 3]`.
-    """
-    seen = ~jnp.isnan(patches) & real[:, None, None]
-    total = jnp.sum(seen, axis=1, dtype=jnp.float32)  # [N, C]
-    mean = jnp.sum(jnp.where(seen, patches, 0), axis=1) / jnp.maximum(total, 1)
-    m2 = jnp.sum(jnp.where(seen, jnp.square(patches - mean[:, None]), 0), axis=1)
-    # Every variable is a stretch of its own: [N, C] stretches of one variable.
-    alone = Moments(total, mean[..., None], m2[..., None])
-    so_far = jax.lax.associative_scan(merge, alone)
-    return jnp.concatenate([so_far.total[..., None], so_far.mean, so_far.m2], axis=-1)
+from stride_jax.decoding.normalization import EPS
+from stride_jax.models.running import LARGEST
 
 
 def extended(before: jax.Array, patches: jax.Array, counted: jax.Array | np.ndarray) -> jax.Array:

@@ -27,9 +27,9 @@ from stride_jax.decoding.normalization import (
     packed,
     unpacked,
 )
-from stride_jax.decoding.processes.lagged import LaggedProcess
 from stride_jax.errors import InputError
-from stride_jax.models.causal import KeyValues, Past, Place
+from stride_jax.models.causal import KeyValues, Past, Place, empty_cache, pasts
+from stride_jax.models.running import RunningProcess, State, split_context, tamed
 from stride_jax.models.timesfm.config import LEVELS, MEDIAN, TimesFMConfig
 from stride_jax.models.timesfm.module import Params, TimesFM
 from stride_jax.models.timesfm.statistics import extended, nothing, std, token_moments
@@ -37,8 +37,6 @@ from stride_jax.types import PatchDistribution
 
 SMALLEST = 1e-6
 """A std below it divides by 1, as in the original."""
-LARGEST = 1e12
-"""Stds; values further from the mean are cut off before the model sees them."""
 
 
 class Memory(NamedTuple):
@@ -65,33 +63,9 @@ class Memory(NamedTuple):
     padding: jax.Array
 
 
-class State(NamedTuple):
-    """One path.
-
-    Attributes:
-        cache: of each layer.
-        moments: `[C, 3]`, statistics of everything before `pending`.
-        ahead: `[C, 3]`, of everything fed.
-        length: int32, patches before `pending` that are in the cache.
-        pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
-        fed: int32, patches in the cache, rejected and proposed ones included.
-        origin: of the memory, and
-        padding: of the memory, for `commit`.
-    """
-
-    cache: list[KeyValues]
-    moments: jax.Array
-    ahead: jax.Array
-    length: jax.Array
-    pending: jax.Array
-    fed: jax.Array
-    origin: jax.Array
-    padding: jax.Array
-
-
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TimesFMProcess(LaggedProcess):
+class TimesFMProcess(RunningProcess):
     """TimesFM 2.5 with caches; build it with `timesfm_process`. See `decoding.base.Process`.
 
     The mean of a prediction is the model's median, which the original feeds back, and `reported`
@@ -113,21 +87,6 @@ class TimesFMProcess(LaggedProcess):
     lag: int = dataclasses.field(default=1, metadata={"static": True})
 
     @property
-    def patch_len(self) -> int:
-        """P."""
-        return self.config.patch_len
-
-    @property
-    def supports_padding(self) -> bool:
-        """Whether padding is masked, see `Traits`: it is, step by step."""
-        return True
-
-    @property
-    def masks_steps(self) -> bool:
-        """Whether a history has any number of steps, see `Traits`."""
-        return True
-
-    @property
     def reports(self) -> tuple[float | str, ...]:
         """Names of the ten outputs of a step: the mean, and the levels of the deciles."""
         return ("mean", *LEVELS)
@@ -135,11 +94,6 @@ class TimesFMProcess(LaggedProcess):
     @property
     def normalises(self) -> bool:
         """Whether the process normalises, see `Traits`."""
-        return True
-
-    @property
-    def starts_empty(self) -> bool:
-        """Whether no history is needed, see `Traits`."""
         return True
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
@@ -181,19 +135,12 @@ class TimesFMProcess(LaggedProcess):
         """The context in tokens `[N, T, C]`, filled up in front, and its steps of padding."""
         config = self.config
         longest = config.longest_context if self.context_len is None else self.context_len
-        if longest < context.shape[0]:
-            length = None if length is None else jnp.minimum(length, longest)
-            context = context[context.shape[0] - longest :]
-        steps, num_vars = context.shape
-        count = max(-(-steps // config.token_len), self.lag * config.tokens_per_patch)
-        if steps == 0:
-            raise InputError("the context has no step; TimesFM needs one at least.")
-        self._check_limit(count * config.token_len, self.patch_len)
-        front = count * config.token_len - steps
-        context = jnp.concatenate([jnp.zeros((front, num_vars), context.dtype), context])
-        padding = jnp.asarray(front if length is None else front + steps - length, jnp.int32)
-        # [N * T, C] -> [N, T, C]
-        return context.astype(jnp.float32).reshape(count, config.token_len, num_vars), padding
+        least = self.lag * config.tokens_per_patch
+        tokens, padding = split_context(
+            context, length, longest=longest, size=config.token_len, least=least, title="TimesFM"
+        )
+        self._check_limit(len(tokens) * config.token_len, self.patch_len)
+        return tokens, padding
 
     def _check_limit(self, steps: int, more: int) -> None:
         limit = self.config.context_limit
@@ -211,37 +158,19 @@ class TimesFMProcess(LaggedProcess):
             InputError: context and patches together are more than the model takes. A speculative
                 decode needs room for its last proposals too.
         """
-        config, zero = self.config, jnp.zeros((), jnp.int32)
-        num_vars, before = memory.prefill[0].keys.shape[:2]
-        context = before + self.lag * config.tokens_per_patch
+        config = self.config
+        context = memory.prefill[0].keys.shape[1] + self.lag * config.tokens_per_patch
         self._check_limit(context * config.token_len, room * self.patch_len)
-        size = (room + self.lag) * config.tokens_per_patch
-        empty = jnp.zeros(
-            (num_vars, size, config.num_heads, config.head_width), jnp.dtype(config.dtype)
-        )
-        return State(
-            cache=[KeyValues(empty, empty) for _ in range(config.num_layers)],
-            moments=memory.moments,
-            ahead=memory.moments,
-            length=zero,
-            pending=memory.pending,
-            fed=zero,
-            origin=memory.origin,
-            padding=memory.padding,
-        )
+        return super().start(memory, room)
 
-    def commit(self, state: State, patches: jax.Array, count: jax.Array) -> State:
-        """Moves the length by `count`; see `Process`."""
-        grown = jnp.concatenate([state.pending, patches])
-        count = jnp.asarray(count, jnp.int32)
-        values, real = self._split(grown, state, state.length)
+    def _empty(self, num_vars: int, patches: int) -> list[KeyValues]:
+        config = self.config
+        return empty_cache(config, config.num_layers, num_vars, patches * config.tokens_per_patch)
+
+    def _moments_after(self, state: State, patches: jax.Array, count: jax.Array) -> jax.Array:
+        values, real = self._split(patches, state, state.length)
         counted = jnp.arange(len(values)) < count * self.config.tokens_per_patch
-        moments = extended(unpacked(state.moments), values, real, counted[None])
-        return state._replace(
-            moments=packed(last(moments)),
-            length=state.length + count,
-            pending=jax.lax.dynamic_slice_in_dim(grown, count, self.lag),
-        )
+        return packed(last(extended(unpacked(state.moments), values, real, counted[None])))
 
     def long_outputs(self, memory: Memory) -> jax.Array:
         """The direct forecast of the long head after the context, `[long_len, C, Q]`."""
@@ -285,9 +214,7 @@ class TimesFMProcess(LaggedProcess):
         scale = std(running)
         scale = jnp.where(scale < SMALLEST, 1.0, scale)
         normal = (values - running.mean[:, None]) / scale[:, None]
-        # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
-        normal = jnp.clip(jnp.nan_to_num(normal), -LARGEST, LARGEST)
-        normal = jnp.where(real[..., None], normal, 0).transpose(2, 0, 1)  # [C, n, T]
+        normal = jnp.where(real[..., None], tamed(normal), 0).transpose(2, 0, 1)  # [C, n, T]
         out: tuple[jax.Array, list[KeyValues]] = self.apply(
             normal, ~real, place, past, method=TimesFM.features
         )
@@ -306,10 +233,7 @@ class TimesFMProcess(LaggedProcess):
         running = extended(unpacked(state.ahead), values, real, so_far)
         before, entry = memory.prefill[0].keys.shape[1], start * tokens
         padded = (state.padding + before * config.token_len) // config.token_len
-        past = [
-            Past(first, room, entry)
-            for first, room in zip(memory.prefill, state.cache, strict=True)
-        ]
+        past = pasts(memory.prefill, state.cache, entry)
         x, cache = self.features(values, real, running, Place(before + entry, padded), past)
         # The heads read the last token of every patch.
         out = self.apply(x[:, tokens - 1 :: tokens], method=TimesFM.patches)  # [C, k, P, Q]

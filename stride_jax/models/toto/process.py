@@ -23,22 +23,12 @@ import jax.numpy as jnp
 
 from stride_jax.config import whole_number
 from stride_jax.decoding.mixture import StudentMixture
-from stride_jax.decoding.processes.lagged import LaggedProcess
-from stride_jax.errors import InputError
-from stride_jax.models.causal import KeyValues, Past, Place
+from stride_jax.models.causal import KeyValues, Past, Place, empty_cache, pasts
+from stride_jax.models.running import RunningProcess, State, first_value, split_context, tamed
 from stride_jax.models.toto.config import TotoConfig
 from stride_jax.models.toto.module import Params, Toto
-from stride_jax.models.toto.statistics import (
-    Running,
-    context_std,
-    extended,
-    std,
-    unpacked,
-)
+from stride_jax.models.toto.statistics import context_std, extended, std
 from stride_jax.types import PatchDistribution
-
-LARGEST = 1e12
-"""Stds; values further from the mean are cut off before the model sees them."""
 
 
 class Memory(NamedTuple):
@@ -47,7 +37,7 @@ class Memory(NamedTuple):
     Attributes:
         prefill: of each layer over time, keys and values `[C, N, H, E]`.
         pending: `[lag, P, C]`, the last patches.
-        moments: `[C, 3]`, statistics of everything before `pending`, see `statistics.packed`.
+        moments: `[C, 3]`, statistics of everything before `pending`.
         spread: `[C]`, the std of the context, which bounds those of all patches.
         origin: `[C]`, the first value, taken off every value before float32 statistics.
         padding: int32, steps of padding after the N patches; not above 0 where those hold a value.
@@ -57,30 +47,6 @@ class Memory(NamedTuple):
     pending: jax.Array
     moments: jax.Array
     spread: jax.Array
-    origin: jax.Array
-    padding: jax.Array
-
-
-class State(NamedTuple):
-    """One path.
-
-    Attributes:
-        cache: of each layer over time.
-        moments: `[C, 3]`, statistics of everything before `pending`.
-        ahead: `[C, 3]`, of everything fed.
-        length: int32, patches before `pending` that are in the cache.
-        pending: `[lag, P, C]`, the last kept patches, which are fed (again) next.
-        fed: int32, cache written, rejected and proposed patches included.
-        origin: of the memory, and
-        padding: of the memory, for `commit`.
-    """
-
-    cache: list[KeyValues]
-    moments: jax.Array
-    ahead: jax.Array
-    length: jax.Array
-    pending: jax.Array
-    fed: jax.Array
     origin: jax.Array
     padding: jax.Array
 
@@ -103,7 +69,7 @@ class Normal(NamedTuple):
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class TotoProcess(LaggedProcess):
+class TotoProcess(RunningProcess):
     """Toto 1.0 with caches. Build it with `toto_process`; see `processes.Process`.
 
     Attributes:
@@ -118,26 +84,6 @@ class TotoProcess(LaggedProcess):
     config: TotoConfig = dataclasses.field(metadata={"static": True})
     context_len: int | None = dataclasses.field(default=None, metadata={"static": True})
     lag: int = dataclasses.field(default=1, metadata={"static": True})
-
-    @property
-    def patch_len(self) -> int:
-        """P."""
-        return self.config.patch_len
-
-    @property
-    def supports_padding(self) -> bool:
-        """Whether padding is masked, see `Traits`: it is, step by step."""
-        return True
-
-    @property
-    def masks_steps(self) -> bool:
-        """Whether a history has any number of steps, see `Traits`."""
-        return True
-
-    @property
-    def starts_empty(self) -> bool:
-        """Whether no history is needed, see `Traits`."""
-        return True
 
     @property
     def normalises(self) -> bool:
@@ -196,7 +142,7 @@ class TotoProcess(LaggedProcess):
         nothing = jnp.zeros((num_vars, 3), jnp.float32)
         shifted = jnp.where(real, patches, 0) - origin[None, None]
         ahead = extended(nothing, shifted, real)
-        spread = context_std(unpacked(ahead[-1]))
+        spread = context_std(ahead[-1])
 
         # All patches in one pass; the caches keep those before the pending ones.
         place = Place(jnp.zeros((), jnp.int32), padding // size)
@@ -215,48 +161,17 @@ class TotoProcess(LaggedProcess):
 
     def _patches(self, context: jax.Array, length: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """The context in patches `[N, P, C]`, filled up in front, and its steps of padding."""
-        size = self.patch_len
         longest = self.config.longest_context if self.context_len is None else self.context_len
-        if longest < context.shape[0]:
-            length = None if length is None else jnp.minimum(length, longest)
-            context = context[context.shape[0] - longest :]
-        steps, num_vars = context.shape
-        if steps == 0:
-            raise InputError("the context has no step; Toto needs one at least.")
-        count = max(-(-steps // size), self.lag)
-        front = count * size - steps
-        context = jnp.concatenate([jnp.zeros((front, num_vars), context.dtype), context])
-        padding = jnp.asarray(front if length is None else front + steps - length, jnp.int32)
-        # [N * P, C] -> [N, P, C]
-        return context.astype(jnp.float32).reshape(count, size, num_vars), padding
-
-    def start(self, memory: Memory, room: int) -> State:
-        """An empty cache for `room` patches."""
-        config, zero = self.config, jnp.zeros((), jnp.int32)
-        shape = len(memory.origin), room + self.lag, config.num_heads, config.head_width
-        empty = jnp.zeros(shape, jnp.dtype(config.dtype))
-        return State(
-            cache=[KeyValues(empty, empty) for _ in range(config.num_time_layers)],
-            moments=memory.moments,
-            ahead=memory.moments,
-            length=zero,
-            pending=memory.pending,
-            fed=zero,
-            origin=memory.origin,
-            padding=memory.padding,
+        return split_context(
+            context, length, longest=longest, size=self.patch_len, least=self.lag, title="Toto"
         )
 
-    def commit(self, state: State, patches: jax.Array, count: jax.Array) -> State:
-        """Moves the length by `count`; see `Process`."""
-        grown = jnp.concatenate([state.pending, patches])
-        count = jnp.asarray(count, jnp.int32)
-        shifted, real = self._shifted(grown, state, state.length)
-        moments = extended(state.moments, shifted, real)
-        return state._replace(
-            moments=jax.lax.dynamic_index_in_dim(moments, count, keepdims=False),
-            length=state.length + count,
-            pending=jax.lax.dynamic_slice_in_dim(grown, count, self.lag),
-        )
+    def _empty(self, num_vars: int, patches: int) -> list[KeyValues]:
+        return empty_cache(self.config, self.config.num_time_layers, num_vars, patches)
+
+    def _moments_after(self, state: State, patches: jax.Array, count: jax.Array) -> jax.Array:
+        moments = extended(state.moments, *self._shifted(patches, state, state.length))
+        return jax.lax.dynamic_index_in_dim(moments, count, keepdims=False)
 
     def _shifted(
         self, patches: jax.Array, state: State, start: jax.Array
@@ -279,14 +194,12 @@ class TotoProcess(LaggedProcess):
 
         `seen [n, 1, 1]` is False for whole patches of padding, `ahead` as in `Normal`.
         """
-        running: Running = unpacked(ahead[1:])
-        scale = std(running, spread)
+        statistics = ahead[1:]  # [n, C, 3]
+        scale = std(statistics, spread)
         # A variable without any value so far has the mean 0, as in the original.
-        mean = jnp.where(running.total > 0, running.mean, -origin[None])
+        mean = jnp.where(statistics[..., 0] > 0, statistics[..., 1], -origin[None])
         normal = (shifted - mean[:, None]) / scale[:, None]
-        # A wild proposal must not reach those before it: a weight of 0 times inf is NaN.
-        normal = jnp.clip(jnp.nan_to_num(normal), -LARGEST, LARGEST)
-        normal = jnp.where(seen, normal, 0).transpose(2, 0, 1)  # [C, n, P]
+        normal = jnp.where(seen, tamed(normal), 0).transpose(2, 0, 1)  # [C, n, P]
         return Normal(normal, mean + origin[None], scale, ahead)
 
     def _apply(
@@ -312,23 +225,11 @@ class TotoProcess(LaggedProcess):
         ahead = extended(state.ahead, shifted, real)
         ends = (start + 1 + jnp.arange(len(patches))[:, None, None]) * size
         normal = self._normal(shifted, ends > state.padding, ahead, state.origin, memory.spread)
-        past = [
-            Past(first, room, start)
-            for first, room in zip(memory.prefill, state.cache, strict=True)
-        ]
+        past = pasts(memory.prefill, state.cache, start)
         padded = (state.padding + before * size) // size
         mixture, cache = self._apply(normal, Place(before + start, padded), past)
         state = state._replace(cache=cache, ahead=ahead[-1], fed=start + patches.shape[0])
         return PatchDistribution(mixture.mean(), density=mixture), state
-
-
-def first_value(patches: jax.Array, real: jax.Array) -> jax.Array:
-    """The first value of each variable of `[N, P, C]` that counts, `[C]`; 0 for none."""
-    num_vars = patches.shape[-1]
-    flat, counts = patches.reshape(-1, num_vars), real.reshape(-1, num_vars)
-    place = jnp.argmax(counts, axis=0)
-    value = jnp.take_along_axis(flat, place[None], axis=0)[0]
-    return jnp.where(jnp.any(counts, axis=0), value, 0)
 
 
 def toto_process(config: TotoConfig, params: Params, context_len: int | None = None) -> TotoProcess:
