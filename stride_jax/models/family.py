@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stride_jax.decoding.base import Draft, Process
+from stride_jax.models.tensors import Shapes, Tensor, missing_names, share
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,8 @@ class Family:
         title: as in the documentation.
         source: where its file comes from.
         licence: of the weights.
-        recognises: share of the family's tensor names that a file has, 0 to 1, from names and
-            shapes alone; 1 is this family.
-        missing: names of the family's tensors that a file has not.
+        table: the family's tensors for a file of these names and shapes, with as many layers as the
+            names number; of several layouts the nearest one.
         read: config and parameters from arrays by the original's names, strictly; arrays keep
             their dtype.
         make_process: `(config, params, context_len=None)` to a process.
@@ -33,8 +33,15 @@ class Family:
     title: str
     source: str
     licence: str
-    recognises: Callable[[Mapping[str, tuple[int, ...]]], float]
-    missing: Callable[[Mapping[str, tuple[int, ...]]], list[str]]
+    table: Callable[[Shapes], list[Tensor]]
     read: Callable[[Mapping[str, np.ndarray]], tuple[Any, Any]]
     make_process: Callable[..., Process]
     drafts: Mapping[str, Callable[[Process], Draft]] = field(default_factory=dict)
+
+    def recognises(self, shapes: Shapes) -> float:
+        """Share of the family's tensor names that a file has, 0 to 1; 1 is this family."""
+        return share(self.table(shapes), shapes)
+
+    def missing(self, shapes: Shapes) -> list[str]:
+        """Names of the family's tensors that a file has not."""
+        return missing_names(self.table(shapes), shapes)

@@ -31,6 +31,23 @@ class Tensor(NamedTuple):
     names: tuple[str, ...]
 
 
+def affine(ours: str, theirs: str | tuple[str, ...], shape: tuple[int, int]) -> list[Tensor]:
+    """Kernel and bias of a layer, which may be several of the original's of this shape."""
+    names = (theirs,) if isinstance(theirs, str) else theirs
+    return [
+        Tensor(f"{ours}/kernel", shape, tuple(f"{name}.weight" for name in names)),
+        Tensor(f"{ours}/bias", shape[:1], tuple(f"{name}.bias" for name in names)),
+    ]
+
+
+def layer_norm(ours: str, theirs: str, width: int) -> list[Tensor]:
+    """Scale and bias of a norm."""
+    return [
+        Tensor(f"{ours}/scale", (width,), (f"{theirs}.weight",)),
+        Tensor(f"{ours}/bias", (width,), (f"{theirs}.bias",)),
+    ]
+
+
 def tensor_names(tensors: Iterable[Tensor]) -> list[str]:
     """All names of the original, in the order of the table."""
     return [name for tensor in tensors for name in tensor.names]

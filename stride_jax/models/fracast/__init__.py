@@ -1,7 +1,7 @@
 """Fracast-0: a convolutional forecaster of 85 thousand parameters (PyPI package `fracast`)."""
 
 from stride_jax.models.family import Family
-from stride_jax.models.fracast.params import missing, read, recognises
+from stride_jax.models.fracast.params import read, table_of
 from stride_jax.models.fracast.process import make_process
 
 FAMILY = Family(
@@ -9,8 +9,7 @@ FAMILY = Family(
     title="Fracast-0",
     source="inside the wheel of the PyPI package fracast, version 0.1.0",
     licence="Apache-2.0",
-    recognises=recognises,
-    missing=missing,
+    table=table_of,
     read=read,
     make_process=make_process,
 )

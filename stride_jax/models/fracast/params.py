@@ -13,10 +13,8 @@ from stride_jax.models.tensors import (
     Params,
     Shapes,
     Tensor,
-    missing_names,
     num_layers,
     read_tensors,
-    share,
     sizes,
 )
 
@@ -86,22 +84,17 @@ def table(config: FracastConfig) -> list[Tensor]:
     return tensors
 
 
+def table_of(shapes: Shapes) -> list[Tensor]:
+    """The table for the layers of a file, with the released sizes."""
+    return table(_with_layers(shapes))
+
+
 def _with_layers(shapes: Shapes) -> FracastConfig:
     """The released sizes with as many layers of the head as the names number."""
     return FracastConfig(
         head_layers=num_layers(shapes, "head.decoder_ffns."),
         head_convolutions=num_layers(shapes, "head.fc_blocks."),
     )
-
-
-def recognises(shapes: Shapes) -> float:
-    """Share of the tensor names of Fracast-0 that a file has."""
-    return share(table(_with_layers(shapes)), shapes)
-
-
-def missing(shapes: Shapes) -> list[str]:
-    """Tensor names of Fracast-0 that a file has not."""
-    return missing_names(table(_with_layers(shapes)), shapes)
 
 
 def read_config(shapes: Shapes) -> FracastConfig:

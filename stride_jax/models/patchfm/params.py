@@ -18,10 +18,10 @@ from stride_jax.models.tensors import (
     Params,
     Shapes,
     Tensor,
-    missing_names,
+    affine,
+    layer_norm,
     num_layers,
     read_tensors,
-    share,
     sizes,
 )
 
@@ -41,15 +41,15 @@ def tensors(config: PatchFMConfig) -> list[Tensor]:
         theirs, ours = f"{LAYERS}{i}.", f"layer_{i}/"
         qkv = tuple(f"{theirs}attn.W{part}" for part in "QKV")
         table += [
-            *_norm(f"{ours}norm1", f"{theirs}ln1", d),
-            *_affine(f"{ours}attention/qkv", qkv, (d, d)),
-            *_affine(f"{ours}attention/out", (f"{theirs}attn.out_proj",), (d, d)),
+            *layer_norm(f"{ours}norm1", f"{theirs}ln1", d),
+            *affine(f"{ours}attention/qkv", qkv, (d, d)),
+            *affine(f"{ours}attention/out", (f"{theirs}attn.out_proj",), (d, d)),
             Tensor(f"{ours}attention/query_norm/scale", (e,), (f"{theirs}attn.q_norm.weight",)),
             Tensor(f"{ours}attention/key_norm/scale", (e,), (f"{theirs}attn.k_norm.weight",)),
             Tensor(
                 f"{ours}attention/query_scale", (e,), (f"{theirs}attn.per_dim_scale.per_dim_scale",)
             ),
-            *_norm(f"{ours}norm2", f"{theirs}ln2", d),
+            *layer_norm(f"{ours}norm2", f"{theirs}ln2", d),
             Tensor(
                 f"{ours}gate_up/kernel",
                 (ff, d),
@@ -57,23 +57,8 @@ def tensors(config: PatchFMConfig) -> list[Tensor]:
             ),
             Tensor(f"{ours}down/kernel", (d, ff), (f"{theirs}ff.w2.weight",)),
         ]
-    table += _norm("norm", "transformer_encoder.norm", d)
+    table += layer_norm("norm", "transformer_encoder.norm", d)
     return table + _residual("head", "proj_output", d, config.d_hidden, p * len(LEVELS))
-
-
-def _norm(ours: str, theirs: str, width: int) -> list[Tensor]:
-    return [
-        Tensor(f"{ours}/scale", (width,), (f"{theirs}.weight",)),
-        Tensor(f"{ours}/bias", (width,), (f"{theirs}.bias",)),
-    ]
-
-
-def _affine(ours: str, theirs: tuple[str, ...], shape: tuple[int, int]) -> list[Tensor]:
-    """Kernel and bias of a layer, which may be several of the original's."""
-    return [
-        Tensor(f"{ours}/kernel", shape, tuple(f"{name}.weight" for name in theirs)),
-        Tensor(f"{ours}/bias", shape[:1], tuple(f"{name}.bias" for name in theirs)),
-    ]
 
 
 def _residual(ours: str, theirs: str, inputs: int, hidden: int, outputs: int) -> list[Tensor]:
@@ -86,23 +71,13 @@ def _residual(ours: str, theirs: str, inputs: int, hidden: int, outputs: int) ->
     return [
         tensor
         for part, shape in shapes.items()
-        for tensor in _affine(f"{ours}/{part}", (f"{theirs}.{part}_layer",), shape)
+        for tensor in affine(f"{ours}/{part}", (f"{theirs}.{part}_layer",), shape)
     ]
 
 
-def _table(shapes: Shapes) -> list[Tensor]:
+def table_of(shapes: Shapes) -> list[Tensor]:
     """The table for the layers of a file."""
     return tensors(PatchFMConfig(num_layers=num_layers(shapes, LAYERS)))
-
-
-def recognises(shapes: Shapes) -> float:
-    """Share of the tensor names of PatchFM that a file has."""
-    return share(_table(shapes), shapes)
-
-
-def missing(shapes: Shapes) -> list[str]:
-    """Tensor names of PatchFM that a file has not."""
-    return missing_names(_table(shapes), shapes)
 
 
 def read(arrays: Mapping[str, np.ndarray]) -> tuple[PatchFMConfig, Params]:

@@ -1,7 +1,7 @@
 """Timer (84 M), thuml's univariate decoder: one patch of 96 steps in, the next one out."""
 
 from stride_jax.models.family import Family
-from stride_jax.models.timer.params import TITLE, missing, read, recognises
+from stride_jax.models.timer.params import TITLE, read, table_of
 from stride_jax.models.timer.process import timer_process
 
 __all__ = ["FAMILY"]
@@ -11,8 +11,7 @@ FAMILY = Family(
     title=TITLE,
     source="https://huggingface.co/thuml/timer-base-84m",
     licence="Apache-2.0",
-    recognises=recognises,
-    missing=missing,
+    table=table_of,
     read=read,
     make_process=timer_process,
 )

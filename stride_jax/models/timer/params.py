@@ -15,10 +15,9 @@ from stride_jax.models.tensors import (
     Params,
     Shapes,
     Tensor,
-    missing_names,
+    layer_norm,
     num_layers,
     read_tensors,
-    share,
     sizes,
 )
 from stride_jax.models.timer.config import TimerConfig
@@ -50,30 +49,13 @@ def tensors(config: TimerConfig) -> list[Tensor]:
             Tensor(f"{ours}down/kernel", (d, ff), names("weight", ("ffn_layer.down_proj",))),
         ]
         for part in ("norm1", "norm2"):
-            table += _norm(f"{ours}{part}", f"{theirs}{part}", d)
-    return [*table, *_norm("norm", "model.norm", d), Tensor("head/kernel", (p, d), (HEAD,))]
+            table += layer_norm(f"{ours}{part}", f"{theirs}{part}", d)
+    return [*table, *layer_norm("norm", "model.norm", d), Tensor("head/kernel", (p, d), (HEAD,))]
 
 
-def _norm(ours: str, theirs: str, width: int) -> list[Tensor]:
-    return [
-        Tensor(f"{ours}/scale", (width,), (f"{theirs}.weight",)),
-        Tensor(f"{ours}/bias", (width,), (f"{theirs}.bias",)),
-    ]
-
-
-def _table(shapes: Shapes) -> list[Tensor]:
+def table_of(shapes: Shapes) -> list[Tensor]:
     """The table for the layers of a file."""
     return tensors(TimerConfig(num_layers=num_layers(shapes, LAYERS)))
-
-
-def recognises(shapes: Shapes) -> float:
-    """Share of Timer's tensor names that a file has."""
-    return share(_table(shapes), shapes)
-
-
-def missing(shapes: Shapes) -> list[str]:
-    """Tensor names of Timer that a file has not."""
-    return missing_names(_table(shapes), shapes)
 
 
 def read(

@@ -2,7 +2,7 @@
 
 from stride_jax.models.family import Family
 from stride_jax.models.timesfm.draft import quantile_head_draft
-from stride_jax.models.timesfm.params import TITLE, missing, read, recognises
+from stride_jax.models.timesfm.params import TITLE, read, table_of
 from stride_jax.models.timesfm.process import timesfm_process
 
 __all__ = ["FAMILY"]
@@ -12,8 +12,7 @@ FAMILY = Family(
     title=TITLE,
     source="https://huggingface.co/google/timesfm-2.5-200m-pytorch",
     licence="Apache-2.0",
-    recognises=recognises,
-    missing=missing,
+    table=table_of,
     read=read,
     make_process=timesfm_process,
     drafts={"quantile-head": quantile_head_draft},

@@ -17,7 +17,6 @@ from stride_jax.models.tensors import (
     Params,
     Shapes,
     Tensor,
-    missing_names,
     num_layers,
     read_tensors,
     share,
@@ -138,14 +137,9 @@ def _layout(shapes: Shapes) -> tuple[str, list[Tensor]]:
     return max(tables.items(), key=lambda item: share(item[1], shapes))
 
 
-def recognises(shapes: Shapes) -> float:
-    """Share of the tensor names of TimesFM 2.5 that a file has, in its nearest layout."""
-    return share(_layout(shapes)[1], shapes)
-
-
-def missing(shapes: Shapes) -> list[str]:
-    """Tensor names of TimesFM 2.5 that a file has not, in its nearest layout."""
-    return missing_names(_layout(shapes)[1], shapes)
+def table_of(shapes: Shapes) -> list[Tensor]:
+    """The table of the nearest layout for the layers of a file."""
+    return _layout(shapes)[1]
 
 
 def read(arrays: Mapping[str, np.ndarray]) -> tuple[TimesFMConfig, Params]:

@@ -16,7 +16,7 @@ from stride_jax.models.tensors import (
     Params,
     Shapes,
     Tensor,
-    missing_names,
+    affine,
     num_layers,
     read_tensors,
     share,
@@ -39,7 +39,7 @@ HEADS = {"df": "df", "loc": "loc_proj", "scale": "scale_proj", "weights": "mixtu
 def tensors(config: TotoConfig, gated: tuple[str, str] = FUSED) -> list[Tensor]:
     """The table of a model."""
     d, ff, p, m = config.d_model, config.d_ff, config.patch_len, config.num_components
-    table = _affine("embedding", "model.patch_embed.projection", (d, p))
+    table = affine("embedding", "model.patch_embed.projection", (d, p))
     for i in range(config.num_layers):
         theirs, ours = f"{LAYERS}{i}.", f"layer_{i}/"
         table += [
@@ -52,19 +52,11 @@ def tensors(config: TotoConfig, gated: tuple[str, str] = FUSED) -> list[Tensor]:
             ("gate_up", gated[0], (2 * ff, d)),
             ("down", gated[1], (d, ff)),
         ):
-            table += _affine(f"{ours}{path}", f"{theirs}{name}", shape)
-    table += _affine("unembedding", "model.unembed", (p * d, d))
+            table += affine(f"{ours}{path}", f"{theirs}{name}", shape)
+    table += affine("unembedding", "model.unembed", (p * d, d))
     for ours, theirs in HEADS.items():
-        table += _affine(ours, f"model.output_distribution.{theirs}", (m, d))
+        table += affine(ours, f"model.output_distribution.{theirs}", (m, d))
     return table
-
-
-def _affine(ours: str, theirs: str, shape: tuple[int, int]) -> list[Tensor]:
-    """Weight and bias of a layer."""
-    return [
-        Tensor(f"{ours}/kernel", shape, (f"{theirs}.weight",)),
-        Tensor(f"{ours}/bias", shape[:1], (f"{theirs}.bias",)),
-    ]
 
 
 def _layout(shapes: Shapes) -> tuple[tuple[str, str], list[Tensor]]:
@@ -75,14 +67,9 @@ def _layout(shapes: Shapes) -> tuple[tuple[str, str], list[Tensor]]:
     return max(tables.items(), key=lambda item: share(item[1], shapes))
 
 
-def recognises(shapes: Shapes) -> float:
-    """Share of the tensor names of Toto 1.0 that a file has, in its nearest layout."""
-    return share(_layout(shapes)[1], shapes)
-
-
-def missing(shapes: Shapes) -> list[str]:
-    """Tensor names of Toto 1.0 that a file has not, in its nearest layout."""
-    return missing_names(_layout(shapes)[1], shapes)
+def table_of(shapes: Shapes) -> list[Tensor]:
+    """The table of the nearest layout for the layers of a file."""
+    return _layout(shapes)[1]
 
 
 def read(
