@@ -1,11 +1,11 @@
 """The report of bad inputs: every one is answered in words, and none by accident."""
 
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.tools import load_tool
 
 ROOT = Path(__file__).parents[1]
 
@@ -13,10 +13,7 @@ ROOT = Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def tool():
     """tools/bad_inputs.py as a module."""
-    spec = importlib.util.spec_from_file_location("bad_inputs", ROOT / "tools" / "bad_inputs.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("bad_inputs")
 
 
 def test_every_bad_input_is_answered_in_plain_words(tool, tmp_path):

@@ -8,13 +8,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from stride_jax.cli.compilation_cache import cache_directory, keep_programs
 from stride_jax.cli.forecast import (
     check_flags,
     decode_settings,
     decoding,
-    read_clock,
-    read_table,
+    open_file,
     say,
     say_non_negative,
     write_table,
@@ -162,12 +160,8 @@ def run_backtest(args: Arguments) -> None:
     from stride_jax.evaluation.backtest import point_column, score_table
 
     check_backtest(args)
-    if not args.no_cache:
-        keep_programs(cache_directory())
-    say(f"reading {args.file}")
-    table = read_table(args)
-    panel = read_clock(args, table.frame)
-    say(describe(panel, note=table.note))
+    panel, note = open_file(args)
+    say(describe(panel, note=note))
     season = args.season or season_of(panel.clock)
     cuts = choose_cutoffs(args, panel, season)
     say(describe_cutoffs(args, cuts, season, panel.clock.describe()))

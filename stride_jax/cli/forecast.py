@@ -261,18 +261,27 @@ def decoding(args: Arguments, panel: Panel) -> Iterator[bool]:
         yield brief
 
 
+def open_file(args: Arguments) -> tuple[Panel, str]:
+    """Series of the file, and what there is to say of how it was read; compiled programs are kept.
+
+    Raises:
+        InputError: see `read_table` and `read_clock`.
+    """
+    if not args.no_cache:
+        keep_programs(cache_directory())
+    say(f"reading {args.file}")
+    table = read_table(args)
+    return read_clock(args, table.frame), table.note
+
+
 def run_forecast(args: Arguments) -> None:
     """`stride-jax forecast`."""
     from stride_jax.data.panel import describe
 
     check_flags(args)
-    if not args.no_cache:
-        keep_programs(cache_directory())
-    say(f"reading {args.file}")
-    table = read_table(args)
-    panel = read_clock(args, table.frame)
+    panel, note = open_file(args)
     count = len(panel.grids)
-    say(describe(panel, args.horizon, table.note))
+    say(describe(panel, args.horizon, note))
     say(f"{count} series; forecasting {counted(args.horizon, 'step')}, seed {args.seed}")
     start = time.perf_counter()
     with decoding(args, panel) as brief:

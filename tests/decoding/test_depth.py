@@ -1,12 +1,11 @@
 """What depth adds to a compiled decoder: work for the passes over it, but no kernels."""
 
 import dataclasses
-import importlib.util
-from pathlib import Path
 from typing import Any
 
 import jax
 import pytest
+from helpers.tools import load_tool
 from helpers.toys import CONTEXT, SIGMA, TIMER_XL, timer_xl
 
 from stride_jax.decoding.processes import cached_process
@@ -15,16 +14,11 @@ from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models import init_params
 from stride_jax.models.cached import CachedTimerXL
 
-TOOL = Path(__file__).parents[2] / "tools" / "compile_times.py"
-
 
 @pytest.fixture(scope="module")
-def tool() -> Any:
+def tool():
     """tools/compile_times.py as a module."""
-    spec = importlib.util.spec_from_file_location("compile_times", TOOL)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("compile_times")
 
 
 def compiled_text(layers: int) -> str:

@@ -1,12 +1,12 @@
 """Result files, their Markdown tables, and the bounds of configs."""
 
-import importlib.util
 import math
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers.tools import load_tool
 
 from stride_jax.config import check_fields
 from stride_jax.errors import InputError
@@ -38,10 +38,7 @@ RESULTS = ROOT / "docs" / "results"
 
 def renderer():
     """`tools/render_tables.py`."""
-    spec = importlib.util.spec_from_file_location("render", ROOT / "tools" / "render_tables.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_tool("render_tables")
 
 
 def cells_of(table: str) -> list[dict[str, str]]:

@@ -7,7 +7,7 @@ from types import ModuleType
 TOOLS = Path(__file__).parents[2] / "tools"
 
 
-def tool(name: str) -> ModuleType:
+def load_tool(name: str) -> ModuleType:
     """A script of `tools/` as a module."""
     spec = importlib.util.spec_from_file_location(name, TOOLS / f"{name}.py")
     assert spec is not None

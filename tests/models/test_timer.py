@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import GOLDEN as FILES
-from helpers.families import Jitted, relative, rolled
+from helpers.families import Jitted, check_refused, relative, rolled
 
 from stride_jax import DecodeConfig, decode
 from stride_jax.decoding.normalization import window_stats
@@ -71,10 +71,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_names_the_tensor(name):
     """A truncated or foreign file would fail somewhere inside the model, or not at all."""
-    broken, (spoil, message) = arrays(), BAD[name]
-    spoil(broken)
-    with pytest.raises(InputError, match=message):
-        FAMILY.read(broken)
+    check_refused(FAMILY, arrays(), *BAD[name])
     with pytest.raises(InputError, match="num_heads 5 must be even"):
         read(arrays(), num_heads=5)
 

@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from golden import GOLDEN as FILES
-from helpers.families import Jitted, prepare, relative, rolled
+from helpers.families import Jitted, check_refused, prepare, relative, rolled
 from scipy import stats
 
 from stride_jax import DecodeConfig, decode, last_value_draft
@@ -132,10 +132,7 @@ BAD = {
 @pytest.mark.parametrize("name", BAD)
 def test_a_bad_file_names_the_tensor(name):
     """A truncated or foreign file would fail somewhere inside the model, or not at all."""
-    broken, (spoil, message) = arrays(), BAD[name]
-    spoil(broken)
-    with pytest.raises(InputError, match=message):
-        FAMILY.read(broken)
+    check_refused(FAMILY, arrays(), *BAD[name])
 
 
 def test_mixtures_after_every_patch_are_those_of_the_original():

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.tools import tool
+from helpers.tools import load_tool
 from helpers.training import MODEL, series_of, train_config
 
 from stride_jax.checkpoints.checkpoint import Checkpoint
@@ -148,7 +148,7 @@ def test_the_gap_needs_a_target_with_a_std(tmp_path: Path) -> None:
 
 def test_a_deeper_target_forecasts_almost_the_same() -> None:
     """Training would begin from blocks that destroy what the trained ones know."""
-    script = tool("deepen")
+    script = load_tool("deepen")
     model = dataclasses.replace(GAUSSIAN, d_model=32, num_layers=2)
     target = Checkpoint(model, init_params(jax.random.key(0), model), 32)
     windows = jax.random.normal(jax.random.key(1), (20, 32, 1)).cumsum(axis=1)

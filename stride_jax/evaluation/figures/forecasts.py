@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -146,17 +147,33 @@ def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str,
         InputError: matplotlib is not installed.
     """
     id_col, time_col, target_col = columns
-    names = list(dict.fromkeys(forecasts[id_col]))[:6]
-    figure = new_figure(11, 1 + 2.2 * len(names))
-    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
-        ahead, past = forecasts[forecasts[id_col] == name], history[history[id_col] == name]
+
+    def draw(axes: Axes, past: Any, ahead: Any) -> None:
         if not is_numeric_dtype(ahead[time_col]):  # the history's may still be text
             past = past.assign(**{time_col: to_datetime(past[time_col])})
         past = past.sort_values(time_col).tail(3 * len(ahead))
         axes.plot(past[time_col], past[target_col], color="0.3", linewidth=1, label="history")
         _draw_ahead(axes, ahead, time_col)
+
+    _save_each_series(path, (history, forecasts), id_col, draw, ncols=4)
+
+
+def _save_each_series(
+    path: Path,
+    frames: tuple[Any, Any],
+    id_col: str,
+    draw: Callable[[Axes, Any, Any], None],
+    *,
+    ncols: int,
+) -> None:
+    """Draws history and forecasts of each series, one below the other; six series at most."""
+    history, forecasts = frames
+    names = list(dict.fromkeys(forecasts[id_col]))[:6]
+    figure = new_figure(11, 1 + 2.2 * len(names))
+    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
+        draw(axes, history[history[id_col] == name], forecasts[forecasts[id_col] == name])
         axes.set_title(str(name), fontsize=10)
-        axes.legend(loc="upper left", fontsize=8, ncols=4)
+        axes.legend(loc="upper left", fontsize=8, ncols=ncols)
     figure.savefig(path, dpi=110)
 
 
@@ -187,17 +204,14 @@ def save_backtest(path: Path, history: Any, tested: Any, columns: tuple[str, str
         InputError: matplotlib is not installed.
     """
     id_col, time_col, target_col = columns
-    names = list(dict.fromkeys(tested[id_col]))[:6]
-    figure = new_figure(11, 1 + 2.2 * len(names))
-    for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
-        whole = history[history[id_col] == name].reset_index(drop=True)
-        ahead = _apart(tested[tested[id_col] == name], time_col)
-        _draw_cutoffs(axes, whole, ahead, (time_col, target_col))
+
+    def draw(axes: Axes, whole: Any, ahead: Any) -> None:
+        whole = whole.reset_index(drop=True)
+        _draw_cutoffs(axes, whole, _apart(ahead, time_col), (time_col, target_col))
         low, high = axes.get_ylim()
         axes.set_ylim(top=high + 0.2 * (high - low))  # room for the legend
-        axes.set_title(str(name), fontsize=10)
-        axes.legend(loc="upper left", fontsize=8, ncols=6)
-    figure.savefig(path, dpi=110)
+
+    _save_each_series(path, (history, tested), id_col, draw, ncols=6)
 
 
 def _draw_cutoffs(axes: Axes, whole: Any, ahead: list[Any], columns: tuple[str, str]) -> None:
