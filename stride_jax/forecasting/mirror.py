@@ -37,7 +37,8 @@ def turned_back(decoded: Decoded, num_samples: int) -> Decoded:
 
     Args:
         decoded: of `both_ways`, in the order of its rows.
-        num_samples: S; 0 keeps both mean paths. An odd number has one mirrored path less.
+        num_samples: S; 0 for the mean of both mean paths, with the counts of both. An odd number
+            has one mirrored path less.
     """
     count = len(decoded.rows) // 2
     most = num_samples or 2
@@ -47,4 +48,7 @@ def turned_back(decoded: Decoded, num_samples: int) -> Decoded:
 
     info = jax.tree.map(joined, decoded.info)
     info = info._replace(proposal=joined(decoded.info.proposal, -1))
-    return Decoded(decoded.rows[:count], joined(decoded.paths, -1), info)
+    paths = joined(decoded.paths, -1)
+    if num_samples == 0:  # one path, before it is cut off at 0
+        paths = paths.mean(axis=1, keepdims=True)
+    return Decoded(decoded.rows[:count], paths, info)

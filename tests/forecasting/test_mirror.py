@@ -3,6 +3,7 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.forecasts import CAUSAL_PAIR, walk
@@ -26,6 +27,22 @@ def test_a_mirrored_mean_path_is_the_mean_of_both():
     np.testing.assert_allclose(both.mean, (up.mean - down.mean) / 2, atol=1e-5)
     assert both.paths is None
     assert both.info.rounds.shape == (1, 2)
+
+
+def test_a_mirrored_mean_path_is_cut_off_once():
+    """Each of the two would lose what is below 0, and their mean come out too high."""
+    predict = jax.tree_util.Partial(of_the_sign)
+    pair = sj.Pair(sj.window_process(predict, patch_len=4), mirrored=True)
+    history = np.full(16, 2.0)
+    cut = sj.forecast(pair, history, 4, num_samples=0, sigma=1.0)
+    uncut = sj.forecast(pair, history, 4, num_samples=0, sigma=1.0, non_negative=False)
+    np.testing.assert_allclose(uncut.mean, -1)  # of +2 and of -(+4)
+    np.testing.assert_allclose(cut.mean, 0)
+
+
+def of_the_sign(window: jax.Array) -> PatchDistribution:
+    """+2 after a history of positive values, +4 after one of negative values."""
+    return PatchDistribution(jnp.where(window[-4:] > 0, 2.0, 4.0))
 
 
 @pytest.mark.parametrize("count", [4, 5])
