@@ -14,11 +14,10 @@ from stride_jax.errors import InputError
 from stride_jax.models.cached import cacheable, pinned
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, init_params, make_predict
-from stride_jax.training import losses
 from stride_jax.training.augmentation import augment
 from stride_jax.training.config import DistillConfig
 from stride_jax.training.loop import run_training
-from stride_jax.training.objectives import objective
+from stride_jax.training.objectives import objective, window_error
 from stride_jax.training.step import Metrics, Task, training_windows, with_changed_windows
 from stride_jax.training.teacher import Output, Teacher, following, mean_of
 
@@ -102,8 +101,7 @@ def next_patch_distillation(
     """The task of a draft of one patch: agree with the target at every position.
 
     A share `on_policy` of the contexts ends with proposals of the draft. Validated after the last
-    patch of real contexts, where decoding starts: by the squared distance of the means, or by the
-    objective gap.
+    patch of real contexts, where decoding starts, see `objectives.window_error`.
     """
     length, patch_len = config.data.context_len, target.model.patch_len
     short = config.draft_context_len or length
@@ -126,14 +124,11 @@ def next_patch_distillation(
         context = windows[:, :length]
         proposals = jax.vmap(make_predict(draft, params))(context[:, length - short :]).mean
         labels = jax.vmap(make_predict(target.model, weights))(context)
-        if config.objective == "gap" and labels.logvar is not None:
-            return jnp.log1p(losses.patch_gaps(proposals, labels.mean, labels.logvar))
-        return jnp.mean(jnp.square(proposals - labels.mean), axis=(1, 2))
+        output = labels.mean if labels.logvar is None else (labels.mean, labels.logvar)
+        return window_error(config, proposals, output, patch_len)
 
     train, validation = training_windows(config.data, data, patch_len)
-    name = "val_gap" if config.objective == "gap" else "val_mse"
-    task = Task(draft, short, train, validation, loss, validation_error, name)
-    return with_changed_windows(task, config.data, config.optim)
+    return _task(config, Task(draft, short, train, validation, loss, validation_error))
 
 
 def multi_patch_distillation(
@@ -176,11 +171,16 @@ def multi_patch_distillation(
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         context = windows[:, :length]
         proposals = jax.vmap(make_predict(draft, params))(context[:, length - short :]).mean
-        labels = mean_of(teacher.labels_after(context, proposals))
-        return jnp.mean(jnp.square(proposals - labels), axis=(1, 2))
+        return window_error(config, proposals, teacher.labels_after(context, proposals), patch_len)
 
     train, validation = training_windows(config.data, data, ahead)
-    task = Task(draft, short, train, validation, loss, validation_error)
+    return _task(config, Task(draft, short, train, validation, loss, validation_error))
+
+
+def _task(config: DistillConfig, task: Task) -> Task:
+    """A task with the name of its error, and with the windows that the config changes."""
+    if config.objective == "gap":
+        task = task._replace(validation_name="val_gap")
     return with_changed_windows(task, config.data, config.optim)
 
 

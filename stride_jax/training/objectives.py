@@ -31,7 +31,8 @@ def gap(
 ) -> jax.Array:
     """Mean logarithm of 1 + the distance of a patch in stds of the target, see `losses.patch_gaps`.
 
-    The logarithm keeps series whose next values the target knows almost exactly from dominating.
+    The logarithm keeps series whose next values the target knows almost exactly from dominating. A
+    log variance of the draft is not trained.
     """
     del config, key, truth
     assert isinstance(labels, tuple)  # see `check_distillation`
@@ -81,6 +82,32 @@ OBJECTIVES: dict[str, Callable[..., jax.Array]] = {
 """Objectives by their names in `DistillConfig`."""
 
 
+def window_error(
+    config: DistillConfig, proposals: jax.Array, labels: Output, patch_len: int
+) -> jax.Array:
+    """The validation error of each window: as the objective gap, or the squared distance of means.
+
+    Args:
+        config: Objective.
+        proposals: The draft's mean `[B, T, C]` of the patches after a context.
+        labels: The target's mean, the same shape, or `(mean, logvar)`.
+        patch_len: P; T is a multiple of it.
+
+    Returns:
+        `[B]`.
+    """
+    if config.objective == "gap":
+        assert isinstance(labels, tuple)  # see `check_distillation`
+        proposals, *target = (_in_patches(z, patch_len) for z in (proposals, *labels))
+        return jnp.mean(jnp.log1p(losses.patch_gaps(proposals, *target)), axis=1)
+    return jnp.mean(jnp.square(proposals - mean_of(labels)), axis=(1, 2))
+
+
+def _in_patches(z: jax.Array, patch_len: int) -> jax.Array:
+    """`[B, T, C]` -> `[B, T / P, P, C]`."""
+    return z.reshape(z.shape[0], -1, patch_len, z.shape[2])
+
+
 def objective(
     config: DistillConfig,
     key: jax.Array,
@@ -105,10 +132,6 @@ def objective(
     Raises:
         InputError: an objective of distributions and a draft without a variance.
     """
-
-    def patches(z: jax.Array) -> jax.Array:
-        return z.reshape(z.shape[0], -1, patch_len, z.shape[2])  # [B, T, C] -> [B, T / P, P, C]
-
-    out, labels, truth = jax.tree.map(patches, (out, labels, truth))
+    out, labels, truth = jax.tree.map(lambda z: _in_patches(z, patch_len), (out, labels, truth))
     distance = {"gap": jnp.sqrt(metrics.mse(mean_of(out), mean_of(labels)))}
     return OBJECTIVES[config.objective](config, key, out, labels, truth), distance

@@ -16,7 +16,7 @@ from stride_jax.data.config import DataConfig
 from stride_jax.data.synthetic_series import FAMILIES
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
-from stride_jax.training import distillation, losses
+from stride_jax.training import distillation, losses, objectives
 from stride_jax.training import step as training
 from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
 
@@ -118,6 +118,22 @@ def test_the_objective_gap_brings_the_draft_closer(
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     gaps = [r["loss"] for r in records if "loss" in r]
     assert gaps[-1] < 0.8 * gaps[0]
+
+
+def test_several_patches_are_validated_by_their_mean_gap(tmp_path: Path) -> None:
+    """The best parameters of a multi-patch draft would be those of another objective."""
+    config = distill_config(tmp_path, output_patches=2)
+    draft = distillation.draft_config(config, GAUSSIAN)
+    task = distillation.distillation_task(config, series_of(), TARGET, draft)
+    assert task.validation_name == "val_gap"
+    rng = np.random.default_rng(0)
+    mean_q, mean_p, logvar = (
+        jnp.asarray(rng.normal(size=(3, 16, 1)), jnp.float32) for _ in range(3)
+    )
+    found = objectives.window_error(config, mean_q, (mean_p, logvar), 8)
+    squared = np.square(mean_q - mean_p) * np.exp(-np.asarray(logvar))
+    gaps = np.sqrt(squared.reshape(3, 2, 8).sum(axis=2))  # of each of the two patches
+    np.testing.assert_allclose(found, np.log1p(gaps).mean(axis=1), rtol=1e-5)
 
 
 def test_the_gap_is_validated_in_stds_of_the_target(tmp_path: Path) -> None:
