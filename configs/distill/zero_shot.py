@@ -1,7 +1,8 @@
 """The draft of the target of `train.py zero_shot`, on windows of the same kinds.
 
 `python distill.py zero_shot` (about 40 minutes on one CPU core). The draft in the package began
-from the parameters of a first run of 1,200 steps.
+from the parameters of a first run of 1,200 steps. The target is the one that was converted to
+float32: a draft computes in the dtype of its target.
 """
 
 from stride_jax.data.config import DataConfig
@@ -19,7 +20,7 @@ def get_config() -> DistillConfig:
             synthetic_share=0.75,
             mirrored_share=0.25,
         ),
-        target="runs/zero_shot_deep",
+        target="runs/zero_shot_target.safetensors",
         factor=0.5,
         num_layers=2,
         dropout=0.0,

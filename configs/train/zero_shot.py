@@ -7,13 +7,17 @@ trains 4 layers at a constant rate; Ctrl-C stops it and `--run.resume True` goes
 falls, they are made 8, and these are trained while the rate falls again:
 
     python train.py zero_shot --init_from runs/zero_shot --run.out runs/zero_shot_four \
-        --run.seed 2022 --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 4334
+        --run.seed 2022 --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 4334 \
+        --optim.warmup_steps 100
     stride-jax convert runs/zero_shot_four runs/four.safetensors
     python tools/deepen.py runs/four.safetensors runs/real.npy runs/eight.safetensors
     python train.py zero_shot --init_from runs/eight.safetensors --run.out runs/zero_shot_deep \
         --run.seed 2022 --model.num_layers 8 --model.dtype bfloat16 --data.mirrored_share 0.25 \
         --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 5500
-    stride-jax convert runs/zero_shot_deep target.safetensors --half --dtype float32
+    stride-jax convert runs/zero_shot_deep runs/zero_shot_target.safetensors --half --dtype float32
+
+The target in the package is of 40,400 steps of the first run, 28,800 of the second (it was stopped,
+and is of its best parameters) and 44,000 of the third.
 """
 
 from stride_jax.data.config import DataConfig

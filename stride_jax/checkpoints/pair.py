@@ -40,7 +40,7 @@ class Pair:
         if self.draft is not None:
             check_patch_lens(self.target.patch_len, self.proposer().patch_len)
         if self.covariance is not None:
-            check_covariance(self.covariance, self.target.patch_len)
+            check_covariance(self.covariance, self.target)
         check_mirrored(self.mirrored, self.target)
 
     def proposer(self) -> Draft:
@@ -89,8 +89,8 @@ def check_mirrored(mirrored: Any, target: Process) -> None:
         )
 
 
-def check_covariance(covariance: Any, patch_len: int) -> None:
-    """Raises InputError unless it is a covariance of the errors of such patches.
+def check_covariance(covariance: Any, target: Process) -> None:
+    """Raises InputError unless it is a covariance of the errors of patches of this target.
 
     `forecast` checks the values, and that there is a factor for all variables or for each.
     """
@@ -99,7 +99,12 @@ def check_covariance(covariance: Any, patch_len: int) -> None:
             f"covariance must be a PatchCovariance, such as load_covariance('beijing'), got "
             f"{covariance!r}."
         )
-    shape = factor_shape(covariance.factor)
+    if traits_of(target).predicts_density:
+        raise InputError(
+            f"{type(target).__name__} draws its patches from a density of its own, whose steps are "
+            "independent; leave out the covariance."
+        )
+    shape, patch_len = factor_shape(covariance.factor), target.patch_len
     if shape[-2:] != (patch_len, patch_len):
         raise InputError(
             f"the factor of a covariance must be [P, P] or [C, P, P] with the target's patch "

@@ -108,8 +108,10 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     text = "the target: one in the package, a path, or the file of a foundation model"
     add("--model", default="zero_shot", help=text)
     text = "a pair in the package, a path, seasonal:PERIOD, last-value, nearest, layer-skip:N, or "
-    text += "none; default: the model's own, none for short work (the distribution is the same) "
-    text += "and for a model of your own"
+    text += (
+        "none; default: its own for beijing, but for short work (the distribution is the same), "
+    )
+    text += "and none for any other model"
     add("--draft", default="auto", help=text)
     text = "sample paths; 0 for the mean path alone; default 100, or 0 for a model that reports "
     text += "quantiles of its own"
@@ -120,7 +122,8 @@ def _common_flags(parser: argparse.ArgumentParser) -> None:
     text = "first measure which K is fastest for work like this, and remember it"
     add("--calibrate", action="store_true", help=text)
     text = "acceptance rule with its settings, such as block or shared_noise:tolerance=0.2; "
-    text += "default: block for sample paths, mean for the mean path"
+    text += "default: mean for the mean path, block for sample paths, or residual where the model "
+    text += "predicts a density"
     add("--rule", default=None, metavar="NAME[:SETTING=VALUE,...]", help=text)
     add("--sigma", type=float, default=None, help="std of a step's prediction; default measured")
     add("--missing", choices=("interpolate", "error"), default="interpolate")

@@ -268,7 +268,7 @@ def _sigmas(
     before = np.minimum(contexts.similar, view.length + residuals)
     contexts = _last(contexts, view.room + residuals, before)
     measured, unsure = history_sigmas(target, contexts, view.length, settings.batch_size)
-    if unsure.any():
+    if unsure.any() and not traits_of(target).predicts_density:  # its paths need no sigma
         rows = np.flatnonzero(unsure[: len(names)])
         warn(
             f"{listed(names, rows)}: one value, or all the same, tell nothing "

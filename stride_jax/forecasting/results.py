@@ -23,8 +23,10 @@ class Forecast(NamedTuple):
         levels: their probabilities, ascending.
         paths: an axis of S sample paths before H, or None.
         sigma: std of a step's prediction given the patches before, root mean square of the patch;
-            the shape of the mean without H.
-        info: counts of the decode for each series and path; see `DecodeInfo`. Where a history ends
+            the shape of the mean without H. Of a mirrored pair it is that of the history as it is.
+            Of a target that predicts a density it is that of the draft's proposals alone.
+        info: counts of the decode for each series and path; see `DecodeInfo`. The mean path of a
+            mirrored pair is of two. Where a history ends
             without values, the patches over its end count too; other series have the origin -1
             there.
         non_negative: bool, whether forecasts were cut off at 0; the shape of sigma.

@@ -11,6 +11,7 @@ from jax.tree_util import Partial
 from scipy import stats
 from scipy.special import betaln
 
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.mixture import StudentMixture, log_gamma_step
 from stride_jax.decoding.processes import window_process
@@ -189,6 +190,8 @@ def test_rules_for_gaussians_refuse_the_target(monkeypatch):
         with pytest.raises(InputError, match=f"rule '{name}' needs Gaussian predictions"):
             decoded(RULES[name]())
     covariance = PatchCovariance(np.eye(P, dtype=np.float32))
+    with pytest.raises(InputError, match="density of its own"):
+        Pair(TARGET, covariance=covariance)
     with pytest.raises(InputError, match="whose steps are independent"):
         decoded(Residual(), sigma=covariance)
 
