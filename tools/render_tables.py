@@ -3,7 +3,8 @@
 `python tools/render_tables.py README.md docs` rewrites the tables between the marks
 `<!-- table: PATH.json -->` and `<!-- end -->`, and draws the pictures of the sweeps they name;
 `--check` only compares the tables. A directory stands for its Markdown files. A word after the path
-is the view: `<!-- table: PATH.json quick -->` shows an evaluation as a first look.
+is the view: `<!-- table: PATH.json quick -->` shows an evaluation as a first look, `brief` its main
+rows.
 """
 
 import re

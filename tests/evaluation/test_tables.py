@@ -172,6 +172,16 @@ def test_a_first_look_fits_a_terminal():
     assert {c["error over target's"] for c in cells if "block" in c["decoder"]} == {"none (exact)"}
 
 
+def test_the_brief_table_has_rows_of_the_quick_one():
+    """Guards against a first screen of more than four columns, or a speed over another row's."""
+    content = read_results(RESULTS / "beijing" / "results.json")
+    quick, brief = (cells_of(make_table({**content, "table": t})) for t in ("quick", "brief"))
+    without_times = [{k: v for k, v in cells.items() if k != "ms"} for cells in quick]
+    assert len(brief) == 5
+    assert all(len(cells) == 4 and cells in without_times for cells in brief)
+    assert {"none (exact)", "-"} <= {cells["error over target's"] for cells in brief}
+
+
 @pytest.mark.parametrize("name", ["sweep", "sweep_tolerance"])
 def test_a_sweep_shows_the_best_of_each_rule(name, tmp_path):
     """Guards against a front that hides the best setting, and pictures that are not drawn."""

@@ -7,7 +7,12 @@ from __future__ import annotations
 
 from stride_jax.evaluation.results import Content
 from stride_jax.evaluation.tables.accelerator import accelerator_table
-from stride_jax.evaluation.tables.evaluations import evaluation_table, quick_table, speed_table
+from stride_jax.evaluation.tables.evaluations import (
+    brief_table,
+    evaluation_table,
+    quick_table,
+    speed_table,
+)
 from stride_jax.evaluation.tables.grids import latency_table, sweep_table, tune_table
 from stride_jax.evaluation.tables.programs import launches_table, tpu_table
 from stride_jax.evaluation.tables.proofs import (
@@ -21,6 +26,7 @@ from stride_jax.evaluation.tables.proofs import (
 def make_table(content: Content) -> str:
     """The caption and the tables of any result file, as Markdown."""
     tables = {
+        "brief": brief_table,
         "quick": quick_table,
         "evaluation": evaluation_table,
         "speed": speed_table,

@@ -22,8 +22,17 @@ from stride_jax.evaluation.tables.cells import (
     text,
 )
 
+BRIEF_RULES = (None, "mean", "block")
+"""Rules of the rows of a brief table: one for mean paths and one for sample paths."""
 
-def quick_table(content: Content) -> list[str]:
+
+def brief_table(content: Content) -> list[str]:
+    """The quick table for a first screen: fewer rules, and no times."""
+    rows = [row for row in content["rows"] if row["rule"] in BRIEF_RULES]
+    return quick_table({**content, "rows": rows}, times=False)
+
+
+def quick_table(content: Content, *, times: bool = True) -> list[str]:
     """One table of five columns; of an evaluation, the rows of its pairs' process."""
     config, process = content["config"], content["rows"][-1]["process"]
     rows = [
@@ -51,7 +60,7 @@ def quick_table(content: Content) -> list[str]:
         "decoder": name,
         "error over target's": error,
         "target passes": number("target_passes", ".1f"),
-        "ms": number("seconds", ".1f", 1000),
+        **({"ms": number("seconds", ".1f", 1000)} if times else {}),
         "speed": lambda row: f"{row['speedup']:.1f}x",
     }
     windows = config.get("windows", rows[0].get("windows"))
