@@ -6,6 +6,9 @@ from collections.abc import Iterator
 import jaxlib.version
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # workers share an accelerator
+# Thousands of small programs run once each: compiling them with few optimisations halves the time.
+# The programs that a test starts inherit it.
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "true"
 if jaxlib.version.__version__.startswith("0.10."):
     # The older code generator of the CPU, in one part, compiles thousands of small programs in half
     # the time. XLA stops at a flag that it does not know, so only the versions that this was tried
@@ -17,8 +20,6 @@ import jax
 import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
-# Thousands of small programs run once each: compiling them with few optimisations halves the time.
-jax.config.update("jax_disable_most_optimizations", True)
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.config import from_dict, to_dict
@@ -98,7 +97,7 @@ def linear_params(path: Path, model: LinearConfig, arrays: Mapping[str, Any]) ->
     """
     shapes = {name: jax.ShapeDtypeStruct(shape, "f4") for name, shape in model.shapes.items()}
     _check_leaves(path, shapes, arrays)
-    return {name: jnp.asarray(arrays[name], jnp.float32) for name in shapes}
+    return jax.device_put({name: np.asarray(arrays[name], np.float32) for name in shapes})
 
 
 def checksum(tree: Any, described: Mapping[str, Any]) -> int:
@@ -163,7 +162,7 @@ def load(path: str | Path) -> Checkpoint | LinearCheckpoint:
     shapes = jax.eval_shape(lambda k: init_params(k, model), jax.random.key(0))
     _check_leaves(path, shapes, leaves)
     arrays = _read(path, leaves, stored)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), arrays)
+    params = jax.device_put(jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), arrays))
     return Checkpoint(model, params, stored.get("context_len"))
 
 

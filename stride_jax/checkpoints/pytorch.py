@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.checkpoints.files import read_arrays, stored_model
@@ -215,7 +214,7 @@ def from_arrays(
             node = node.setdefault(parent, {})
         node[leaf] = value
     # on the device once: numpy arrays would be copied there by every call of a jitted decoder
-    return config, jax.tree.map(jnp.asarray, params)
+    return config, jax.device_put(params)
 
 
 def to_pytorch(config: TimerXLConfig, params: Params) -> dict[str, np.ndarray]:

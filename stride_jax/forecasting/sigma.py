@@ -191,9 +191,9 @@ def _errors(
             first = contexts.values.shape[1] - int(lengths[0])
         parts = _residuals(
             target,
-            jnp.asarray(contexts.values[rows, first:]),
-            jnp.asarray(contexts.observed[rows, first:]),
-            jnp.asarray(lengths) if masked else None,
+            contexts.values[rows, first:],
+            contexts.observed[rows, first:],
+            lengths if masked else None,
             count=int(counts[rows[0]]),
             together=together,
         )

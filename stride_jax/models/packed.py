@@ -88,20 +88,32 @@ def rotary_order(width: int) -> np.ndarray:
 
 
 def pack(config: TimerXLConfig, params: Params) -> PackedTimerXL:
-    """The parameters of `TimerXL(config)` as decoding takes them."""
+    """The parameters of `TimerXL(config)` as decoding takes them.
+
+    Arrays are packed on the host, where no operation has to be compiled, and put on the device
+    once; inside a jitted function they are packed there.
+    """
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(params)):
+        return _packed(config, params, jnp)
+    packed: PackedTimerXL = jax.device_put(_packed(config, jax.tree.map(np.asarray, params), np))
+    return packed
+
+
+def _packed(config: TimerXLConfig, params: Params, lib: Any) -> PackedTimerXL:
+    """See `pack`; `lib` is numpy or jax.numpy."""
 
     def dense(*layers: Params) -> Dense:
         parts = ([layer[name] for layer in layers] for name in ("kernel", "bias"))
-        return Dense(*(jnp.concatenate(part, axis=-1).astype(config.dtype) for part in parts))
+        return Dense(*(lib.concatenate(part, axis=-1).astype(config.dtype) for part in parts))
 
     def norm(layer: Params) -> Norm:
-        return Norm(jnp.asarray(layer["scale"]), jnp.asarray(layer["bias"]))
+        return Norm(layer["scale"], layer["bias"])
 
     def block(layers: Params) -> PackedBlock:
         attention = layers["attention"]
         return PackedBlock(
             qkv=dense(*_ordered(config, attention)),
-            variable_bias=jnp.asarray(attention["variable_bias"]) / math.sqrt(config.head_width),
+            variable_bias=attention["variable_bias"] / math.sqrt(config.head_width),
             out=dense(attention["out"]),
             norm1=norm(layers["norm1"]),
             ffn_in=dense(layers["ffn_in"]),
@@ -122,8 +134,8 @@ def _ordered(config: TimerXLConfig, attention: Params) -> tuple[Params, Params, 
     """Query, key and value; the first two in `rotary_order`, the query divided by sqrt(E)."""
     order, scale = rotary_order(config.head_width), 1 / math.sqrt(config.head_width)
 
-    def ordered(array: jax.Array) -> jax.Array:
-        heads = jnp.asarray(array).reshape(-1, config.num_heads, config.head_width)
+    def ordered(array: Any) -> Any:
+        heads = array.reshape(-1, config.num_heads, config.head_width)
         return heads[..., order].reshape(array.shape)  # [.., H, E] -> [.., D]
 
     query = {name: ordered(array) * scale for name, array in attention["query"].items()}
