@@ -73,13 +73,19 @@ def _check_bounds(name: str, value: Any, hint: Any) -> None:
     if origin is tuple:
         for item in value:
             _check_bounds(name, item, args[0])
-    elif origin in (Union, types.UnionType) and value is not None:
+    elif origin in (Union, types.UnionType) and not _is_allowed(value, args):
         _check_bounds(name, value, args[0])
     elif origin is Annotated:
         _check_bounds(name, value, args[0])
         if any(isinstance(bound, MinLen) for bound in args[1:]):
             require(len(value) > 0, f"{name} must not be empty.")
         _check_range(name, value, [bound for bound in args[1:] if type(bound) in BOUNDS])
+
+
+def _is_allowed(value: Any, members: tuple[Any, ...]) -> bool:
+    """Whether a value is None or a word that one member of a union names."""
+    words = [get_args(member) for member in members if get_origin(member) is Literal]
+    return value is None or any(value in one for one in words)
 
 
 def _check_range(name: str, value: Any, bounds: list[Any]) -> None:

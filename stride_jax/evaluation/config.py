@@ -12,6 +12,8 @@ from stride_jax.config import Count, NotNegative, Positive, check_factor, check_
 from stride_jax.data.config import DataConfig
 
 Rules = tuple[str, ...]
+Lengths = Count | Literal["auto"]
+"""K, or that which is fastest on this device."""
 
 
 @dataclass(frozen=True)
@@ -70,14 +72,16 @@ class QuickConfig:
     Attributes:
         setup: Series and models.
         rules: Acceptance rules with their settings, such as mean:tolerance=0.2 or block.
-        num_draft: K, patches proposed per round.
+        num_draft: K, patches proposed per round; auto takes for each rule what is fastest on this
+            device by the costs that were measured or estimated, and leaves out a rule that does
+            not pay (see docs/decoding.md).
         windows: Test windows, spread over the split.
         plot_variable: Variable in the picture; empty for the first.
     """
 
     setup: Shared = field(default_factory=Setup)
     rules: Rules = ("mean:tolerance=0.2", "block")
-    num_draft: Count = 6
+    num_draft: Lengths = 6
     windows: Count = 80
     plot_variable: str = ""
 
@@ -93,7 +97,9 @@ class EvaluateConfig:
         setup: Series and models.
         rules: Acceptance rules with their settings, such as mean:tolerance=0.2 or block; empty for
             none.
-        num_draft: K, patches proposed per round.
+        num_draft: K, patches proposed per round; auto takes for each rule what is fastest on this
+            device by the costs that were measured or estimated, and leaves out a rule that does
+            not pay (see docs/decoding.md).
         draft_length: fixed (always K), or fewer while proposals are rejected: threshold, or gain
             with a setting, as in gain:draft_cost=0.1.
         both_processes: Also decode the target only under its other process.
@@ -109,7 +115,7 @@ class EvaluateConfig:
 
     setup: Shared = field(default_factory=Setup)
     rules: Rules = ("maximal", "resample")
-    num_draft: Count = 3
+    num_draft: Lengths = 3
     draft_length: str = "fixed"
     both_processes: bool = False
     diagonal_sigma: bool = False
@@ -207,7 +213,9 @@ class SpeedConfig:
     Attributes:
         setup: Series and models.
         rules: Acceptance rules with their settings.
-        num_draft: K, patches proposed per round.
+        num_draft: K, patches proposed per round; auto takes for each rule what is fastest on this
+            device by the costs that were measured or estimated, and leaves out a rule that does
+            not pay (see docs/decoding.md).
         both_processes: Also decode the target only under its other process.
         batches: Series decoded together.
         repeats: Timed calls, each on other test windows; the median counts.
@@ -215,7 +223,7 @@ class SpeedConfig:
 
     setup: Shared = field(default_factory=lambda: Setup(out="results/speed"))
     rules: Rules = ("mean:tolerance=0.2", "block")
-    num_draft: Count = 5
+    num_draft: Lengths = 5
     both_processes: bool = True
     batches: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8, 64)
     repeats: Count = 9

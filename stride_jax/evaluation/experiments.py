@@ -26,6 +26,7 @@ from stride_jax.evaluation.bench import (
     silent,
 )
 from stride_jax.evaluation.config import EvaluateConfig, QuickConfig, SpeedConfig
+from stride_jax.evaluation.fastest import lengths_of, with_fastest
 from stride_jax.evaluation.figures.forecasts import Picture
 from stride_jax.evaluation.picture import draw_window, plotted
 from stride_jax.evaluation.results import Content, Row, content
@@ -41,6 +42,7 @@ from stride_jax.evaluation.subject import (
     scoring_batches,
     timing_batches,
 )
+from stride_jax.forecasting.cost_file import default_path, read_costs
 
 
 class Report(NamedTuple):
@@ -76,12 +78,14 @@ def quick(config: QuickConfig, progress: Progress = silent, loaded: Loaded | Non
     rules, setup = parse_rules(config.rules, 1), config.setup
     loaded = loaded or load(setup)
     variable = plotted(config.plot_variable, loaded)
-    subject = build(setup, loaded, [config.num_draft])
+    lengths = _lengths(config, loaded)
+    subject = build(setup, loaded, lengths)
     rows: list[Row] = []
     for horizon in setup.horizons:
         windows = subject.windows(horizon)
-        sizes = DecodeConfig(horizon, config.num_draft, num_paths=1)
+        sizes = DecodeConfig(horizon, lengths[0], num_paths=1)
         decoders = _few(pair_decoders(subject, rules, sizes))
+        decoders = _chosen(config, subject, decoders, 1, progress)
         batches = timing_batches(subject, windows, horizon, 1, config.windows)
         measured = measure(decoders, batches, progress)
         rows += _rows(subject, measured, [_score(measured, one) for one in measured])
@@ -109,10 +113,11 @@ def evaluate(
     draft_length, setup = parse_draft_length(config.draft_length), config.setup
     loaded = loaded or load(setup)
     variable = plotted(config.plot_variable, loaded)
+    lengths = _lengths(config, loaded)
     subject = build(
         setup,
         loaded,
-        [config.num_draft],
+        lengths,
         both_processes=config.both_processes,
         diagonal=config.diagonal_sigma,
     )
@@ -122,8 +127,9 @@ def evaluate(
         progress(f"horizon {horizon}")
         windows, learned = subject.windows(horizon), config.learned_scale
         paths = config.num_paths or None
-        sizes = DecodeConfig(horizon, config.num_draft, num_paths=paths, learned_scale=learned)
+        sizes = DecodeConfig(horizon, lengths[0], num_paths=paths, learned_scale=learned)
         decoders = pair_decoders(subject, rules, sizes, draft_length)
+        decoders = _chosen(config, subject, decoders, config.timing_batch, progress)
         singles = [decoder.with_config(num_paths=1) for decoder in decoders]
         spread = timing_batches(subject, windows, horizon, config.timing_batch, config.repeats)
         measured = measure(singles, spread, progress)
@@ -152,14 +158,17 @@ def speed(config: SpeedConfig, progress: Progress = silent, loaded: Loaded | Non
     """Times, acceptances by place and memory of one path per series at every batch size."""
     rules, setup = parse_rules(config.rules, 1), config.setup
     both = config.both_processes
-    subject = build(setup, loaded or load(setup), [config.num_draft], both_processes=both)
+    loaded = loaded or load(setup)
+    lengths = _lengths(config, loaded)
+    subject = build(setup, loaded, lengths, both_processes=both)
     rows: list[Row] = []
     for horizon in setup.horizons:
         windows = subject.windows(horizon)
-        sizes = DecodeConfig(horizon, config.num_draft, num_paths=1)
-        decoders = pair_decoders(subject, rules, sizes)
+        sizes = DecodeConfig(horizon, lengths[0], num_paths=1)
+        everything = pair_decoders(subject, rules, sizes)
         for size in config.batches:
             progress(f"horizon {horizon}, batch {size}")
+            decoders = _chosen(config, subject, everything, size, progress)
             batches = timing_batches(subject, windows, horizon, size, config.repeats)
             measured = measure(decoders, batches, progress)
             scores = [one.tally.scores() for one in measured]
@@ -169,6 +178,29 @@ def speed(config: SpeedConfig, progress: Progress = silent, loaded: Loaded | Non
             rows += [{**row, **facts} for row, facts in zip(group, memory, strict=True)]
             jax.clear_caches()  # another batch size is another program
     return Report(content("speed", rows, config, sigma=rms(subject.sigma)))
+
+
+PairConfig = QuickConfig | EvaluateConfig | SpeedConfig
+"""Configs of the experiments on a trained pair."""
+
+
+def _lengths(config: PairConfig, loaded: Loaded) -> list[int]:
+    """K that the drafts must be able to propose; the first is that of all decoders until chosen."""
+    patch_len = loaded.target.model.patch_len
+    return lengths_of(config.num_draft, config.setup.horizons, patch_len)
+
+
+def _chosen(
+    config: PairConfig,
+    subject: Subject,
+    decoders: list[Decoder],
+    batch: int,
+    progress: Progress,
+) -> list[Decoder]:
+    """The decoders of a config, which with num_draft auto are those that pay."""
+    if config.num_draft != "auto":
+        return decoders
+    return with_fastest(subject, decoders, batch, read_costs(default_path()), progress)
 
 
 SPEED_SCORES = ("target_passes", "patches_per_round", "acceptance", "acceptance_by_place")
