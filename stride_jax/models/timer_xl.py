@@ -199,8 +199,9 @@ def instance_stats(
 
 def init_params(key: jax.Array, config: TimerXLConfig) -> Params:
     """New parameters; `key` is consumed. Their shapes depend on the config alone."""
-    dummy = jnp.zeros((1, config.patch_len, 1))
-    params: Params = TimerXL(config).init({"params": key}, dummy)["params"]
+    window = jax.ShapeDtypeStruct((1, config.patch_len, 1), jnp.float32)
+    # lazy: no pass of the model is computed, which would compile each of its operations
+    params: Params = TimerXL(config).lazy_init({"params": key}, window)["params"]
     return params
 
 

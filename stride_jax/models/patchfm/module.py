@@ -131,7 +131,9 @@ class PatchFM(nn.Module):
 
 def init_params(key: jax.Array, config: PatchFMConfig) -> Params:
     """New parameters; `key` is consumed."""
-    zero = jnp.zeros((), jnp.int32)
-    patches = jnp.zeros((1, 1, config.patch_len))
-    params: Params = PatchFM(config).init({"params": key}, patches, Place(zero, zero))["params"]
+    zero = jax.ShapeDtypeStruct((), jnp.int32)
+    patches = jax.ShapeDtypeStruct((1, 1, config.patch_len), jnp.float32)
+    params: Params = PatchFM(config).lazy_init({"params": key}, patches, Place(zero, zero))[
+        "params"
+    ]
     return params

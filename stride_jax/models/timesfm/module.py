@@ -140,8 +140,9 @@ class TimesFM(nn.Module):
 
 def init_params(key: jax.Array, config: TimesFMConfig) -> Params:
     """New parameters; `key` is consumed."""
-    tokens = jnp.zeros((1, 1, config.token_len))
-    zero = jnp.zeros((), jnp.int32)
-    args = tokens, jnp.zeros((1, config.token_len), bool), Place(zero, zero)
-    params: Params = TimesFM(config).init({"params": key}, *args)["params"]
+    tokens = jax.ShapeDtypeStruct((1, 1, config.token_len), jnp.float32)
+    masked = jax.ShapeDtypeStruct((1, config.token_len), bool)
+    zero = jax.ShapeDtypeStruct((), jnp.int32)
+    args = tokens, masked, Place(zero, zero)
+    params: Params = TimesFM(config).lazy_init({"params": key}, *args)["params"]
     return params
