@@ -46,7 +46,13 @@ def test_every_family_is_finite_and_follows_its_key(name: str) -> None:
     keys = jax.random.split(jax.random.key(0), COUNT)
     np.testing.assert_array_equal(program(name)(keys), x)
     assert len(np.unique(x[:, -1])) > (3 if name in ("counted", "intermittent") else COUNT // 4)
-    for seed in range(1, 20):
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_is_finite_whatever_its_key(name: str) -> None:
+    """A NaN that one series in thousands has ends a training of days."""
+    for seed in range(1, 100):
         assert np.isfinite(program(name)(jax.random.split(jax.random.key(seed), COUNT))).all()
 
 

@@ -163,6 +163,26 @@ def test_residual_is_exact_on_a_mixture():
     assert int(np.sum(info.overflow)) == 0
 
 
+def test_no_coupling_of_one_proposal_accepts_more():
+    """A better rule would exist for this target, such as one that couples step by step."""
+    info = decoded(Residual(), num_draft=1, horizon=2 * P)[1]
+    accepted = np.mean(np.asarray(info.target_passes) == 1)  # else a second round follows
+
+    # The overlap of both densities, on a grid of both steps of the first patch.
+    grid = np.linspace(-40, 40, 4001)
+    density = np.asarray(
+        mixture(jnp.asarray(CONTEXT[-1])).log_prob(jnp.asarray(grid)[:, None, None])
+    )
+    target = np.exp(density[..., 0].T.astype(np.float64))  # [P, 4001]
+    mean = np.asarray(guess(jnp.asarray(CONTEXT)), np.float64)  # [P, 1]
+    draft = stats.norm.pdf(grid, mean, 1.2)
+    step = grid[1] - grid[0]
+    joint = np.minimum(np.multiply.outer(*target), np.multiply.outer(*draft)).sum() * step**2
+    each = np.minimum(target, draft).sum(axis=1) * step
+    assert accepted == pytest.approx(joint, abs=4 * np.sqrt(joint * (1 - joint) / PATHS))
+    assert each.prod() < joint - 0.02
+
+
 @pytest.mark.parametrize("rule", [WrongRatio(), Redrawn()], ids=["ratio", "redraw"])
 def test_wrong_rules_fail(rule):
     """The test of exactness would pass whatever the rule does."""
