@@ -38,6 +38,8 @@ def normals(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
 
 
+Prepare = Callable[[jax.Array, jax.Array | None], Any]
+"""`(context [L, C], length) -> memory`."""
 Run = Callable[[Any, jax.Array], tuple[jax.Array, DecodeInfo]]
 """`(memory [B, ...], keys [B, S]) -> (forecast [B, S, H, C], info)`."""
 
@@ -79,23 +81,23 @@ def overwrite(buffer: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array
     return jnp.where(inside.reshape(-1, *[1] * (buffer.ndim - 1)), new, buffer)
 
 
-class Series(NamedTuple):
+class SeriesBatch(NamedTuple):
     """The series of a decode; every leaf has a leading B.
 
     Attributes:
         contexts: `[B, L, C]`.
-        index: `[B]`, numbers that are folded into the key.
+        numbers: `[B]`, folded into the key.
         lengths: `[B]` int32, or None.
         scales: a `Scale` of each.
     """
 
     contexts: jax.Array
-    index: jax.Array
+    numbers: jax.Array
     lengths: jax.Array | None
     scales: Any
 
 
-def as_series(inputs: Inputs, patch_len: int) -> Series:
+def as_series(inputs: Inputs, patch_len: int) -> SeriesBatch:
     """The series of a decode with a leading B, also where there is one alone."""
     _, context, _, series_index, lengths = inputs
     contexts = context[None] if context.ndim == 2 else context
@@ -106,7 +108,7 @@ def as_series(inputs: Inputs, patch_len: int) -> Series:
     index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
     if lengths is not None:
         lengths = jnp.asarray(lengths, jnp.int32).reshape(len(contexts))
-    return Series(contexts, index.reshape(len(contexts)), lengths, scales)
+    return SeriesBatch(contexts, index.reshape(len(contexts)), lengths, scales)
 
 
 def typed_key(key: jax.Array) -> jax.Array:
@@ -115,8 +117,8 @@ def typed_key(key: jax.Array) -> jax.Array:
     return key if typed else jax.random.wrap_key_data(key)
 
 
-def lane_keys(key: jax.Array, index: jax.Array, paths: jax.Array, config: DecodeConfig) -> Any:
-    """The keys `[B, S]` of paths: `fold_in(fold_in(key, series), path)`.
+def lane_keys(key: jax.Array, series: jax.Array, paths: jax.Array, config: DecodeConfig) -> Any:
+    """The keys `[B, S]` of paths `[S]` of series `[B]`: `fold_in(fold_in(key, series), path)`.
 
     With `num_paths` None the key of a path is that of its series. The key is folded, not consumed.
     """
@@ -125,10 +127,10 @@ def lane_keys(key: jax.Array, index: jax.Array, paths: jax.Array, config: Decode
         series_key = jax.random.fold_in(key, i)
         return series_key if config.num_paths is None else jax.random.fold_in(series_key, path)
 
-    return jax.vmap(lambda i: jax.vmap(lambda p: one(i, p))(paths))(index)
+    return jax.vmap(lambda i: jax.vmap(lambda p: one(i, p))(paths))(series)
 
 
-def prepare_series(prepare: Callable[[jax.Array, jax.Array | None], Any], series: Series) -> Any:
+def prepare_series(prepare: Prepare, series: SeriesBatch) -> Any:
     """`prepare(context, length)` of every series, each leaf with a leading B."""
     contexts, lengths = series.contexts, series.lengths
     if len(contexts) > 1:
@@ -139,7 +141,7 @@ def prepare_series(prepare: Callable[[jax.Array, jax.Array | None], Any], series
 
 
 def decode_batch(
-    prepare: Callable[[jax.Array, jax.Array | None], Any],
+    prepare: Prepare,
     run: Run,
     inputs: Inputs,
     patch_len: int,
@@ -164,11 +166,11 @@ def decode_batch(
     key, alone = typed_key(inputs.key), inputs.context.ndim == 2
     series, paths = as_series(inputs, patch_len), jnp.arange(config.num_paths or 1)
 
-    def decode_series(part: Series) -> tuple[jax.Array, DecodeInfo]:
+    def decode_series(part: SeriesBatch) -> tuple[jax.Array, DecodeInfo]:
         memory = prepare_series(prepare, part), part.scales
 
         def decode_paths(chunk: jax.Array) -> Any:
-            out = run(memory, lane_keys(key, part.index, chunk, config))
+            out = run(memory, lane_keys(key, part.numbers, chunk, config))
             return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out)  # paths in front
 
         out = in_chunks(decode_paths, paths, config.path_chunk)

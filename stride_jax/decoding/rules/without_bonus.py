@@ -43,7 +43,7 @@ class WithoutBonus(Rule):
 
     @property
     def guarantee(self) -> str:  # type: ignore[override]
-        """That of the rule."""
+        """The guarantee of the rule."""
         return self.rest.guarantee
 
     @property
