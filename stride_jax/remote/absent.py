@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +16,7 @@ class Absent:
 
     With it in the place of the draft or of the target, `rounds.initial_state` and
     `rounds.commit_round` keep what belongs to the model that is here.
-
-    Attributes:
-        reports: the outputs that an absent target reports, see `base.Traits`.
     """
-
-    reports: tuple[float | str, ...] = dataclasses.field(default=(), metadata={"static": True})
 
     def start(self, memory: Any, room: int) -> tuple[()]:
         """An empty state."""

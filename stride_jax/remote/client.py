@@ -7,7 +7,6 @@ round from the same keys, and the server decides on the very proposals that the 
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +35,7 @@ from stride_jax.remote.paths import (
     finish,
     start_drafting,
     summary,
+    with_reports,
 )
 from stride_jax.remote.protocol import Request, numbered, open_message, read_answer
 
@@ -52,7 +52,6 @@ class ApartForecast(NamedTuple):
         verified: int32 `[...]` with the leading axes of the forecast, patches of each path that the
             target has verified or drawn; N unless the client was left alone.
         left_alone: whether no answer came in time and the draft finished the forecast by itself.
-        round_trips: answers that the client waited for and got, that to its request included.
         blocks: blocks that were drafted and sent; each one once, however often it was sent.
         void_blocks: those of them that were thrown away for every path, as the guess that they
             went on from was wrong.
@@ -62,7 +61,6 @@ class ApartForecast(NamedTuple):
     info: DecodeInfo
     verified: jax.Array
     left_alone: bool
-    round_trips: int
     blocks: int
     void_blocks: int
 
@@ -95,8 +93,9 @@ def decode_apart(
 
     The forecast is that of `decode` with the same arguments and the server's target: counts and
     origins are the same, and values are equal to float rounding, since the parts of a round are
-    compiled apart. Context, sigma and key are sent to the server once; then every round sends its
-    proposals and gets the number of accepted ones and the patch that follows them.
+    compiled apart. Context, sigma and key are sent to the server once, together with the proposals
+    of the first round. Every round sends its proposals, and gets the number of accepted ones and
+    the patch that follows them.
 
     With `ahead` the client does not wait for the answer to a block: it goes on with up to so many
     further blocks on the guess that all proposals before them are accepted, and throws away those
@@ -167,57 +166,91 @@ class Drive(NamedTuple):
         return Sizes(config, count, guesses=self.request.ahead > 0)
 
 
+class Driven(NamedTuple):
+    """The part of a decode apart that changes.
+
+    Attributes:
+        progress: of all paths.
+        waiting: blocks without an answer, in the order in which they were sent.
+        blocks: that were drafted.
+        void_blocks: those of them that were thrown away.
+    """
+
+    progress: Progress
+    waiting: tuple[Waiting, ...] = ()
+    blocks: int = 0
+    void_blocks: int = 0
+
+
 def drive_rounds(drive: Drive) -> ApartForecast:
     """Opens the decode, and plays its rounds until every path has its patches."""
-    inputs, ahead = drive.request.inputs, drive.request.ahead
+    inputs, sizes = drive.request.inputs, drive.sizes()
     opening = open_message(drive.request)
     send(drive, opening)
-    ready = answer_to(drive, [opening], "ready")
-    left_alone = ready is None
-    model, sizes = drive.model, drive.sizes()
+    memory, progress = start_drafting(drive.model, inputs, sizes=sizes)
+
+    # The first blocks do not wait for the server to be ready.
+    driven = send_blocks(drive, memory, Driven(progress))
+    ready = answer_to(drive, [opening, *messages_of(driven)], "ready")
+    left_alone, outputs = ready is None, 0
     if ready is not None:
-        model = model._replace(target=Absent(tuple(ready.fields["reports"])))
-    memory, progress = start_drafting(model, inputs, sizes=sizes)
-    waiting: deque[Waiting] = deque()
-    blocks = void_blocks = round_trips = 0
+        outputs = len(ready.fields["reports"])
+        driven = driven._replace(progress=with_reports(driven.progress, outputs))
 
-    while not left_alone:
-        # Draft and send, as far ahead as is allowed.
-        while len(waiting) <= ahead and unfinished(progress, sizes):
-            block, draft, progress = draft_block(model, memory, progress, sizes=sizes)
-            message = numbered("block", drive.request.number, blocks, block)
-            waiting.append(Waiting(message, block, draft))
-            send(drive, message)
-            blocks += 1
-        if not waiting:
-            break
+    while driven.waiting and not left_alone:
+        reply = answer_to(drive, messages_of(driven), "answer")
+        left_alone = reply is None
+        if reply is not None:
+            driven = take_answer(drive, memory, driven, reply, outputs)
+            driven = send_blocks(drive, memory, driven)
 
-        # Take the answer to the oldest block, or go on alone.
-        reply = answer_to(drive, [each.message for each in waiting], "answer")
-        if reply is None:
-            left_alone = True
-            break
-        sent = waiting.popleft()
-        answer = read_answer(reply, np.shape(sent.block.patches), len(model.target.reports))
-        round_trips += 1
-        void_blocks += not answer.taken.any()
-        progress = apply_answer(model, memory, progress, sent[1:], answer, sizes=sizes)
-
-    finished = finish(model, memory, progress, sizes=sizes) if left_alone else progress.confirmed
+    progress = driven.progress
+    finished = progress.confirmed
+    if left_alone:
+        finished = finish(drive.model, memory, progress, sizes=sizes)
     forecast, info, verified = summary(progress.confirmed, finished, sizes=sizes)
     return shaped(
-        ApartForecast(
-            forecast, info, verified, left_alone, round_trips + (ready is not None), blocks,
-            void_blocks,
-        ),
+        ApartForecast(forecast, info, verified, left_alone, driven.blocks, driven.void_blocks),
         alone=inputs.context.ndim == 2,
         paths=drive.request.config.num_paths,
-    )  # fmt: skip
+    )
 
 
-def unfinished(progress: Progress, sizes: Sizes) -> bool:
-    """Whether a path has not all its patches, on the guess that all under way are accepted."""
-    return bool((np.asarray(progress.head.filled) < sizes.patches).any())
+def messages_of(driven: Driven) -> list[Message]:
+    """The blocks without an answer."""
+    return [each.message for each in driven.waiting]
+
+
+def send_blocks(drive: Drive, memory: Any, driven: Driven) -> Driven:
+    """Drafts and sends blocks, as far ahead as is allowed and as patches are missing.
+
+    Patches count as there if they come out where all that is under way is accepted.
+    """
+    progress, waiting, blocks, void_blocks = driven
+    sizes = drive.sizes()
+    while len(waiting) <= drive.request.ahead:
+        if (np.asarray(progress.head.filled) >= sizes.patches).all():
+            break
+        block, draft, progress = draft_block(drive.model, memory, progress, sizes=sizes)
+        message = numbered("block", drive.request.number, blocks, block)
+        send(drive, message)
+        waiting += (Waiting(message, block, draft),)
+        blocks += 1
+    return Driven(progress, waiting, blocks, void_blocks)
+
+
+def take_answer(drive: Drive, memory: Any, driven: Driven, reply: Message, outputs: int) -> Driven:
+    """What the answer to the oldest block changes; `outputs` is Q of what the target reports.
+
+    Raises:
+        InputError: the answer does not fit the block.
+    """
+    oldest, *waiting = driven.waiting
+    answer = read_answer(reply, np.shape(oldest.block.patches), outputs)
+    sent = oldest.block, oldest.draft
+    progress = apply_answer(drive.model, memory, driven.progress, sent, answer, sizes=drive.sizes())
+    void_blocks = driven.void_blocks + (not answer.taken.any())
+    return Driven(progress, tuple(waiting), driven.blocks, void_blocks)
 
 
 def send(drive: Drive, message: Message) -> None:

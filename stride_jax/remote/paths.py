@@ -78,6 +78,18 @@ def start_drafting(model: Model, inputs: Inputs, *, sizes: Sizes) -> tuple[Memor
     return memory, Progress(state, state, jnp.zeros(keys.shape, jnp.int32))
 
 
+def with_reports(progress: Progress, outputs: int) -> Progress:
+    """Progress with room for `outputs` reported values of each step; as it is for none of them."""
+    if outputs == 0:
+        return progress
+
+    def widened(state: LoopState) -> LoopState:
+        room = jnp.zeros((*state.log.patches.shape, outputs), jnp.float32)
+        return state._replace(log=state.log._replace(reported=room))
+
+    return progress._replace(confirmed=widened(progress.confirmed), head=widened(progress.head))
+
+
 @compiled
 def draft_block(
     model: Model, memory: Memory, progress: Progress, *, sizes: Sizes

@@ -40,7 +40,7 @@ from stride_jax.decoding.speculative import check_covariance, check_rule
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.remote.absent import Absent, choose
-from stride_jax.remote.link import Conditions, LinkClosedError, SocketLink, without_delay
+from stride_jax.remote.link import LinkClosedError, SocketLink, without_delay
 from stride_jax.remote.messages import Message
 from stride_jax.remote.protocol import Answer, Block, Request, numbered, read_block, read_open
 
@@ -113,8 +113,10 @@ def _open(
 def _verify(session: Session, message: Message) -> tuple[Session, Message | None]:
     fields = message.fields
     number = fields.get("block")
-    if fields.get("number") != session.request.number or number != session.expected:
-        return session, session.replies.get(number) if isinstance(number, int) else None
+    if fields.get("number") != session.request.number or not isinstance(number, int):
+        return session, None
+    if number != session.expected:
+        return session, session.replies.get(number)
 
     # Paths whose block is void play no round; where all are void the target is not asked.
     block = read_block(message, session.shape)
@@ -270,13 +272,12 @@ def conversation(target: Process) -> Callable[[Message], Message | None]:
     return reply
 
 
-def serve(target: Process, listener: socket.socket, conditions: Conditions | None = None) -> None:
+def serve(target: Process, listener: socket.socket) -> None:
     """Serves clients until the listener is closed, each in a thread of its own.
 
     Args:
         target: the process that verifies.
         listener: see `link.listen`.
-        conditions: a simulated line for the answers.
 
     Raises:
         InputError: a target that is no process.
@@ -287,7 +288,7 @@ def serve(target: Process, listener: socket.socket, conditions: Conditions | Non
             connection, _ = listener.accept()
         except OSError:  # closed
             return
-        link = SocketLink(without_delay(connection), conditions)
+        link = SocketLink(without_delay(connection))
         threading.Thread(target=_talk, args=(target, link), daemon=True).start()
 
 

@@ -1,11 +1,14 @@
 """A decode with draft and target apart is the decode of one process, key by key."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.apart import apart
 from helpers.toys import BATCH, CONTEXT, TARGET, assert_same, fading, speculate
+from jax.tree_util import Partial
 
 from stride_jax.decoding.draft_length import Gain
+from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Block, Maximal, Mean, SharedNoise, WithoutBonus
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig
@@ -13,8 +16,20 @@ from stride_jax.remote.link import DirectLink
 from stride_jax.remote.server import conversation
 from stride_jax.testing.analytic import make_problem
 from stride_jax.testing.exactness import FAIL_BELOW, PASS_ABOVE, check
+from stride_jax.types import PatchDistribution
 
 CORRELATED = PatchCovariance(np.linalg.cholesky(np.full((3, 3), 0.4) + 0.6 * np.eye(3)), 0.5)
+
+
+def reporting(window):
+    """The target of the toys, which also reports its mean and its double."""
+    mean = TARGET.predict(window)
+    return PatchDistribution(mean, reported=jnp.stack([mean, 2 * mean], axis=-1))
+
+
+REPORTING = window_process(
+    Partial(reporting), TARGET.patch_len, context_len=TARGET.context_len, reports=("mean", "twice")
+)
 CACHED = {"target": fading(), "draft": fading(0.3)}
 CASES = {
     "rounds with a bonus": (BATCH, 0, {"rule": Maximal()}),
@@ -29,6 +44,11 @@ CASES = {
             "draft_length": Gain(),
             "config": DecodeConfig(20, 2, num_paths=4),
         },
+    ),
+    "reported outputs": (
+        BATCH[:2],
+        1,
+        {"target": REPORTING, "rule": WithoutBonus(Maximal())},
     ),
     "short histories": (
         BATCH[:2],
@@ -58,7 +78,7 @@ def test_going_on_saves_round_trips_and_changes_no_path(key):
     assert ahead.void_blocks == 0
     link = Recorded(conversation(TARGET))
     apart(key, CONTEXT, ahead=2, link=link, **options)
-    assert link.calls == ["send", "receive", *["send"] * 3, *["receive"] * 3]
+    assert link.calls == [*["send"] * 4, *["receive"] * 4]
 
 
 class Recorded(DirectLink):

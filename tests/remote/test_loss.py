@@ -12,6 +12,7 @@ from stride_jax.decoding.rules import Mean, WithoutBonus
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig
 from stride_jax.remote.link import DirectLink, LinkClosedError
+from stride_jax.remote.messages import unpack
 from stride_jax.remote.server import conversation
 
 RULE, AHEAD = WithoutBonus(Mean(0.35)), 2
@@ -86,14 +87,19 @@ def test_counts_are_of_the_rounds_that_were_answered(key, whole):
 
 
 class Late(DirectLink):
-    """A link whose answers come after the client has stopped to wait for them, once each."""
+    """A link where the client stops to wait just before the answer to each block comes."""
+
+    def __init__(self, reply):
+        super().__init__(reply)
+        self.late = set()
 
     def receive(self, timeout):
-        if self._answers and not getattr(self, "waited", False):
-            self.waited = True
-            return None
-        self.waited = False
-        return super().receive(timeout)
+        waiting = unpack(self._answers[0]).fields if self._answers else {}
+        name = waiting.get("number"), waiting.get("block")
+        if name in self.late:
+            return super().receive(timeout)
+        self.late.add(name)
+        return None
 
 
 def test_late_answers_are_not_taken_for_others(key, whole):
