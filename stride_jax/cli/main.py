@@ -1,4 +1,4 @@
-"""The command `stride-jax`: forecast or backtest a file, download series, convert models.
+"""The command `stride-jax`: forecast or backtest a file, download, convert or serve models.
 
 Exit status 0; 2 for bad input, with its reason as the last line of stderr; 130 after Ctrl-C. What a
 program reads goes to stdout or `--out`, what a person reads to stderr.
@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from stride_jax.cli.backtest import run_backtest
 from stride_jax.cli.forecast import run_forecast, say
 from stride_jax.cli.parser import Arguments, make_parser
+from stride_jax.cli.serve import run_serve
 from stride_jax.errors import InputError, full_disk
 
 
@@ -97,6 +98,7 @@ COMMANDS: dict[str, Callable[[Arguments], None]] = {
     "info": run_info,
     "download": run_download,
     "convert": run_convert,
+    "serve": run_serve,
 }
 
 

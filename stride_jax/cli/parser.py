@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     download.add_argument("--root", type=Path, help="data directory (default: STRIDE_JAX_DATA)")
     download.add_argument("--list", action="store_true", help="show the catalogue and stop")
     _convert_flags(add("convert", "convert models from and to the original's format"))
+    _serve_flags(add("serve", "verify the proposals of clients, see stride_jax.remote"))
     return parser
 
 
@@ -65,6 +66,15 @@ def _convert_flags(parser: argparse.ArgumentParser) -> None:
         choices=("float32", "bfloat16"),
         help="what a forecaster computes in from now on, in place of what it was trained in",
     )
+
+
+def _serve_flags(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    text = "the target: one in the package, a path, or the file of a foundation model"
+    add("--model", default="zero_shot", help=text)
+    text = "address to listen at; there is no password, so the default is this machine alone"
+    add("--host", default="127.0.0.1", help=text)
+    add("--port", type=int, default=0, help="default any free one; the address is printed")
 
 
 def _forecast_flags(parser: argparse.ArgumentParser) -> None:

@@ -377,6 +377,8 @@ class Outcome(NamedTuple):
         log_ratio: `[K]`, what was compared, for the trace; None if the rule has no such number.
         threshold: `[K]`, what it was compared with.
         overflow: int32, 1 if a bounded loop ran out and the patch is not what it should be.
+        added: int32, 1 if `patch` follows the accepted proposals, 0 if the round ends with the last
+            of them.
     """
 
     num_accepted: jax.Array
@@ -385,6 +387,7 @@ class Outcome(NamedTuple):
     log_ratio: jax.Array | None = None
     threshold: jax.Array | None = None
     overflow: jax.Array | int = 0
+    added: jax.Array | int = 1
 
 
 class Rule:

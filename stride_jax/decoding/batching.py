@@ -38,6 +38,8 @@ def normals(keys: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jax.vmap(lambda k: jax.random.normal(k, shape, jnp.float32))(keys)
 
 
+Prepare = Callable[[jax.Array, jax.Array | None], Any]
+"""`(context [L, C], length) -> memory`."""
 Run = Callable[[Any, jax.Array], tuple[jax.Array, DecodeInfo]]
 """`(memory [B, ...], keys [B, S]) -> (forecast [B, S, H, C], info)`."""
 
@@ -79,8 +81,67 @@ def overwrite(buffer: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array
     return jnp.where(inside.reshape(-1, *[1] * (buffer.ndim - 1)), new, buffer)
 
 
+class SeriesBatch(NamedTuple):
+    """The series of a decode; every leaf has a leading B.
+
+    Attributes:
+        contexts: `[B, L, C]`.
+        numbers: `[B]`, folded into the key.
+        lengths: `[B]` int32, or None.
+        scales: a `Scale` of each.
+    """
+
+    contexts: jax.Array
+    numbers: jax.Array
+    lengths: jax.Array | None
+    scales: Any
+
+
+def as_series(inputs: Inputs, patch_len: int) -> SeriesBatch:
+    """The series of a decode with a leading B, also where there is one alone."""
+    _, context, _, series_index, lengths = inputs
+    contexts = context[None] if context.ndim == 2 else context
+    # A leading B for each array of the scale, as of the contexts.
+    scales = jax.tree.map(
+        lambda x: x.reshape(len(contexts), *x.shape[context.ndim - 2 :]), inputs.scale(patch_len)
+    )
+    index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
+    if lengths is not None:
+        lengths = jnp.asarray(lengths, jnp.int32).reshape(len(contexts))
+    return SeriesBatch(contexts, index.reshape(len(contexts)), lengths, scales)
+
+
+def typed_key(key: jax.Array) -> jax.Array:
+    """A typed key as it is, or that of raw key data."""
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    return key if typed else jax.random.wrap_key_data(key)
+
+
+def lane_keys(key: jax.Array, series: jax.Array, paths: jax.Array, config: DecodeConfig) -> Any:
+    """The keys `[B, S]` of paths `[S]` of series `[B]`: `fold_in(fold_in(key, series), path)`.
+
+    With `num_paths` None the key of a path is that of its series. The key is folded, not consumed.
+    """
+
+    def one(i: jax.Array, path: jax.Array) -> jax.Array:
+        series_key = jax.random.fold_in(key, i)
+        return series_key if config.num_paths is None else jax.random.fold_in(series_key, path)
+
+    return jax.vmap(lambda i: jax.vmap(lambda p: one(i, p))(paths))(series)
+
+
+def prepare_series(prepare: Prepare, series: SeriesBatch) -> Any:
+    """`prepare(context, length)` of every series, each leaf with a leading B."""
+    contexts, lengths = series.contexts, series.lengths
+    if len(contexts) > 1:
+        return jax.vmap(prepare)(contexts, lengths)
+    # One is not mapped: see `over_lanes`.
+    memory = prepare(contexts[0], None if lengths is None else lengths[0])
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], memory)
+
+
 def decode_batch(
-    prepare: Callable[[jax.Array, jax.Array | None], Any],
+    prepare: Prepare,
     run: Run,
     inputs: Inputs,
     patch_len: int,
@@ -102,44 +163,21 @@ def decode_batch(
         config: num_paths, batch_size, path_chunk.
         stepwise: a model predicts one patch at a time; see `DecodeConfig.least_lanes`.
     """
-    key, context, _, series_index, lengths = inputs
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
-    alone = context.ndim == 2
-    contexts = context[None] if alone else context
-    # A leading B for each array of the scale, as of the contexts.
-    scales = jax.tree.map(
-        lambda x: x.reshape(len(contexts), *x.shape[context.ndim - 2 :]), inputs.scale(patch_len)
-    )
-    index = jnp.arange(len(contexts)) if series_index is None else jnp.asarray(series_index)
-    index = index.reshape(len(contexts))
-    if lengths is not None:
-        lengths = jnp.asarray(lengths, jnp.int32).reshape(len(contexts))
-    paths = jnp.arange(config.num_paths or 1)
+    key, alone = typed_key(inputs.key), inputs.context.ndim == 2
+    series, paths = as_series(inputs, patch_len), jnp.arange(config.num_paths or 1)
 
-    def keys_of(i: jax.Array, path: jax.Array) -> jax.Array:
-        series_key = jax.random.fold_in(key, i)
-        return series_key if config.num_paths is None else jax.random.fold_in(series_key, path)
-
-    def decode_series(part: Any) -> tuple[jax.Array, DecodeInfo]:
-        contexts, index, lengths, scales = part
-        if len(contexts) == 1:  # not mapped: see `over_lanes`
-            alone = prepare(contexts[0], None if lengths is None else lengths[0])
-            memory = jax.tree.map(lambda x: jnp.asarray(x)[None], alone)
-        else:
-            memory = jax.vmap(prepare)(contexts, lengths)
-        memory = memory, scales
+    def decode_series(part: SeriesBatch) -> tuple[jax.Array, DecodeInfo]:
+        memory = prepare_series(prepare, part), part.scales
 
         def decode_paths(chunk: jax.Array) -> Any:
-            keys = jax.vmap(lambda i: jax.vmap(lambda p: keys_of(i, p))(chunk))(index)
-            out = run(memory, keys)
+            out = run(memory, lane_keys(key, part.numbers, chunk, config))
             return jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), out)  # paths in front
 
         out = in_chunks(decode_paths, paths, config.path_chunk)
         return jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
 
-    series = (contexts, index, lengths, scales)
-    doubled = stepwise and contexts.shape[-1] * len(contexts) * len(paths) == 1
+    batch, _, num_vars = series.contexts.shape
+    doubled = stepwise and num_vars * batch * len(paths) == 1
     doubled = doubled and config.batch_size != 1 and _least_lanes(config) == 2
     if doubled:
         series = jax.tree.map(lambda x: jnp.concatenate([x, x]), series)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Outcome, Round, Rule, density_of, traits_of
+from stride_jax.decoding.base import Outcome, Proposals, Round, Rule, density_of, traits_of
 from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
@@ -68,6 +68,20 @@ class LoopState(NamedTuple):
     draft: Any
     length: LengthState
     log: Log
+
+
+class RoundNoise(NamedTuple):
+    """The noise of one round of a path.
+
+    Attributes:
+        keys: `[K + 1]`, of the patches of this round.
+        fresh: `[K + 1, P, C]`, standard normal, drawn with those keys.
+        proposals: `[K, P, C]`, of the proposals, see `proposal_noise`.
+    """
+
+    keys: jax.Array
+    fresh: jax.Array
+    proposals: jax.Array
 
 
 class Drafted(NamedTuple):
@@ -161,38 +175,76 @@ def draft_and_verify(
         config: static choices.
         count: N.
     """
-    (sigma, correlation), num_draft = memory.scale, config.num_draft
-    data = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, num_draft + 1)
-    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
-    fresh = normals(keys, sigma.shape)
+    noise = round_noise(memory, state, key, model=model, config=config)
+    length = round_length(state, count)
+    options: Any = {"model": model, "config": config}
 
     # Draft: K proposals, patch by patch or all at once.
-    noise = proposal_noise(model.rule, key, fresh[:-1])
-    learned = config.learned_scale and model.rule.scales == "free"
-    drawn = correlated(noise, correlation)
-    proposals, draft_state = propose(
-        model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned
-    )
+    proposals, draft_state = draft_patches(memory, state, noise, longest, **options)
 
     # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
-    predictions, target_state = model.target.verify(memory.target, state.target, proposals.patches)
+    drafted = verify_patches(memory, state, noise, proposals, length, **options)
+    return drafted._replace(draft=draft_state)
 
+
+def round_noise(
+    memory: Memory, state: LoopState, key: jax.Array, *, model: Model, config: DecodeConfig
+) -> RoundNoise:
+    """The noise of the next round; consumes `key`. It does not depend on target or draft."""
+    data = jax.lax.dynamic_slice_in_dim(state.patch_keys, state.filled, config.num_draft + 1)
+    keys = jax.random.wrap_key_data(data, impl=jax.random.key_impl(key))
+    fresh = normals(keys, memory.scale.sigma.shape)
+    return RoundNoise(keys, fresh, proposal_noise(model.rule, key, fresh[:-1]))
+
+
+def draft_patches(
+    memory: Memory,
+    state: LoopState,
+    noise: RoundNoise,
+    longest: jax.Array,
+    *,
+    model: Model,
+    config: DecodeConfig,
+) -> tuple[Proposals, Any]:
+    """The draft's part of a round: K proposals, and a state of the draft that has seen them."""
+    sigma, correlation = memory.scale
+    learned = config.learned_scale and model.rule.scales == "free"
+    drawn = correlated(noise.proposals, correlation)
+    return propose(model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned)
+
+
+def verify_patches(
+    memory: Memory,
+    state: LoopState,
+    noise: RoundNoise,
+    proposals: Proposals,
+    length: jax.Array,
+    *,
+    model: Model,
+    config: DecodeConfig,
+) -> Drafted:
+    """The target's part of a round: what it predicts of the proposals, of which `length` count.
+
+    The state of the draft in what comes back is that of before the round.
+    """
+    sigma, correlation = memory.scale
+    predictions, target_state = model.target.verify(memory.target, state.target, proposals.patches)
     current = Round(
         proposals=proposals.patches,
-        noise=noise,
+        noise=noise.proposals,
         draft_mean=proposals.mean,
         draft_sigma=proposals.sigma,
         target_mean=predictions.mean,
         target_sigma=prediction_sigma(predictions, sigma, config.learned_scale),
         draft_logvar=proposals.logvar,
-        fresh=fresh,
-        length=round_length(state, count),
+        fresh=noise.fresh,
+        length=length,
         correlation=correlation,
         density=density_of(model.target, predictions),
-        keys=keys,
+        keys=noise.keys,
     )
     reported = named_reports(predictions, len(traits_of(model.target).reports))
-    return Drafted(current, target_state, draft_state, reported)
+    return Drafted(current, target_state, state.draft, reported)
 
 
 def commit_round(
@@ -217,7 +269,8 @@ def commit_round(
         count: N.
     """
     current = drafted.current
-    num_new = jnp.minimum(outcome.num_accepted + 1, count - state.filled)  # 0 for a finished path
+    added = outcome.num_accepted + outcome.added
+    num_new = jnp.minimum(added, count - state.filled)  # 0 for a finished path
     patches, emitted = splice(current.proposals, outcome)
 
     # Commit: both models keep the first `num_new` patches of their context.

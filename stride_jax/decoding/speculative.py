@@ -117,7 +117,7 @@ def decode(
     unit = length_unit(source)
     check_inputs(inputs, source.patch_len, config, sampling=sampling, unit=unit)
     if isinstance(sigma, PatchCovariance):
-        _check_covariance(model, config)
+        check_covariance(model, config)
     if config.compactions is None and on_several_devices(context):
         config = dataclasses.replace(config, compactions=0)
     out: tuple[jax.Array, DecodeInfo] = _decode(inputs.as_arrays(), model, config=config)
@@ -129,7 +129,7 @@ def speculates(model: Model, config: DecodeConfig) -> bool:
     return model.target is not None and model.draft is not None and config.num_draft > 0
 
 
-def _check_covariance(model: Model, config: DecodeConfig) -> None:
+def check_covariance(model: Model, config: DecodeConfig) -> None:
     """Raises InputError for a rule or a target that takes no `PatchCovariance`."""
     rule = model.rule
     if speculates(model, config) and not rule.correlated:
@@ -193,6 +193,11 @@ def check_choices(
             f"target and draft must share a patch length, got {target.patch_len} and "
             f"{proposing.patch_len}."
         )
+    check_rule(target, rule, config)
+
+
+def check_rule(target: Process, rule: Rule, config: DecodeConfig) -> None:
+    """Raises InputError for a rule that cannot decide what this target predicts."""
     if config.learned_scale and rule.scales == "tied" and config.num_draft:
         raise InputError(
             f"rule {rule_name(rule)!r} needs one sigma for target and draft; with learned_scale "

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -115,6 +116,7 @@ def decode_problem(
     seed: int,
     kind: ProcessKind = "window",
     draft: Draft | None = None,
+    decoder: Callable[..., Any] = decode,
 ) -> Any:
     """`(context [L, C], forecast [S, N * P, C], info)` of S paths of one context."""
     target, usual = processes(problem, kind)
@@ -127,7 +129,7 @@ def decode_problem(
         learned_scale=rule.scales == "free",
     )
     series = jnp.asarray(context.T[:, :, None] if problem.separate else context[None])
-    forecast, info = decode(
+    forecast, info = decoder(
         jax.random.key(seed),
         series,
         target=target,
@@ -151,8 +153,11 @@ def check(
     num_projections: int = 4,
     seed: int = 0,
     draft: Draft | None = None,
+    decoder: Callable[..., Any] = decode,
 ) -> dict[str, float]:
     """Decodes and tests one rule, with the problem's draft or another one.
+
+    `decoder` takes the arguments of `decode` and returns a forecast and its info, as `decode` does.
 
     Returns:
         Corrected p-values `p_direction`, `p_projections`, `p_covariance` and their minimum `p`;
@@ -160,7 +165,7 @@ def check(
         from the normal one); `acceptance`; 5, 50 and 95 % quantiles of delta.
     """
     context, forecast, info = decode_problem(
-        problem, rule, num_series, num_draft, seed, kind, draft
+        problem, rule, num_series, num_draft, seed, kind, draft, decoder
     )
     eps, gap = innovations(problem, context, forecast)
     delta = np.linalg.norm(gap, axis=-1)

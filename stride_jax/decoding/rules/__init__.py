@@ -20,6 +20,7 @@ from stride_jax.decoding.rules.common import (
 )
 from stride_jax.decoding.rules.exact import Block, Maximal, Residual
 from stride_jax.decoding.rules.several import Several
+from stride_jax.decoding.rules.without_bonus import WithoutBonus
 from stride_jax.errors import InputError, nearest
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Rule",
     "Several",
     "SharedNoise",
+    "WithoutBonus",
     "find_rule",
     "gaps",
     "log_ratios",

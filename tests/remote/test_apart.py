@@ -1,0 +1,138 @@
+"""A decode with draft and target apart is the decode of one process, key by key."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from helpers.apart import apart
+from helpers.toys import BATCH, CONTEXT, TARGET, assert_same, fading, speculate
+from jax.tree_util import Partial
+
+from stride_jax.decoding.draft_length import Gain
+from stride_jax.decoding.processes import window_process
+from stride_jax.decoding.rules import Block, Maximal, Mean, SharedNoise, WithoutBonus
+from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.decoding.types import DecodeConfig
+from stride_jax.remote.link import DirectLink
+from stride_jax.remote.server import conversation
+from stride_jax.testing.analytic import make_problem
+from stride_jax.testing.exactness import FAIL_BELOW, PASS_ABOVE, check
+from stride_jax.types import PatchDistribution
+
+CORRELATED = PatchCovariance(np.linalg.cholesky(np.full((3, 3), 0.4) + 0.6 * np.eye(3)), 0.5)
+
+
+def reporting(window):
+    """The target of the toys, which also reports its mean and its double."""
+    mean = TARGET.predict(window)
+    return PatchDistribution(mean, reported=jnp.stack([mean, 2 * mean], axis=-1))
+
+
+REPORTING = window_process(
+    Partial(reporting), TARGET.patch_len, context_len=TARGET.context_len, reports=("mean", "twice")
+)
+CACHED = {"target": fading(), "draft": fading(0.3)}
+CASES = {
+    "rounds with a bonus": (BATCH, 0, {"rule": Maximal()}),
+    "means, one block ahead": (BATCH, 1, {"rule": WithoutBonus(Mean(0.3))}),
+    "a covariance": (CONTEXT, 0, {"rule": SharedNoise(0.3), "sigma": CORRELATED}),
+    "sample paths from caches, two blocks ahead": (
+        CONTEXT,
+        2,
+        {
+            **CACHED,
+            "rule": WithoutBonus(Block()),
+            "draft_length": Gain(),
+            "config": DecodeConfig(20, 2, num_paths=4),
+        },
+    ),
+    "reported outputs": (
+        BATCH[:2],
+        1,
+        {"target": REPORTING, "rule": WithoutBonus(Maximal())},
+    ),
+    "short histories": (
+        BATCH[:2],
+        0,
+        {**CACHED, "lengths": np.array([6, 12]), "series_index": np.array([7, 3])},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_paths_are_those_of_one_process(key, case):
+    """A forecast would depend on where the target lies, or on what the client guessed."""
+    context, ahead, options = CASES[case]
+    result = apart(key, context, ahead=ahead, **options)
+    assert_same((result.forecast, result.info), speculate(key, context, **options))
+    assert not result.left_alone
+    assert (np.asarray(result.verified) == len(result.info.origin.T)).all()
+
+
+def test_going_on_saves_round_trips_and_changes_no_path(key):
+    """Blocks that are sent ahead would be verified one after the other, or in the wrong order."""
+    rule = WithoutBonus(Maximal())
+    options = {"draft": TARGET, "rule": rule}  # always accepted
+    waiting, ahead = (apart(key, CONTEXT, ahead=n, **options) for n in (0, 2))
+    assert_same(ahead[:3], waiting[:3])
+    assert waiting.blocks == ahead.blocks == 3
+    assert ahead.void_blocks == 0
+    link = Recorded(conversation(TARGET))
+    apart(key, CONTEXT, ahead=2, link=link, **options)
+    assert link.calls == [*["send"] * 4, *["receive"] * 4]
+
+
+class Recorded(DirectLink):
+    """A link that writes down what is asked of it."""
+
+    def __init__(self, reply):
+        super().__init__(reply)
+        self.calls = []
+
+    def send(self, message):
+        self.calls.append("send")
+        super().send(message)
+
+    def receive(self, timeout):
+        self.calls.append("receive")
+        return super().receive(timeout)
+
+
+def test_what_was_drafted_after_a_rejection_is_thrown_away(key):
+    """Proposals that follow a rejected one would reach the forecast."""
+    rule = WithoutBonus(SharedNoise(0.0))  # rejects whatever is not the target's own
+    result = apart(key, CONTEXT, rule=rule, ahead=2)
+    alone = apart(key, CONTEXT, rule=rule)
+    assert_same(result[:3], alone[:3])
+    assert alone.blocks == 7
+    assert result.void_blocks > 0
+    assert result.blocks == 7 + result.void_blocks
+
+
+def through_a_link(spoil, **options):
+    """`decode` with the target at the other end of a link; `spoil` sees what the server gets."""
+
+    def decoder(key, context, *, target, **rest):
+        reply = conversation(target)
+        link = DirectLink(lambda message: reply(spoil(message)))
+        result = apart(key, context, link=link, **rest, **options)
+        return result.forecast, result.info
+
+    return decoder
+
+
+def shift_means(message):
+    """The server decides by other means than those that the proposals were drawn with."""
+    if message.kind == "block":
+        message.arrays["mean"] = message.arrays["mean"] + np.float32(0.2)
+    return message
+
+
+@pytest.mark.parametrize(("ahead", "right"), [(0, True), (1, True), (0, False)])
+def test_paths_follow_the_distribution_of_the_target(ahead, right):
+    """The decode apart would not be exact, while each of its parts is."""
+    rule = WithoutBonus(Maximal()) if ahead else Maximal()
+    decoder = through_a_link((lambda message: message) if right else shift_means, ahead=ahead)
+    problem = make_problem(num_vars=2, delta=1.0)
+    result = check(problem, rule, kind="cached", num_series=20_000, decoder=decoder)
+    assert result["p"] > PASS_ABOVE if right else result["p"] < FAIL_BELOW
+    assert result["acceptance"] < 0.9  # the proposals are not the target's own

@@ -1,0 +1,146 @@
+"""The server: what it refuses, what it answers twice, and what it does not compute."""
+
+import numpy as np
+import pytest
+from helpers.apart import apart
+from helpers.toys import BATCH, CONTEXT, DRAFT, TARGET, fading, process, registered
+
+import stride_jax.remote.server as server
+from stride_jax.decoding.base import Rule
+from stride_jax.decoding.rules import Maximal, Mean, Residual, Several, SharedNoise, WithoutBonus
+from stride_jax.decoding.types import DecodeConfig
+from stride_jax.errors import InputError
+from stride_jax.remote.link import DirectLink
+from stride_jax.remote.messages import Message
+from stride_jax.remote.protocol import read_rule, rule_fields
+
+DROP = object()
+
+
+@registered
+class Mine(Rule):
+    """A rule that no server knows."""
+
+
+def nested(draft=DRAFT):
+    """A draft that lies inside its target's weights."""
+
+    class Inside:
+        patch_len = TARGET.patch_len
+        prepare = start = predict_next = commit = step = prepare_beside = draft.prepare
+
+    return Inside()
+
+
+REFUSED = {
+    "another patch length": ({"target": process(10, patch_len=4)}, "must share a patch length"),
+    "a rule of one's own": ({"rule": Mine()}, "does not know it"),
+    "several chains": ({"rule": Several()}, "rule of one chain"),
+    "no rule": ({"rule": "maximal"}, "rule of one chain"),
+    "a setting out of range": ({"rule": Mean(-1.0)}, "tolerance"),
+    "a learned scale with a tied rule": (
+        {"config": DecodeConfig(20, 3, learned_scale=True)},
+        "use Residual",
+    ),
+    "no proposals": ({"config": DecodeConfig(20, 0)}, "at least 1"),
+    "a trace": ({"config": DecodeConfig(20, 3, trace=True)}, r"DecodeConfig\(trace=True\)"),
+    "chunks": ({"config": DecodeConfig(20, 3, batch_size=2)}, r"batch_size=2"),
+    "a bonus that is guessed": ({"ahead": 1}, r"use WithoutBonus\(Maximal\(\)\)"),
+    "a fraction of a block": ({"ahead": 0.5}, "whole number"),
+    "an unknown policy": ({"on_loss": "retry"}, "'wait' or 'draft'"),
+    "no time": ({"timeout": 0}, "above 0"),
+    "a draft inside the target": ({"draft": nested()}, "memory of its own"),
+    "a draft length that is none": ({"draft_length": 3}, r"must be Fixed\(\)"),
+    "lengths for a target without a mask": ({"lengths": np.full(5, 6)}, "knows no padding"),
+    "a length that is no whole patch": (
+        {"target": fading(), "draft": fading(0.3), "lengths": np.full(5, 7)},
+        "whole patches",
+    ),
+    "a sigma of 0": ({"sigma": 0.0}, "sigma must be > 0"),
+    "a context that is not finite": ({"context": BATCH * np.nan}, "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused(key, case):
+    """A decode would begin that cannot be right, or wait for ever."""
+    options, message = REFUSED[case]
+    with pytest.raises(InputError, match=message):
+        apart(key, **{"context": BATCH, **options})
+
+
+def spoiled(change):
+    """A link whose client sends its first block after a change."""
+    reply = server.conversation(TARGET)
+
+    def answer(message):
+        return reply(change(message) if message.kind == "block" else message)
+
+    return DirectLink(answer)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("patches", np.zeros((1, 1, 3, 3, 1), np.float32)),
+        ("mean", np.zeros((1, 1, 3, 3, 2), np.int32)),
+        ("noise", np.zeros(1, np.float32)),
+        ("length", DROP),
+    ],
+)
+def test_a_block_of_other_arrays_is_refused(key, name, value):
+    """Another shape would be broadcast, and decide on other proposals than were sent."""
+
+    def change(message):
+        arrays = {k: v for k, v in message.arrays.items() if k != name}
+        return message._replace(arrays=arrays if value is DROP else {**arrays, name: value})
+
+    with pytest.raises(InputError, match=r"server refused: message 'block' should hold"):
+        apart(key, CONTEXT, link=spoiled(change))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"number": 1}, {"number": 1, "patch_len": "3", "rule": {}, "key": "x"}]
+)
+def test_a_request_that_cannot_be_read_is_refused(fields):
+    """The server would stop for all its clients."""
+    reply = server.conversation(TARGET)(Message("open", fields, {}))
+    assert reply.kind == "refused"
+    assert "cannot be read" in reply.fields["reason"]
+
+
+def test_a_block_before_its_decode_gets_no_reply():
+    """A client whose request was lost would be told nonsense."""
+    fields = {"number": 1, "block": 0}
+    assert server.conversation(TARGET)(Message("block", fields, {})) is None
+
+
+def test_a_target_that_is_no_process_is_refused_at_once():
+    """The first client would meet the mistake of the server."""
+    with pytest.raises(InputError, match="target must be a process"):
+        server.conversation(object())
+
+
+def test_void_blocks_cost_no_pass_and_repeated_ones_none(key, monkeypatch):
+    """A rejection would cost the server a pass for every block that was under way."""
+    passes, verify = [], server.verify_block
+    monkeypatch.setattr(server, "verify_block", lambda *a, **k: passes.append(1) or verify(*a, **k))
+    reply = server.conversation(TARGET)
+    link = DirectLink(lambda message: (reply(message), reply(message))[1])  # all of it twice
+    rule = WithoutBonus(SharedNoise(0.0))
+    result = apart(key, CONTEXT, link=link, rule=rule, ahead=2)
+    assert result.void_blocks > 0
+    assert len(passes) == int(result.info.target_passes) == 7
+
+
+def test_rules_come_out_as_they_went_in():
+    """A setting would be lost on the way to the server, which decides by it."""
+    for rule in (
+        Maximal(),
+        Mean(0.25, emit_proposal=True),
+        WithoutBonus(Mean(0.1, 0.7)),
+        Residual(),
+    ):
+        assert read_rule(rule_fields(rule)) == rule
+    with pytest.raises(InputError, match="settings of a rule are numbers"):
+        read_rule({"name": "mean", "settings": {"tolerance": "0.1"}, "bonus": True})
