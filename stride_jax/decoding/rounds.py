@@ -13,6 +13,7 @@ from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
 from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, write_round
 from stride_jax.decoding.scale import Scale, correlated
+from stride_jax.decoding.steps import unrolls
 from stride_jax.decoding.types import DecodeConfig
 
 
@@ -170,8 +171,9 @@ def draft_and_verify(
     noise = proposal_noise(model.rule, key, fresh[:-1])
     learned = config.learned_scale and model.rule.scales == "free"
     drawn = correlated(noise, correlation)
+    wanted = None if unrolls(config, model.draft, model.draft_length) else longest
     proposals, draft_state = propose(
-        model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned
+        model.draft, memory.draft, state.draft, drawn, sigma, wanted, learned=learned
     )
 
     # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
