@@ -12,8 +12,8 @@ Each decoder is compiled for the topology of an H100, and `stride_jax.evaluation
 what one iteration of its loops launches:
 
 - `target_pass`: one step of the plain cached decode, the body of its loop;
-- `draft_step`: each later step of the draft, the body of the inner loop; 0 where the draft proposes
-  all K patches at once;
+- `draft_step`: each later step of the draft: what K proposals cost more than a single one, over
+  K - 1; 0 where the draft proposes all K patches at once;
 - `proposals`: drafting in a round, all K patches;
 - `verification`: the target's pass over the K proposals in a round;
 - `round_overhead`: everything else in a round, that is rule and bookkeeping;
@@ -59,6 +59,7 @@ from stride_jax.evaluation.h100 import compiled, main_loop
 from stride_jax.evaluation.launches import Block
 from stride_jax.evaluation.programs import (
     Setting,
+    build,
     plain_decode,
     prefill,
     speculative_decode,
@@ -66,9 +67,9 @@ from stride_jax.evaluation.programs import (
 from stride_jax.evaluation.results import Row, read_results, write_rows
 
 BASE = Setting()
-RULES = ("block", "mean", "shared_noise", "resample")
-DRAFTS = ("multi-patch", "layer-skip:1", "seasonal:96", "last-value", "nearest")
-SIZES = ("layers", "d_model", "num_vars", "batch", "dtype")
+RULES = ("block", "mean", "shared_noise", "resample", "several")
+DRAFTS = ("multi-patch", "linear", "layer-skip:1", "seasonal:96", "last-value", "nearest")
+SIZES = ("layers", "d_model", "num_vars", "batch", "dtype", "least_lanes")
 """The fields that the target alone depends on."""
 
 
@@ -126,18 +127,19 @@ def row(setting: Setting) -> Row:
 def counts(setting: Setting, library: bool) -> Row:
     """The counts of a setting."""
     plain, before = target_alone(only(setting, *SIZES), library)
-    nothing = bookkeeping(only(setting, "num_vars", "batch", "num_draft", "rule"))
-    drafts, whole = drafting(setting, library), compiled(speculative_decode(setting), library)
+    whole = compiled(speculative_decode(setting), library)
+    overhead, drafted = without_target(setting, library)
+    later = setting.num_draft - 1
+    step, proposals = main_loop(plain).launches, drafted - overhead
 
-    # The rule's own loops run once here; the draft's run once for each later proposal.
-    step, rounds = main_loop(plain).launches, setting.num_draft - 1
-    overhead = main_loop(nothing).total(1)
-    draft_step = main_loop(whole).total(1) - main_loop(whole).total(0)
-    draft_step -= main_loop(nothing).total(1) - main_loop(nothing).total(0)
-    total, drafted = (
-        main_loop(program).total(1) + (rounds - 1) * draft_step for program in (whole, drafts)
-    )
-    proposals = drafted - overhead
+    draft_step: float = 0
+    if stepwise(setting) and later:
+        one_overhead, one_drafted = without_target(
+            dataclasses.replace(setting, num_draft=1), library
+        )
+        draft_step = round((proposals - (one_drafted - one_overhead)) / later, 1)
+
+    total = round_of(whole, bookkeeping_of(setting), later)
     bodies = [*plain.bodies(), *whole.bodies()]
     return {
         "target_pass": step,
@@ -146,13 +148,39 @@ def counts(setting: Setting, library: bool) -> Row:
         "verification": total - drafted,
         "round_overhead": overhead,
         "round": total,
-        "round_surplus": total - step - (setting.num_draft * draft_step or proposals),
+        "round_surplus": round(total - step - (setting.num_draft * draft_step or proposals)),
         "prefill": before.launches,
         "outside": whole.launches,
         "copies": sum(body.copies for body in bodies),
         "scatters": sum(body.scatters for body in bodies),
         "jax": jax.__version__,
     }
+
+
+def stepwise(setting: Setting) -> bool:
+    """Whether the draft predicts patch by patch."""
+    return hasattr(build(setting).proposer(), "step")
+
+
+def bookkeeping_of(setting: Setting) -> Block:
+    """The program of `bookkeeping` for a setting."""
+    return bookkeeping(only(setting, "num_vars", "batch", "num_draft", "rule", "least_lanes"))
+
+
+def without_target(setting: Setting, library: bool) -> tuple[int, int]:
+    """Launches of a round of rule and bookkeeping, and of one that also drafts."""
+    nothing, later = bookkeeping_of(setting), setting.num_draft - 1
+    return main_loop(nothing).total(1), round_of(drafting(setting, library), nothing, later)
+
+
+def round_of(program: Block, nothing: Block, later: int) -> int:
+    """Launches of a round whose draft takes `later` steps after its first.
+
+    Loops of the rule run once here, or as often as the compiler knows. A loop of the draft's steps,
+    where they are not written out, is what `nothing` does not have.
+    """
+    loop, of_rule = (main_loop(x).total(1) - main_loop(x).total(0) for x in (program, nothing))
+    return main_loop(program).total(1) + (later - 1) * (loop - of_rule)
 
 
 # --- the command ---------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from stride_jax.decoding.base import (
     for_paths,
     traits_of,
 )
+from stride_jax.decoding.steps import looped, written_out
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -44,7 +45,7 @@ def propose(
     state: Any,
     noise: jax.Array,
     sigma: jax.Array,
-    count: int | jax.Array,
+    count: int | jax.Array | None,
     *,
     learned: bool,
 ) -> tuple[Proposals, Any]:
@@ -57,7 +58,7 @@ def propose(
         noise: `[K, P, C]`, of variance 1 (or 0 for mean proposals); see `scale.correlated`.
         sigma: `[P, C]`, std of the distributions.
         count: how many of the K are wanted; those that a draft has to predict step by step are 0
-            from there on.
+            from there on. None for all K, whose steps are written out, see `steps.written_out`.
         learned: take the draft's own std where it has one, instead of sigma.
 
     Returns:
@@ -78,18 +79,15 @@ def propose(
             "method step to predict the others; see drafts.StepwiseDraft."
         )
     stepwise, first = cast(StepwiseDraft, draft), _drawn(predictions, noise[:1], sigma, learned)
-    proposals = jax.tree.map(
-        lambda x: jnp.zeros((len(noise), *x.shape[1:]), x.dtype).at[0].set(x[0]), first
-    )
 
-    def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
-        proposals, ahead = carry
-        prediction, ahead = stepwise.step(memory, ahead, proposals.patches[i - 1])
+    def following(place: Any, patch: jax.Array, ahead: Any) -> tuple[Proposals, Any]:
+        prediction, ahead = stepwise.step(memory, ahead, patch)
         prediction = _checked(draft, "step", prediction, noise[0])
-        drawn = _drawn(prediction, noise[i], sigma, learned)
-        return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
+        return _drawn(prediction, noise[place], sigma, learned), ahead
 
-    return jax.lax.fori_loop(1, count, step, (proposals, state))
+    if count is None:
+        return written_out(following, first, state, len(noise))
+    return looped(following, first, state, len(noise), count)
 
 
 def _with_response(

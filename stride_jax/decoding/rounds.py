@@ -13,6 +13,7 @@ from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
 from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, write_round
 from stride_jax.decoding.scale import Scale, correlated
+from stride_jax.decoding.steps import unrolls
 from stride_jax.decoding.types import DecodeConfig
 
 
@@ -210,7 +211,8 @@ def draft_patches(
     sigma, correlation = memory.scale
     learned = config.learned_scale and model.rule.scales == "free"
     drawn = correlated(noise.proposals, correlation)
-    return propose(model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned)
+    wanted = None if unrolls(config, model.draft, model.draft_length) else longest
+    return propose(model.draft, memory.draft, state.draft, drawn, sigma, wanted, learned=learned)
 
 
 def verify_patches(

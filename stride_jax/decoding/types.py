@@ -35,6 +35,10 @@ class DecodeConfig:
             lanes or more (paths of a series, or series of one path) are decoded together and have 4
             patches or more, and 0 elsewhere, as well as for series that lie on several devices. The
             caches of the smaller batches take memory: half as much again for 2.
+        unrolled: True to write out all K steps of a draft that predicts patch by patch, so that a
+            round has no inner loop: fewer launches on a GPU, a larger program, and K steps also in
+            the last rounds, where fewer count. False for a loop; None for True on a GPU where the
+            draft is small (four layers for K 8) and its length fixed, and False elsewhere.
     """
 
     horizon: int
@@ -46,6 +50,7 @@ class DecodeConfig:
     trace: bool = False
     least_lanes: Literal[1, 2] | None = None
     compactions: int | None = None
+    unrolled: bool | None = None
 
     @property
     def paths_at_once(self) -> int:
@@ -62,6 +67,8 @@ class DecodeConfig:
                 object.__setattr__(self, name, whole_number(name, value, least=least))
         if self.least_lanes not in (None, 1, 2):
             raise InputError(f"least_lanes must be 1, 2 or None, got {self.least_lanes!r}.")
+        if self.unrolled not in (None, True, False):
+            raise InputError(f"unrolled must be True, False or None, got {self.unrolled!r}.")
 
 
 ACCEPTED, RECOVERED, BONUS, AUTOREGRESSIVE = 0, 1, 2, 3

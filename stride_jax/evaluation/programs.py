@@ -21,12 +21,12 @@ from stride_jax.checkpoints.build import (
 from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.autoregressive import roll_process
-from stride_jax.decoding.base import Process
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.draft_length import Fixed
 from stride_jax.decoding.rounds import Model
-from stride_jax.decoding.rules import parse_rule
+from stride_jax.decoding.rules import Several, parse_rule
 from stride_jax.decoding.speculative import _speculate
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models.config import TimerXLConfig
@@ -53,9 +53,9 @@ class Setting:
         draft: `autoregressive` or `multi-patch` for a model of its own, `linear`, or a draft that
             needs no training, see `load_pair`.
         draft_layers: layers of the draft where it is a model of its own.
-        rule: the acceptance rule, as text for `parse_rule`.
+        rule: the acceptance rule, as text for `parse_rule`, or `several` for two chains.
         dtype: of the computation of both models.
-        least_lanes: see `DecodeConfig`; 2 as on a GPU.
+        least_lanes: see `DecodeConfig`; 2 as on a GPU, where steps of a draft are written out too.
     """
 
     layers: int = 8
@@ -124,7 +124,7 @@ def speculative_decode(
     means = jax.ShapeDtypeStruct(
         (setting.num_draft + 1, PATCH_LEN, setting.num_vars), jnp.dtype("float32")
     )
-    rule = jax.eval_shape(lambda: parse_rule(setting.rule))
+    rule = jax.eval_shape(lambda: rule_of(setting.rule))
     target = FreeProcess(means) if free_target else pair.target
     draft = FreeDraft(means) if free_draft else pair.proposer()
 
@@ -150,10 +150,16 @@ def prefill(setting: Setting) -> Program:
     return Program(run, (_inputs(setting), build(setting).target))
 
 
+def rule_of(text: str) -> Rule:
+    """The rule of a setting."""
+    return Several(chains=2) if text == "several" else parse_rule(text)
+
+
 def _sizes(setting: Setting, num_draft: int) -> DecodeConfig:
     """The config of a decode of K proposals a round, with one loop whose body is counted."""
+    lanes = setting.least_lanes
     sizes = HORIZON * PATCH_LEN, num_draft
-    return DecodeConfig(*sizes, least_lanes=setting.least_lanes, compactions=0)
+    return DecodeConfig(*sizes, least_lanes=lanes, compactions=0, unrolled=lanes == 2)
 
 
 def _inputs(setting: Setting) -> Inputs:

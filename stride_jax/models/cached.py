@@ -23,6 +23,7 @@ from stride_jax.models.packed import (
     new_tokens,
     pack,
     predictions,
+    projected,
     rotation,
     tokens_of,
 )
@@ -78,9 +79,9 @@ class CachedTimerXL:
             return Prefill(self._empty(num_vars, 0), skip)
         layout = padded(full_layout(self.config, num_vars, count), num_vars, skip)
         turn = rotation(self.config, layout.positions, num_vars)
-        x, cache = embedded(self.config, params, tokens_of(patches)), []
+        (x, qkv), cache = embedded(self.config, params, tokens_of(patches)), []
         for block in params.blocks:
-            queries, new = new_tokens(self.config, block, x, turn)
+            queries, new = new_tokens(self.config, projected(self.config, block, x, qkv), turn)
             read = attend(self.config, block, queries, [new], layout)
             x = after_attention(self.config, block, x, read)
             cache.append(new)
@@ -109,10 +110,10 @@ class CachedTimerXL:
         """One causal pass over `[k, P, C]`; the prediction's features are `[k, C, D]`."""
         count, _, num_vars = patches.shape
         start, layout = self._layout(prefill, cache, num_vars, count, start)
-        x, written = embedded(self.config, params, tokens_of(patches)), []
+        (x, qkv), written = embedded(self.config, params, tokens_of(patches)), []
         turn = rotation(self.config, layout.positions, num_vars)
         for block, first, room in zip(params.blocks, prefill.cache, cache, strict=True):
-            queries, new = new_tokens(self.config, block, x, turn)
+            queries, new = new_tokens(self.config, projected(self.config, block, x, qkv), turn)
             grown = KeyValues(
                 *(
                     jax.lax.dynamic_update_slice_in_dim(z, n, start, axis=2)

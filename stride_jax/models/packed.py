@@ -43,7 +43,8 @@ class PackedBlock(NamedTuple):
     """The weights of one block.
 
     Attributes:
-        qkv: query, key and value in one map, `[D, 3 D]`; see `rotary_order`.
+        qkv: query, key and value in one map, `[D, 3 D]`; see `rotary_order`. None in the first
+            block, where it is a part of the embedding.
         variable_bias: `[2, H]`, added to the logits of other and same variables; scaled.
         out: of the attention, `[D, D]`.
         norm1: after the attention.
@@ -52,7 +53,7 @@ class PackedBlock(NamedTuple):
         norm2: after the feed-forward layers.
     """
 
-    qkv: Dense
+    qkv: Dense | None
     variable_bias: jax.Array
     out: Dense
     norm1: Norm
@@ -65,7 +66,8 @@ class PackedTimerXL(NamedTuple):
     """The weights of a model.
 
     Attributes:
-        embedding: `[P, D]`.
+        embedding: of a token as the first block takes it, and the query, key and value that the
+            first block makes of that, `[P, D + 3 D]`.
         blocks: one per layer.
         norm: the last one.
         head: means, and after them the log variances of a gaussian head, `[D, M * P or 2 M * P]`.
@@ -109,10 +111,11 @@ def _packed(config: TimerXLConfig, params: Params, lib: Any) -> PackedTimerXL:
     def norm(layer: Params) -> Norm:
         return Norm(layer["scale"], layer["bias"])
 
-    def block(layers: Params) -> PackedBlock:
+    def block(number: int) -> PackedBlock:
+        layers = params[f"block_{number}"]
         attention = layers["attention"]
         return PackedBlock(
-            qkv=dense(*_ordered(config, attention)),
+            qkv=dense(*_ordered(config, attention)) if number else None,
             variable_bias=attention["variable_bias"] / math.sqrt(config.head_width),
             out=dense(attention["out"]),
             norm1=norm(layers["norm1"]),
@@ -121,10 +124,11 @@ def _packed(config: TimerXLConfig, params: Params, lib: Any) -> PackedTimerXL:
             norm2=norm(layers["norm2"]),
         )
 
+    first = _ordered(config, params["block_0"]["attention"])
     heads = ("head",) if config.head == "mean" else ("head_mean", "head_logvar")
     return PackedTimerXL(
-        embedding=dense(params["embedding"]),
-        blocks=tuple(block(params[f"block_{i}"]) for i in range(config.num_layers)),
+        embedding=dense(params["embedding"], *(_after(params["embedding"], x, lib) for x in first)),
+        blocks=tuple(map(block, range(config.num_layers))),
         norm=norm(params["norm"]),
         head=dense(*(params[name] for name in heads)),
     )
@@ -141,6 +145,15 @@ def _ordered(config: TimerXLConfig, attention: Params) -> tuple[Params, Params, 
     query = {name: ordered(array) * scale for name, array in attention["query"].items()}
     key = {name: ordered(array) for name, array in attention["key"].items()}
     return query, key, attention["value"]
+
+
+def _after(first: Params, second: Params, lib: Any) -> Params:
+    """Two affine maps, one after the other, as one; computed in float32."""
+    exact = {} if lib is np else {"precision": "highest"}
+    kernels = (layer["kernel"].astype(np.float32) for layer in (first, second))
+    kernel = lib.matmul(*kernels, **exact)
+    bias = lib.matmul(first["bias"], second["kernel"], **exact) + second["bias"]
+    return {"kernel": kernel, "bias": bias}
 
 
 class KeyValues(NamedTuple):
@@ -198,11 +211,10 @@ def apply_norm(layer: Norm, x: jax.Array) -> jax.Array:
 
 
 def new_tokens(
-    config: TimerXLConfig, block: PackedBlock, x: jax.Array, turn: Rotation
+    config: TimerXLConfig, qkv: jax.Array, turn: Rotation
 ) -> tuple[jax.Array, KeyValues]:
-    """Queries `[H, C * k, E]`, and keys and values, of `x [C * k, D]`."""
+    """Queries `[H, C * k, E]`, and keys and values, of all three `[C * k, 3 D]`."""
     num_vars, count, _ = turn.cosine.shape
-    qkv = apply_dense(block.qkv, x, config.precision)
     # [C * k, 3 D] -> [C, k, 3, H, E] -> [3, H, C, k, E]
     qkv = qkv.reshape(num_vars, count, 3, -1, config.head_width).transpose(2, 3, 0, 1, 4)
     queries, keys = rotated(qkv[0], turn), rotated(qkv[1], turn)
@@ -254,9 +266,19 @@ def tokens_of(patches: jax.Array) -> jax.Array:
     return patches.transpose(2, 0, 1).reshape(-1, patches.shape[1])
 
 
-def embedded(config: TimerXLConfig, params: PackedTimerXL, tokens: jax.Array) -> jax.Array:
-    """Tokens `[N, P]` as the first block takes them, `[N, D]`."""
-    return apply_dense(params.embedding, tokens.astype(config.dtype), config.precision)
+def embedded(
+    config: TimerXLConfig, params: PackedTimerXL, tokens: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Tokens `[N, P]` as the first block takes them, `[N, D]`, with its query, key and value."""
+    both = apply_dense(params.embedding, tokens.astype(config.dtype), config.precision)
+    return both[:, : config.d_model], both[:, config.d_model :]
+
+
+def projected(
+    config: TimerXLConfig, block: PackedBlock, x: jax.Array, first: jax.Array
+) -> jax.Array:
+    """Query, key and value of `x [N, D]` in a block, `[N, 3 D]`; those of the first are given."""
+    return first if block.qkv is None else apply_dense(block.qkv, x, config.precision)
 
 
 def predictions(

@@ -14,7 +14,7 @@ from stride_jax import DecodeConfig, decode
 from stride_jax.decoding.processes import cached_process
 from stride_jax.models.cached import CachedTimerXL
 from stride_jax.models.config import TimerXLConfig
-from stride_jax.models.packed import pack, rotary_order, rotated, rotation
+from stride_jax.models.packed import embedded, pack, projected, rotary_order, rotated, rotation
 from stride_jax.models.rotary import rotate
 
 P = 4
@@ -44,7 +44,7 @@ def test_weights_have_the_dtype_they_are_computed_in():
     short = dataclasses.replace(CONFIG, dtype="bfloat16")
     packed = pack(short, params_of(CONFIG))
     block = packed.blocks[0]
-    layers = (packed.embedding, packed.head, block.qkv, block.out, block.ffn_in, block.ffn_out)
+    layers = (packed.embedding, packed.head, block.out, block.ffn_in, block.ffn_out)
     assert {x.dtype for layer in layers for x in layer} == {jnp.dtype("bfloat16")}
     assert block.norm1.scale.dtype == packed.norm.scale.dtype == jnp.float32
 
@@ -57,10 +57,10 @@ def test_all_products_have_the_precision_of_the_config(precision):
     state = jax.eval_shape(lambda m: process.start(m, 3), memory)
     text = jax.jit(process.verify).lower(memory, state, jnp.zeros((2, P, 1))).as_text()
     products = text.count("stablehlo.dot_general")
-    # embedding, query with key and value, logits and what is read of prefill and cache, output,
+    # embedding with query, key and value, logits and what is read of prefill and cache, output,
     # feed-forward twice, head
-    assert products == 10
-    assert text.count("precision = [HIGHEST, HIGHEST]") == (10 if precision == "highest" else 0)
+    assert products == 9
+    assert text.count("precision = [HIGHEST, HIGHEST]") == (9 if precision == "highest" else 0)
 
 
 @pytest.mark.parametrize("speculative", [pytest.param(True, marks=pytest.mark.slow), False])
@@ -84,3 +84,20 @@ def test_one_path_decodes_as_one_of_several_and_as_one_of_two_lanes(speculative)
     np.testing.assert_allclose(twice, once, atol=1e-5)
     np.testing.assert_array_equal(one.origin, many.origin)
     np.testing.assert_array_equal(two.origin, many.origin[:1])
+
+
+def test_the_first_block_reads_tokens_through_one_product():
+    """The first block's query, key and value would be those of another token."""
+    config = dataclasses.replace(CONFIG, num_layers=2)
+    params = params_of(config)
+    packed, tokens = pack(config, params), jnp.asarray(np.random.default_rng(0).normal(size=(3, P)))
+    embedding, attention = params["embedding"], params["block_0"]["attention"]
+    x = tokens @ embedding["kernel"] + embedding["bias"][None]
+    found, qkv = embedded(config, packed, tokens)
+    np.testing.assert_allclose(found, x, atol=1e-5)
+    value = x @ attention["value"]["kernel"] + attention["value"]["bias"][None]
+    np.testing.assert_allclose(qkv[:, 2 * config.d_model :], value, atol=1e-5)
+    first, second = packed.blocks
+    assert projected(config, first, found, qkv) is qkv
+    other = found @ second.qkv.kernel + second.qkv.bias[None]
+    np.testing.assert_allclose(projected(config, second, found, qkv), other, atol=1e-5)

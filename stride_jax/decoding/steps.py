@@ -1,0 +1,66 @@
+"""The steps of a draft that predicts patch by patch: in a loop, or written out one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from stride_jax.decoding.base import Proposals
+from stride_jax.decoding.draft_length import DraftLength, Fixed
+from stride_jax.decoding.types import DecodeConfig
+
+MOST_ARRAYS = 400
+"""Arrays of a draft times K up to which its steps are written out: four layers for K 8."""
+
+Following = Callable[[Any, jax.Array, Any], tuple[Proposals, Any]]
+"""`(place, the patch before it [P, C], state) -> (the proposal there, state)`."""
+
+
+def unrolls(config: DecodeConfig, draft: Any, draft_length: DraftLength) -> bool:
+    """Whether the steps of this draft are written out; see `DecodeConfig.unrolled`."""
+    if config.unrolled is not None:
+        return config.unrolled
+    small = config.num_draft * len(jax.tree.leaves(draft)) <= MOST_ARRAYS
+    return small and isinstance(draft_length, Fixed) and jax.default_backend() == "gpu"
+
+
+def looped(
+    following: Following, first: Proposals, state: Any, num_draft: int, count: int | jax.Array
+) -> tuple[Proposals, Any]:
+    """Proposals `[K, P, C]` in a loop that ends after `count` of them; the others are 0.
+
+    Args:
+        following: makes the next one.
+        first: the first proposal, `[1, P, C]`.
+        state: of the path after it.
+        num_draft: K.
+        count: how many are wanted.
+    """
+    proposals = jax.tree.map(
+        lambda x: jnp.zeros((num_draft, *x.shape[1:]), x.dtype).at[0].set(x[0]), first
+    )
+
+    def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
+        proposals, ahead = carry
+        drawn, ahead = following(i, proposals.patches[i - 1], ahead)
+        return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
+
+    return jax.lax.fori_loop(1, count, step, (proposals, state))
+
+
+def written_out(
+    following: Following, first: Proposals, state: Any, num_draft: int
+) -> tuple[Proposals, Any]:
+    """All K proposals by K - 1 steps without a loop; arguments as of `looped`.
+
+    A loop on a GPU launches kernels for its counters and its condition, which the host waits for,
+    and for writing a proposal among the others. The program is as much larger.
+    """
+    drafted = [first]
+    for place in range(1, num_draft):
+        drawn, state = following(place, drafted[-1].patches[0], state)
+        drafted.append(jax.tree.map(lambda x: x[None], drawn))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *drafted), state
