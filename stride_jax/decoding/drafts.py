@@ -47,6 +47,7 @@ def propose(
     count: int | jax.Array,
     *,
     learned: bool,
+    stop: Callable[[Proposals], jax.Array] | None = None,
 ) -> tuple[Proposals, Any]:
     """Proposes K patches: the one place where proposals are made.
 
@@ -59,6 +60,8 @@ def propose(
         count: how many of the K are wanted; those that a draft has to predict step by step are 0
             from there on.
         learned: take the draft's own std where it has one, instead of sigma.
+        stop: says of each proposal so far, `[K]` bool, whether it is the last one that a draft
+            predicts step by step; None for never.
 
     Returns:
         The proposals, and a state that has seen them but kept none; see `Draft.commit`.
@@ -82,14 +85,19 @@ def propose(
         lambda x: jnp.zeros((len(noise), *x.shape[1:]), x.dtype).at[0].set(x[0]), first
     )
 
-    def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
-        proposals, ahead = carry
+    def going(carry: tuple[Any, Proposals, Any]) -> Any:
+        i, proposals, _ = carry
+        return (i < count) if stop is None else (i < count) & ~stop(proposals)[i - 1]
+
+    def step(carry: tuple[Any, Proposals, Any]) -> tuple[Any, Proposals, Any]:
+        i, proposals, ahead = carry
         prediction, ahead = stepwise.step(memory, ahead, proposals.patches[i - 1])
         prediction = _checked(draft, "step", prediction, noise[0])
         drawn = _drawn(prediction, noise[i], sigma, learned)
-        return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
+        return i + 1, jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
 
-    return jax.lax.fori_loop(1, count, step, (proposals, state))
+    _, proposals, state = jax.lax.while_loop(going, step, (jnp.int32(1), proposals, state))
+    return proposals, state
 
 
 def _with_response(

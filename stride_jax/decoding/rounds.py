@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Outcome, Round, Rule, density_of, traits_of
+from stride_jax.decoding.base import Outcome, Proposals, Round, Rule, density_of, traits_of
 from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
 from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, write_round
+from stride_jax.decoding.rules.common import num_leading
 from stride_jax.decoding.scale import Scale, correlated
 from stride_jax.decoding.types import DecodeConfig
 
@@ -169,10 +170,18 @@ def draft_and_verify(
     # Draft: K proposals, patch by patch or all at once.
     noise = proposal_noise(model.rule, key, fresh[:-1])
     learned = config.learned_scale and model.rule.scales == "free"
-    drawn = correlated(noise, correlation)
+    drawn, strategy = correlated(noise, correlation), model.draft_length
+
+    def unsure(proposals: Proposals) -> jax.Array:
+        return strategy.unsure(proposals.mean, proposals.logvar, sigma)
+
+    stop = unsure if strategy.stops else None
     proposals, draft_state = propose(
-        model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned
+        model.draft, memory.draft, state.draft, drawn, sigma, longest, learned=learned, stop=stop
     )
+    length = round_length(state, count)
+    if stop is not None:
+        length = num_leading(~stop(proposals), length)
 
     # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
     predictions, target_state = model.target.verify(memory.target, state.target, proposals.patches)
@@ -186,7 +195,7 @@ def draft_and_verify(
         target_sigma=prediction_sigma(predictions, sigma, config.learned_scale),
         draft_logvar=proposals.logvar,
         fresh=fresh,
-        length=round_length(state, count),
+        length=length,
         correlation=correlation,
         density=density_of(model.target, predictions),
         keys=keys,
