@@ -199,6 +199,7 @@ def draft_and_verify(
         correlation=correlation,
         density=density_of(model.target, predictions),
         keys=keys,
+        missing=count - state.filled,
     )
     reported = named_reports(predictions, len(traits_of(model.target).reports))
     return Drafted(current, target_state, draft_state, reported)
