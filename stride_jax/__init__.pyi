@@ -35,6 +35,7 @@ from .checkpoints.store import (
     save_model as save_model,
 )
 from .decoding.base import Rule as Rule
+from .decoding.draft_length import Fallback as Fallback
 from .decoding.draft_length import Fixed as Fixed
 from .decoding.draft_length import Gain as Gain
 from .decoding.draft_length import Threshold as Threshold

@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 PUBLIC = """
 decode DecodeConfig DecodeInfo Maximal Block Residual Resample Mean SharedNoise
-Fixed Threshold Gain window_process cached_process seasonal_draft last_value_draft nearest_draft
-multi_patch_draft linear_draft Pair load_pair load_covariance load_model save_model
+Fixed Fallback Threshold Gain window_process cached_process seasonal_draft last_value_draft
+nearest_draft multi_patch_draft linear_draft Pair load_pair load_covariance load_model save_model
 forecast Forecast forecast_df backtest InputError PatchCovariance Rule
 Decoder build_decoder load_decoder calibrate
 checkpoints cli data decoding evaluation forecasting models testing training

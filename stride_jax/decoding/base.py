@@ -351,6 +351,7 @@ class Round(NamedTuple):
             where the target predicts Gaussians. With one the target's sigma is only the unit of a
             gap.
         keys: `[K + 1]`, of the noise `fresh`, for draws from the density.
+        missing: int32, patches that the forecast lacks at the start of the round; None if unknown.
     """
 
     proposals: jax.Array
@@ -365,6 +366,7 @@ class Round(NamedTuple):
     correlation: Correlation | None = None
     density: Density | None = None
     keys: jax.Array | None = None
+    missing: jax.Array | None = None
 
 
 class Outcome(NamedTuple):

@@ -1,8 +1,9 @@
-"""The number of patches per round that are drafted: always K, or fewer after rejections.
+"""The number of patches per round that are drafted: always K, or fewer.
 
 The last rounds draft only what is still missing, see `rounds.round_length`. The length of a
-round depends only on the rounds before it, so exact rules stay exact. A shorter round saves draft
-steps; the verification keeps its K + 1 rows.
+round depends only on the rounds before it, or with `Fallback` on what the draft predicts after the
+proposals that count. Neither looks at a proposal before it decides whether that one counts, so
+exact rules stay exact. A shorter round saves draft steps; the verification keeps its K + 1 rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 
 from stride_jax.decoding import gaussian
 from stride_jax.decoding.checks import check_scalar
+from stride_jax.decoding.uncertainty import draft_uncertainty
 from stride_jax.errors import InputError, nearest
 
 Scalar = float | jax.Array
@@ -41,9 +43,11 @@ class DraftLength:
 
     Attributes:
         reads_chances: `update` wants what the draft itself expects of its proposals.
+        stops: a round may end before its length, at the first patch for which `unsure` is true.
     """
 
     reads_chances: ClassVar[bool] = False
+    stops: ClassVar[bool] = False
 
     def check(self) -> None:
         """Raises InputError for settings that are concrete and out of range."""
@@ -71,6 +75,18 @@ class DraftLength:
         """
         raise NotImplementedError
 
+    def unsure(self, mean: jax.Array, logvar: jax.Array | None, sigma: jax.Array) -> jax.Array:
+        """Whether the draft stops before each patch, `[K]` bool; called where `stops` is true.
+
+        The answer for a patch may depend on the predictions up to that patch alone.
+
+        Args:
+            mean: `[K, P, C]` of the draft.
+            logvar: `[K, P, C]`, its learned log variance, or None.
+            sigma: `[P, C]` of the target.
+        """
+        raise NotImplementedError
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
@@ -86,6 +102,33 @@ class Fixed(DraftLength):
     ) -> LengthState:
         """See `DraftLength`."""
         return state._replace(length=jnp.asarray(num_draft, jnp.int32))
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Fallback(Fixed):
+    """Up to K proposals: the draft stops before a patch of which it is not sure enough.
+
+    The fallback of the big little decoder (BiLD, arXiv 2302.07863); the rule `Mean` is its
+    rollback. The patch before which the draft stops has cost a draft step, is not proposed, and
+    does not count in `DecodeInfo.drafted`. With a learned variance the draft may stop before the
+    first patch, and the round is a step of the target alone. In a batch the draft goes on for the
+    series that have not stopped.
+
+    Attributes:
+        threshold: most uncertainty of a proposal, in sigmas; see `uncertainty.draft_uncertainty`.
+    """
+
+    threshold: Scalar = 0.5
+    stops: ClassVar = True
+
+    def check(self) -> None:
+        """Raises InputError for a negative threshold."""
+        check_scalar("threshold", self.threshold, at_least=0)
+
+    def unsure(self, mean: jax.Array, logvar: jax.Array | None, sigma: jax.Array) -> jax.Array:
+        """See `DraftLength`; what is not a number counts as unsure."""
+        return ~(draft_uncertainty(mean, logvar, sigma) <= self.threshold)
 
 
 @jax.tree_util.register_dataclass
@@ -190,6 +233,7 @@ def expected_acceptance(logvar: jax.Array, sigma: jax.Array) -> jax.Array:
 
 DRAFT_LENGTHS: dict[str, type[DraftLength]] = {
     "fixed": Fixed,
+    "fallback": Fallback,
     "threshold": Threshold,
     "gain": Gain,
 }

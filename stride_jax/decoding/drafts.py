@@ -24,7 +24,7 @@ from stride_jax.decoding.base import (
     for_paths,
     traits_of,
 )
-from stride_jax.decoding.steps import looped, written_out
+from stride_jax.decoding.steps import Stop, looped, written_out
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -48,6 +48,7 @@ def propose(
     count: int | jax.Array | None,
     *,
     learned: bool,
+    stop: Stop | None = None,
 ) -> tuple[Proposals, Any]:
     """Proposes K patches: the one place where proposals are made.
 
@@ -60,6 +61,8 @@ def propose(
         count: how many of the K are wanted; those that a draft has to predict step by step are 0
             from there on. None for all K, whose steps are written out, see `steps.written_out`.
         learned: take the draft's own std where it has one, instead of sigma.
+        stop: says of each proposal so far, `[K]` bool, whether it is the last one that a draft
+            predicts step by step; None for never.
 
     Returns:
         The proposals, and a state that has seen them but kept none; see `Draft.commit`.
@@ -87,7 +90,7 @@ def propose(
 
     if count is None:
         return written_out(following, first, state, len(noise))
-    return looped(following, first, state, len(noise), count)
+    return looped(following, first, state, len(noise), count, stop)
 
 
 def _with_response(

@@ -12,6 +12,7 @@ from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
 from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, write_round
+from stride_jax.decoding.rules.common import num_leading
 from stride_jax.decoding.scale import Scale, correlated
 from stride_jax.decoding.steps import unrolls
 from stride_jax.decoding.types import DecodeConfig
@@ -177,11 +178,10 @@ def draft_and_verify(
         count: N.
     """
     noise = round_noise(memory, state, key, model=model, config=config)
-    length = round_length(state, count)
-    options: Any = {"model": model, "config": config}
+    options: Any = {"model": model, "config": config, "count": count}
 
     # Draft: K proposals, patch by patch or all at once.
-    proposals, draft_state = draft_patches(memory, state, noise, longest, **options)
+    proposals, length, draft_state = draft_patches(memory, state, noise, longest, **options)
 
     # Verify: the target's predictions after 0, 1, ..., K proposals, in one pass.
     drafted = verify_patches(memory, state, noise, proposals, length, **options)
@@ -206,13 +206,24 @@ def draft_patches(
     *,
     model: Model,
     config: DecodeConfig,
-) -> tuple[Proposals, Any]:
-    """The draft's part of a round: K proposals, and a state of the draft that has seen them."""
-    sigma, correlation = memory.scale
+    count: int,
+) -> tuple[Proposals, jax.Array, Any]:
+    """The draft's part of a round: `(K proposals, how many count, a state that has seen them)`."""
+    (sigma, correlation), strategy = memory.scale, model.draft_length
     learned = config.learned_scale and model.rule.scales == "free"
     drawn = correlated(noise.proposals, correlation)
-    wanted = None if unrolls(config, model.draft, model.draft_length) else longest
-    return propose(model.draft, memory.draft, state.draft, drawn, sigma, wanted, learned=learned)
+    wanted = None if unrolls(config, model.draft, strategy) else longest
+
+    def unsure(proposals: Proposals) -> jax.Array:
+        return strategy.unsure(proposals.mean, proposals.logvar, sigma)
+
+    stop, length = unsure if strategy.stops else None, round_length(state, count)
+    proposals, seen = propose(
+        model.draft, memory.draft, state.draft, drawn, sigma, wanted, learned=learned, stop=stop
+    )
+    if stop is not None:
+        length = num_leading(~stop(proposals), length)
+    return proposals, length, seen
 
 
 def verify_patches(
@@ -224,6 +235,7 @@ def verify_patches(
     *,
     model: Model,
     config: DecodeConfig,
+    count: int,
 ) -> Drafted:
     """The target's part of a round: what it predicts of the proposals, of which `length` count.
 
@@ -244,6 +256,7 @@ def verify_patches(
         correlation=correlation,
         density=density_of(model.target, predictions),
         keys=noise.keys,
+        missing=count - state.filled,
     )
     reported = named_reports(predictions, len(traits_of(model.target).reports))
     return Drafted(current, target_state, state.draft, reported)

@@ -180,7 +180,13 @@ def check_choices(
         raise InputError(f"rule must be an acceptance rule such as Maximal(), got {rule!r}.")
     if not isinstance(draft_length, DraftLength):
         raise InputError(
-            f"draft_length must be Fixed(), Threshold() or Gain(), got {draft_length!r}."
+            "draft_length must be Fixed(), Fallback(), Threshold() or Gain(), got "
+            f"{draft_length!r}."
+        )
+    if draft_length.stops and chains_of(rule) > 1:
+        raise InputError(
+            f"draft_length {type(draft_length).__name__} would end the chains of {rule!r} at "
+            "different places; use it with a rule of one chain."
         )
     rule.check()
     draft_length.check()

@@ -15,6 +15,9 @@ from stride_jax.decoding.types import DecodeConfig
 MOST_ARRAYS = 400
 """Arrays of a draft times K up to which its steps are written out: four layers for K 8."""
 
+Stop = Callable[[Proposals], jax.Array]
+"""Says of each of the K proposals, `[K]` bool, whether the draft stops there."""
+
 Following = Callable[[Any, jax.Array, Any], tuple[Proposals, Any]]
 """`(place, the patch before it [P, C], state) -> (the proposal there, state)`."""
 
@@ -24,11 +27,16 @@ def unrolls(config: DecodeConfig, draft: Any, draft_length: DraftLength) -> bool
     if config.unrolled is not None:
         return config.unrolled
     small = config.num_draft * len(jax.tree.leaves(draft)) <= MOST_ARRAYS
-    return small and isinstance(draft_length, Fixed) and jax.default_backend() == "gpu"
+    return small and type(draft_length) is Fixed and jax.default_backend() == "gpu"
 
 
 def looped(
-    following: Following, first: Proposals, state: Any, num_draft: int, count: int | jax.Array
+    following: Following,
+    first: Proposals,
+    state: Any,
+    num_draft: int,
+    count: int | jax.Array,
+    stop: Stop | None = None,
 ) -> tuple[Proposals, Any]:
     """Proposals `[K, P, C]` in a loop that ends after `count` of them; the others are 0.
 
@@ -38,17 +46,23 @@ def looped(
         state: of the path after it.
         num_draft: K.
         count: how many are wanted.
+        stop: whether each proposal so far is the last one; None for never.
     """
     proposals = jax.tree.map(
         lambda x: jnp.zeros((num_draft, *x.shape[1:]), x.dtype).at[0].set(x[0]), first
     )
 
-    def step(i: jax.Array, carry: tuple[Proposals, Any]) -> tuple[Proposals, Any]:
-        proposals, ahead = carry
-        drawn, ahead = following(i, proposals.patches[i - 1], ahead)
-        return jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
+    def going(carry: tuple[Any, Proposals, Any]) -> Any:
+        i, proposals, _ = carry
+        return (i < count) if stop is None else (i < count) & ~stop(proposals)[i - 1]
 
-    return jax.lax.fori_loop(1, count, step, (proposals, state))
+    def step(carry: tuple[Any, Proposals, Any]) -> tuple[Any, Proposals, Any]:
+        i, proposals, ahead = carry
+        drawn, ahead = following(i, proposals.patches[i - 1], ahead)
+        return i + 1, jax.tree.map(lambda all_, x: all_.at[i].set(x), proposals, drawn), ahead
+
+    _, proposals, state = jax.lax.while_loop(going, step, (jnp.int32(1), proposals, state))
+    return proposals, state
 
 
 def written_out(

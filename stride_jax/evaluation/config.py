@@ -101,7 +101,8 @@ class EvaluateConfig:
             device by the costs that were measured or estimated, and leaves out a rule that does
             not pay (see docs/decoding.md).
         draft_length: fixed (always K), or fewer while proposals are rejected: threshold, or gain
-            with a setting, as in gain:draft_cost=0.1.
+            with a setting, as in gain:draft_cost=0.1; or up to where the draft is unsure, as in
+            fallback:threshold=0.5.
         both_processes: Also decode the target only under its other process.
         diagonal_sigma: Calibrate one std for each step and variable of a patch, not one for all.
         learned_scale: Models with a variance of their own draw with it instead of sigma, in all

@@ -126,8 +126,8 @@ def draft_round(
 
         # Draft, as `draft_and_verify` does.
         noise = round_noise(memory, state, draft_key, model=model, config=config)
-        proposals, seen = draft_patches(memory, state, noise, longest, model=model, config=config)
-        length = round_length(state, count)
+        options: Any = {"model": model, "config": config, "count": count}
+        proposals, length, seen = draft_patches(memory, state, noise, longest, **options)
         parts = (proposals.patches, proposals.mean, proposals.sigma, proposals.logvar)
         drafted = client_round(*parts, length, seen)
 

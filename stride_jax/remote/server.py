@@ -232,9 +232,8 @@ def verify_block(
         # Verify and decide, as `decode_round` does.
         noise = round_noise(memory, state, draft_key, model=model, config=config)
         proposals = block.proposals(memory.scale.sigma)
-        drafted = verify_patches(
-            memory, state, noise, proposals, block.length, model=model, config=config
-        )
+        options: Any = {"model": model, "config": config, "count": count}
+        drafted = verify_patches(memory, state, noise, proposals, block.length, **options)
         outcome = model.rule.decide(rule_key, drafted.current)
         after = commit_round(memory, state, drafted, outcome, next_key, model=model, count=count)
 

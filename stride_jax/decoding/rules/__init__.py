@@ -19,6 +19,7 @@ from stride_jax.decoding.rules.common import (
     target_draw,
 )
 from stride_jax.decoding.rules.exact import Block, Maximal, Residual
+from stride_jax.decoding.rules.judge import Judge
 from stride_jax.decoding.rules.several import Several
 from stride_jax.decoding.rules.without_bonus import WithoutBonus
 from stride_jax.errors import InputError, nearest
@@ -27,6 +28,7 @@ __all__ = [
     "RULES",
     "AsReleased",
     "Block",
+    "Judge",
     "Maximal",
     "Mean",
     "Outcome",

@@ -142,10 +142,12 @@ class Several(Rule):
         parts: dict[str, Any] = {
             name: value if value is None else value[1:]
             for name, value in current._asdict().items()
-            if name not in ("length", "correlation")
+            if name not in ("length", "correlation", "missing")
         }
         length = jnp.maximum(current.length - 1, 0)
-        return self.rest.decide(key, current._replace(length=length, **parts))
+        # The exact rules do not read how many patches are missing.
+        rest = current._replace(length=length, missing=None, **parts)
+        return self.rest.decide(key, rest)
 
 
 def _behind(first: jax.Array, rest: jax.Array | None, current: Round) -> jax.Array:
