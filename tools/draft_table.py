@@ -26,6 +26,7 @@ counted, with patches of 96 steps.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 from pathlib import Path
@@ -35,6 +36,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.config import DataConfig
 from stride_jax.decoding.base import prepare_draft
 from stride_jax.decoding.drafts import propose
@@ -43,6 +45,7 @@ from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation import bench
 from stride_jax.evaluation.config import Setup
 from stride_jax.evaluation.results import Row, read_results, write_rows
+from stride_jax.evaluation.scoring import Tally
 from stride_jax.evaluation.subject import (
     Subject,
     build,
@@ -52,9 +55,10 @@ from stride_jax.evaluation.subject import (
     target_only,
     timing_batches,
 )
+from stride_jax.training.responses import fit_responses
 
 RULES = {"mean": "mean:tolerance=0.2", "maximal": "maximal", "block": "block"}
-REPEATS = 15
+REPEATS, CONTEXTS = 15, 512
 
 
 class Case(NamedTuple):
@@ -97,7 +101,7 @@ CASES = {
         num_draft=5,
         num_patches=7,
         patch_len=24,
-        stride=143,
+        stride=429,
         setting={"layers": 8, "d_model": 256, "num_vars": 1, "num_draft": 5},
     ),
     "ETTh1": Case(
@@ -156,7 +160,7 @@ def case_rows(pair: str, case: Case, runs: Path, *, timed: bool) -> list[Row]:
     """One row for each draft of a target."""
 
     def place(name: str) -> str:
-        trained = "." not in name and name.startswith(("beijing", "etth1"))
+        trained = name.startswith(("beijing_", "etth1_")) and "." not in name
         return str(runs / name) if trained else name
 
     drafts = {kind: place(name) for kind, name in case.drafts.items()}
@@ -170,6 +174,8 @@ def case_rows(pair: str, case: Case, runs: Path, *, timed: bool) -> list[Row]:
         batch_size=32,
     )
     subject = build(setup, load(setup), [case.num_draft])
+    subject.pairs["corrected"] = corrected(subject, case, subject.pairs[drafts["multi-patch"]])
+    drafts["multi-patch, corrected"] = "corrected"
     facts = {"pair": pair, "num_draft": case.num_draft, "sigma": subject.sigma}
     rows = []
     for kind, name in drafts.items():
@@ -181,56 +187,62 @@ def case_rows(pair: str, case: Case, runs: Path, *, timed: bool) -> list[Row]:
     return rows
 
 
-def sizes(case: Case, rule: str | None, **changes: Any) -> DecodeConfig:
-    """The config of a decode; two sample paths where a rule samples."""
-    paths = 1 if rule in (None, "mean") else 2
+def corrected(subject: Subject, case: Case, pair: Pair) -> Pair:
+    """The pair with a draft that is corrected on contexts spread over the training split."""
+    (horizon,), size = subject.setup.horizons, subject.setup.batch_size
+    windows = subject.windows(horizon, "train")
+    numbers = np.linspace(0, windows.count - 1, CONTEXTS).astype(int).reshape(-1, size)
+    contexts = [windows.gather(subject.values, jnp.asarray(row))[:, :-horizon] for row in numbers]
+    key, sigma = jax.random.key(0), subject.sigma
+    draft = fit_responses(
+        key, pair.target, pair.proposer(), contexts, sigma, num_draft=case.num_draft
+    )
+    return dataclasses.replace(pair, draft=draft)
+
+
+def sizes(case: Case, num_paths: int = 1, **changes: Any) -> DecodeConfig:
+    """The config of a decode."""
     horizon = case.num_patches * case.patch_len
-    return DecodeConfig(horizon, case.num_draft, num_paths=paths, compactions=0, **changes)
+    return DecodeConfig(horizon, case.num_draft, num_paths=num_paths, **changes)
 
 
 def counted(subject: Subject, case: Case, name: str) -> Row:
-    """Gap, acceptance and patches of a round of a draft, over all scored windows."""
+    """Gap, acceptance and patches of a round of a draft, over all scored windows.
+
+    The gap is the RMS of `(mean_p - mean_q) / sigma` over the first proposals of the rounds of
+    `maximal`, whose contexts follow the target's distribution.
+    """
     (horizon,) = subject.setup.horizons
     batches = scoring_batches(subject, subject.windows(horizon), horizon)
-    row: Row = {"gap": first_gap(subject, case, name, batches)}
+    row: Row = {}
     for rule, text in RULES.items():
-        config = sizes(case, rule)
+        traced = rule == "maximal"
+        config = sizes(case, 1 if rule == "mean" else 2, trace=traced, compactions=0)
         decoder = speculative(subject, config, subject.sigma, name, parse_rule(text))
-        (tally,) = bench.score([decoder], batches)
+        (program,), tally, gaps = bench.compile_all([decoder], batches[0]), Tally(), []
+        for batch in batches:
+            forecast, info = program.decode(decoder, batch)
+            tally.add(forecast, info, batch.truth, batch.weight)
+            if info.trace is not None:
+                used = (np.asarray(info.trace.length) > 0) & (np.asarray(info.trace.start) >= 0)
+                used &= np.asarray(batch.weight)[:, None, None] > 0  # [B, S, R]
+                gaps.append(np.asarray(info.trace.gap[..., 0])[used])
         scores = tally.scores()
         row[f"acceptance_{rule}"] = scores["acceptance"]
         row[f"patches_{rule}"] = scores["patches_per_round"]
+        row |= {"gap": float(np.sqrt(np.mean(np.square(np.concatenate(gaps)))))} if gaps else {}
     return row
-
-
-def first_gap(subject: Subject, case: Case, name: str, batches: list[bench.Batch]) -> float:
-    """RMS of `(mean_p - mean_q) / sigma` over the first proposals of rounds of sample paths."""
-    config = sizes(case, "maximal", trace=True)
-    decoder = speculative(subject, config, subject.sigma, name, parse_rule("maximal"))
-    (program,) = bench.compile_all([decoder], batches[0])
-    squares, rounds = 0.0, 0.0
-    for batch in batches:
-        trace = program.decode(decoder, batch)[1].trace
-        assert trace is not None
-        started = np.asarray((trace.start >= 0) & (trace.length > 0))  # [B, S, R]
-        weight = started * np.asarray(batch.weight)[:, None, None]
-        squares += float(np.sum(weight * np.square(np.asarray(trace.gap[..., 0]))))
-        rounds += float(np.sum(weight))
-    return float(np.sqrt(squares / rounds))
 
 
 def timings(subject: Subject, case: Case) -> list[Row]:
     """Milliseconds of K proposals, and milliseconds and speedup of a decode by each rule."""
     (horizon,) = subject.setup.horizons
     batches = timing_batches(subject, subject.windows(horizon), horizon, 1, REPEATS)
-    plain = {"mean": 0.0, "maximal": subject.sigma, "block": subject.sigma}
-    decoders = [
-        target_only(subject, _one(case, rule), sigma) for rule, sigma in list(plain.items())[:2]
-    ]
+    decoders = [target_only(subject, sizes(case), sigma) for sigma in (0.0, subject.sigma)]
     for name in subject.pairs:
         decoders += [
-            speculative(subject, _one(case, rule), subject.sigma, name, parse_rule(text))
-            for rule, text in RULES.items()
+            speculative(subject, sizes(case), subject.sigma, name, parse_rule(text))
+            for text in RULES.values()
         ]
     seconds = [measured.seconds for measured in bench.measure(decoders, batches)]
     base = {"mean": seconds[0], "maximal": seconds[1], "block": seconds[1]}
@@ -243,11 +255,6 @@ def timings(subject: Subject, case: Case) -> list[Row]:
             row |= {f"seconds_{rule}": took, f"speedup_{rule}": base[rule] / took}
         rows.append(row)
     return rows
-
-
-def _one(case: Case, rule: str) -> DecodeConfig:
-    """The config of one path."""
-    return DecodeConfig(case.num_patches * case.patch_len, case.num_draft, num_paths=1)
 
 
 def propose_seconds(subject: Subject, case: Case, batches: list[bench.Batch]) -> list[float]:
@@ -286,7 +293,7 @@ def add_launches(out: Path) -> None:
 
     content = read_results(out)
     for row in content["rows"]:
-        if "launches_round" in row:
+        if "launches_round" in row or row["draft"] not in LAUNCHES:
             continue
         setting = Setting(**CASES[row["pair"]].setting, **LAUNCHES[row["draft"]])
         counts = launches.row(setting)
