@@ -229,3 +229,34 @@ def closed_form_covariance(problem: Problem) -> np.ndarray:
     inverse = np.linalg.inv(np.eye(total) - transition)
     root = inverse @ np.kron(np.eye(problem.num_patches), problem.error_factor())
     return root @ root.T
+
+
+def gap_moments(problem: Problem, context: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Mean `[P * C]` and covariance `[P * C, P * C]` of the draft-target gap at each patch.
+
+    The gap `L^-1 (mean_p - mean_q)`, in the units of `innovations`, is linear in the last two
+    patches, which are Gaussian along paths of the target. That of the first patch is known.
+
+    Args:
+        problem: the two models.
+        context: `[L, C]`.
+    """
+    width, lags = problem.patch_len * problem.num_vars, 2
+    whitener = np.linalg.inv(problem.error_factor())
+    response = whitener @ (problem.weight - problem.draft_weight)  # [P * C, 2 * P * C]
+    offset = whitener @ problem.draft_bias
+
+    # Means and covariance of the last two patches of the context, then of the forecast.
+    known = lags * width
+    means = np.asarray(context[-lags * problem.patch_len :], np.float64).reshape(-1)
+    for _ in range(problem.num_patches):
+        means = np.concatenate([means, problem.weight @ means[-known:]])
+    covariance = np.zeros((len(means), len(means)))
+    covariance[known:, known:] = closed_form_covariance(problem)
+
+    moments = []
+    for start in range(0, problem.num_patches * width, width):
+        window = slice(start, start + known)
+        spread = response @ covariance[window, window] @ response.T
+        moments.append((response @ means[window] - offset, spread))
+    return moments

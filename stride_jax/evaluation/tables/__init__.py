@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from stride_jax.evaluation.results import Content
 from stride_jax.evaluation.tables.accelerator import accelerator_table
+from stride_jax.evaluation.tables.drafts import drafts_table
 from stride_jax.evaluation.tables.evaluations import (
     brief_table,
     evaluation_table,
@@ -38,6 +39,7 @@ def make_table(content: Content) -> str:
         "fidelity": fidelity_table,
         "zero_shot": zero_shot_table,
         "launches": launches_table,
+        "drafts": drafts_table,
         "tpu_programs": tpu_table,
     }
     return "\n\n".join(tables.get(content.get("table", ""), plain_table)(content)) + "\n"
