@@ -22,9 +22,9 @@ Row = dict[str, Any]
 
 def ratio(rows: list[Row], base: str, what: str, most: float, *, below: bool = False) -> Row:
     """The target's MAE over that of another method, at most so much, or below it."""
-    found = geometric(rows, TARGET, base, "mae")
-    assert found is not None
-    value, low, high = found
+    compared = geometric(rows, TARGET, base, "mae")
+    assert compared is not None
+    value, low, high = compared
     return {
         "what": what,
         "demanded": f"{'below' if below else 'at most'} {most:.2f}",
@@ -74,7 +74,7 @@ def better(rows: list[Row], base: str, what: str) -> Row:
     """On how many of the benchmarks the target's MAE is below that of another method."""
     kinds = list(dict.fromkeys(row["kind"] for row in rows))
     ratios = [geometric([r for r in rows if r["kind"] == k], TARGET, base, "mae") for k in kinds]
-    count = sum(found is not None and found[0] < 1 for found in ratios)
+    count = sum(compared is not None and compared[0] < 1 for compared in ratios)
     return {
         "what": what,
         "demanded": f"{len(kinds)} of {len(kinds)}",

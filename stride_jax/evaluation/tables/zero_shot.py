@@ -62,8 +62,8 @@ def zero_shot_paths_table(content: Content) -> list[str]:
             ratio = geometric(rows, method, base, score)
             scores[score] = None if ratio is None else ratio[0]
         for score in ("cover_80_day", "acceptance", "target_passes"):
-            found = [row[score] for row in rows if row["method"] == method and score in row]
-            scores[score] = float(np.mean(found)) if found else None
+            values = [row[score] for row in rows if row["method"] == method and score in row]
+            scores[score] = float(np.mean(values)) if values else None
         table.append(scores)
     columns: Columns = {
         "method": text("method"),
