@@ -30,6 +30,7 @@ from stride_jax.decoding.scale import PatchCovariance, make_scale, whiten
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.figures.canvas import new_figure
+from stride_jax.evaluation.path_scores import energy_score, variogram_score
 from stride_jax.evaluation.results import write_rows
 from stride_jax.forecasting.covariance import (
     Errors,
@@ -141,35 +142,6 @@ def path_scores(paths: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     scores["energy score, week"] = energy_score(paths, truth)
     scores["variogram score, day"] = variogram_score(paths[..., :DAY], truth[:, :DAY])
     return scores
-
-
-def energy_score(paths: np.ndarray, truth: np.ndarray) -> float:
-    """`E|x - y| - E|x - x'| / 2` over the root of the steps, the fair estimator.
-
-    Source: Gneiting and Raftery, J. Am. Stat. Assoc. 102, 2007.
-    """
-    count, steps = paths.shape[1:]
-    to_truth = np.linalg.norm(paths - truth[:, None], axis=-1).mean()
-    apart = np.mean([np.linalg.norm(one[:, None] - one[None], axis=-1).sum() for one in paths]) / (
-        count * (count - 1)
-    )
-    return float((to_truth - apart / 2) / np.sqrt(steps))
-
-
-def variogram_score(paths: np.ndarray, truth: np.ndarray) -> float:
-    """Mean over pairs of steps of `(|y_i - y_j|^.5 - E|x_i - x_j|^.5)^2`.
-
-    Source: Scheuerer and Hamill, Monthly Weather Review 143, 2015.
-    """
-
-    def roots(series: np.ndarray) -> np.ndarray:
-        return np.sqrt(np.abs(series[..., :, None] - series[..., None, :]))
-
-    scores = [
-        np.square(roots(true) - roots(drawn).mean(axis=0)).mean()
-        for drawn, true in zip(paths, truth, strict=True)
-    ]
-    return float(np.mean(scores))
 
 
 # --- decodes -------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from stride_jax.evaluation.suites import (
     LEVELS,
     Foreign,
     Quantiles,
-    cutoffs,
+    histories,
     load,
     naive,
     of_paths,
@@ -35,13 +35,6 @@ from stride_jax.evaluation.suites import (
 
 LINEAR_CONTEXT, LINEAR_WINDOWS, RIDGE = 512, 4000, (1e-3, 1e-2, 1e-1, 1.0)
 """Steps that a fitted linear map sees, windows it is fitted to, and penalties to choose from."""
-
-
-def histories(one: Foreign) -> tuple[list[np.ndarray], np.ndarray]:
-    """The histories of a series' cut-offs and what follows them, `[W, H]`."""
-    ends = cutoffs(one)
-    truth = np.stack([one.values[end : end + one.horizon] for end in ends])
-    return [one.values[:end] for end in ends], truth
 
 
 def naive_quantiles(past: list[np.ndarray], season: int, horizon: int) -> Quantiles:

@@ -48,14 +48,45 @@ class Quantiles(NamedTuple):
     total: np.ndarray | None = None
 
 
-def cutoffs(one: Foreign) -> np.ndarray:
-    """Where the histories end: at most `CUTOFFS` places, evenly spaced.
+def cutoffs(one: Foreign, count: int = CUTOFFS) -> np.ndarray:
+    """Where the histories end: at most `count` places, evenly spaced.
 
     The first is `start`, or in the middle; a history has at least two seasons and 16 steps then.
     """
     last = len(one.values) - one.horizon
     first = one.start or min(last, max(2 * one.season, 16, len(one.values) // 2))
-    return np.unique(np.linspace(first, last, CUTOFFS).astype(int))
+    return np.unique(np.linspace(first, last, count).astype(int))
+
+
+def shortened(suite: dict[str, Foreign], most: int) -> dict[str, Foreign]:
+    """A suite with horizons of at most `most` steps; the histories stay as they are."""
+
+    def shorter(one: Foreign) -> Foreign:
+        surplus, first = max(one.horizon - most, 0), int(cutoffs(one)[0])
+        values = one.values[: len(one.values) - surplus]
+        return one._replace(horizon=one.horizon - surplus, values=values, start=first)
+
+    return {name: shorter(one) for name, one in suite.items()}
+
+
+def histories(one: Foreign, count: int = CUTOFFS) -> tuple[list[np.ndarray], np.ndarray]:
+    """The histories of at most `count` cut-offs of a series and what follows them, `[W, H]`."""
+    ends = cutoffs(one, count)
+    truth = np.stack([one.values[end : end + one.horizon] for end in ends])
+    return [one.values[:end] for end in ends], truth
+
+
+def every_history(
+    suite: dict[str, Foreign], count: int = CUTOFFS
+) -> tuple[list[np.ndarray], dict[str, slice]]:
+    """The histories of a whole suite in a row, and the rows of each series."""
+    rows: list[np.ndarray] = []
+    places = {}
+    for name, one in suite.items():
+        past, _ = histories(one, count)
+        places[name] = slice(len(rows), len(rows) + len(past))
+        rows += past
+    return rows, places
 
 
 def naive(
@@ -121,6 +152,32 @@ def scores(forecast: Quantiles, truth: np.ndarray) -> dict[str, float]:
     return row
 
 
+def bootstrap(values: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """The 95 % interval of the mean of some values, one of each series, by 2,000 resamples."""
+    picks = np.random.default_rng(seed).integers(0, len(values), (2000, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    return float(low), float(high)
+
+
+def geometric(
+    rows: list[dict[str, Any]], method: str, base: str, score: str
+) -> tuple[float, float, float] | None:
+    """The geometric mean over series of a score over that of another method, and its interval.
+
+    None where no series has both.
+    """
+    scored, others = (
+        {row["series"]: row[score] for row in rows if row["method"] == name and score in row}
+        for name in (method, base)
+    )
+    ratios = [scored[name] / max(others[name], 1e-12) for name in scored if name in others]
+    if not ratios:
+        return None
+    logs = np.log(np.maximum(ratios, 1e-3))
+    low, high = np.exp(bootstrap(logs))
+    return float(np.exp(logs.mean())), float(low), float(high)
+
+
 def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str, Any]:
     """One method over all series: geometric means over seasonal-naive's, mean coverage.
 
@@ -131,8 +188,7 @@ def summary(rows: list[dict[str, Any]], method: str, seed: int = 0) -> dict[str,
     names = [name for name in scored if name in base]
     ratio = np.asarray([scored[n]["mae"] / max(base[n]["mae"], 1e-12) for n in names])
     logs = np.log(np.maximum(ratio, 1e-3))
-    picks = np.random.default_rng(seed).integers(0, len(names), (2000, len(names)))
-    low, high = np.exp(np.quantile(logs[picks].mean(axis=1), [0.025, 0.975]))
+    low, high = np.exp(bootstrap(logs, seed))
     result = {
         "method": method,
         "series": len(names),

@@ -20,6 +20,11 @@ from stride_jax.evaluation.tables.proofs import (
     exactness_table,
     fidelity_table,
     plain_table,
+)
+from stride_jax.evaluation.tables.zero_shot import (
+    ablation_table,
+    demanded_table,
+    zero_shot_paths_table,
     zero_shot_table,
 )
 
@@ -38,6 +43,9 @@ def make_table(content: Content) -> str:
         "exactness": exactness_table,
         "fidelity": fidelity_table,
         "zero_shot": zero_shot_table,
+        "zero_shot_paths": zero_shot_paths_table,
+        "ablation": ablation_table,
+        "demanded": demanded_table,
         "launches": launches_table,
         "drafts": drafts_table,
         "tpu_programs": tpu_table,

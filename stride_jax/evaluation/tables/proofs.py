@@ -1,9 +1,8 @@
-"""Tables of proofs: exactness, distances of distributions, suites of series, any other file."""
+"""Tables of proofs: exactness, distances of distributions, any other file."""
 
 from __future__ import annotations
 
-from stride_jax.evaluation.results import Content, Row, machine
-from stride_jax.evaluation.suites import summary
+from stride_jax.evaluation.results import Content, machine
 from stride_jax.evaluation.tables.cells import Columns, Show, markdown, number, text
 
 
@@ -58,48 +57,6 @@ def fidelity_table(content: Content) -> list[str]:
         f"{config['permutations']} permutations,\non {machine(content)}."
     )
     return [caption, markdown(columns, content["rows"])]
-
-
-def zero_shot_table(content: Content) -> list[str]:
-    """Each method over all series of a suite, relative to repeating the last season."""
-
-    def interval(row: Row) -> str:
-        return f"{row['mae_low']:.2f} to {row['mae_high']:.2f}"
-
-    columns: Columns = {
-        "method": text("method"),
-        "MAE": number("mae", ".3f"),
-        "95 % interval": interval,
-        "worse": number("worse", ".0%"),
-        "MSE": number("mse", ".3f"),
-        "CRPS": number("crps", ".3f"),
-        "in 50 %": number("cover_50", ".0%"),
-        "in 80 %": number("cover_80", ".0%"),
-        "first 3": number("cover_80_first", ".0%"),
-        "last 3": number("cover_80_last", ".0%"),
-        "sum": number("cover_80_sum", ".0%"),
-        "in 95 %": number("cover_95", ".0%"),
-    }
-    rows = content["summary"]
-    caption = (
-        f"{rows[0]['series']} series, up to 12 cut-offs each, {content['paths']} sample paths; "
-        "errors over those of seasonal-naive, geometric means."
-    )
-    return [caption, markdown(columns, rows), "**MAE by kind of series**", by_kind(content)]
-
-
-def by_kind(content: Content) -> str:
-    """The MAE of each method over seasonal-naive's, one row per kind of series."""
-    rows, methods = content["rows"], [row["method"] for row in content["summary"]]
-    table = []
-    for kind in dict.fromkeys(row["kind"] for row in rows):
-        of_kind = [row for row in rows if row["kind"] == kind]
-        means = {one: summary(of_kind, one) for one in methods}
-        counts: Row = {"kind": kind, "series": means[methods[0]]["series"]}
-        table.append(counts | {one: means[one]["mae"] for one in methods[1:]})
-    columns: Columns = {"kind": text("kind"), "series": text("series")}
-    columns |= {one: number(one, ".2f") for one in methods[1:]}
-    return markdown(columns, table)
 
 
 def plain_table(content: Content) -> list[str]:
