@@ -131,7 +131,7 @@ class PatchFM(nn.Module):
 
 def init_params(key: jax.Array, config: PatchFMConfig) -> Params:
     """New parameters; `key` is consumed."""
-    zero = jax.ShapeDtypeStruct((), jnp.int32)
+    zero: Any = jax.ShapeDtypeStruct((), jnp.int32)
     patches = jax.ShapeDtypeStruct((1, 1, config.patch_len), jnp.float32)
     params: Params = PatchFM(config).lazy_init({"params": key}, patches, Place(zero, zero))[
         "params"

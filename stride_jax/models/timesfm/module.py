@@ -142,7 +142,7 @@ def init_params(key: jax.Array, config: TimesFMConfig) -> Params:
     """New parameters; `key` is consumed."""
     tokens = jax.ShapeDtypeStruct((1, 1, config.token_len), jnp.float32)
     masked = jax.ShapeDtypeStruct((1, config.token_len), bool)
-    zero = jax.ShapeDtypeStruct((), jnp.int32)
+    zero: Any = jax.ShapeDtypeStruct((), jnp.int32)
     args = tokens, masked, Place(zero, zero)
     params: Params = TimesFM(config).lazy_init({"params": key}, *args)["params"]
     return params

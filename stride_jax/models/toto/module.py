@@ -169,7 +169,7 @@ class Toto(nn.Module):
 
 def init_params(key: jax.Array, config: TotoConfig) -> Params:
     """New parameters; `key` is consumed."""
-    zero = jax.ShapeDtypeStruct((), jnp.int32)
+    zero: Any = jax.ShapeDtypeStruct((), jnp.int32)
     patches = jax.ShapeDtypeStruct((1, 1, config.patch_len), jnp.float32)
     params: Params = Toto(config).lazy_init({"params": key}, patches, Place(zero, zero))["params"]
     return params
