@@ -141,6 +141,10 @@ def serving() -> Iterator[tuple[str, int]]:
         server.wait()
 
 
+COUNTS = ("passes", "void", "round trips", "saved", "predicted")
+"""Columns of a row that do not depend on the clock."""
+
+
 class VirtualLink(DirectLink):
     """A link of one process on which only the way takes time: 1 there and back.
 
@@ -193,8 +197,10 @@ def latency_rows(latencies: list[float], windows: int, timed_windows: int) -> li
 
     # Times, in turns.
     times = times_of(local, apart, latencies, series_of(subject, timed_windows))
-    columns = dict.fromkeys(("saved", "predicted"))
-    return [{"program": name, **columns, **row, **times[name]} for name, row in rows.items()]
+    return [
+        {"program": name, **{count: row.get(count) for count in COUNTS}, **times[name]}
+        for name, row in rows.items()
+    ]
 
 
 def series_of(subject: Subject, windows: int) -> list[tuple[Any, Any]]:

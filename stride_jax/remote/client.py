@@ -237,7 +237,7 @@ def send_blocks(drive: Drive, memory: Any, driven: Driven) -> Driven:
 
 
 def take_answer(drive: Drive, memory: Any, driven: Driven, reply: Message, outputs: int) -> Driven:
-    """What the answer to the oldest block changes; `outputs` is Q of what the target reports.
+    """Takes the answer to the oldest block; `outputs` is Q of what the target reports.
 
     Raises:
         InputError: the answer does not fit the block.
