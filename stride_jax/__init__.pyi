@@ -20,6 +20,9 @@ from . import (
     models as models,
 )
 from . import (
+    remote as remote,
+)
+from . import (
     testing as testing,
 )
 from . import (

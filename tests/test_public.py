@@ -18,7 +18,7 @@ Fixed Fallback Threshold Gain window_process cached_process seasonal_draft last_
 nearest_draft multi_patch_draft linear_draft Pair load_pair load_covariance load_model save_model
 forecast Forecast forecast_df backtest InputError PatchCovariance Rule
 Decoder build_decoder load_decoder calibrate
-checkpoints cli data decoding evaluation forecasting models testing training
+checkpoints cli data decoding evaluation forecasting models remote testing training
 """
 
 

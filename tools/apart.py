@@ -1,9 +1,11 @@
 """Draft and target in two processes: time by the latency of the link, exactness, and placement.
 
-`python tools/apart.py --out docs/results/apart.json` (about 10 minutes) starts a server of the
-shipped target on this machine, and decodes test windows of the embedded series as its client, one
-window at a time, over links of 0 to 200 ms for a round trip. The whole latency is put on the way to
-the server. Programs are timed in turns, window by window.
+`python tools/apart.py --out docs/results/apart.json` (about 10 minutes) decodes test windows of the
+embedded series with the shipped pair, one window at a time. Passes and round trips are counted in
+one process, on a link whose way takes 1 and nothing else takes time. Then a server is started on
+this machine, and forecasts are timed over links of 0 to 200 ms for a round trip, programs in turns.
+The whole latency is put on the way to the server. `--latencies` without a number leaves the times
+out.
 
 `--exactness` writes p-values of decodes apart instead (`docs/results/apart_exactness.json`, about
 2 minutes), `--placement` assigns many clients to servers (`docs/results/apart_placement.json`).
@@ -13,6 +15,7 @@ import argparse
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -32,6 +35,7 @@ from stride_jax.evaluation.results import write_rows
 from stride_jax.evaluation.subject import Subject, build, load, timing_batches
 from stride_jax.remote.client import ApartForecast, decode_apart
 from stride_jax.remote.link import Conditions, DirectLink, SocketLink, connect
+from stride_jax.remote.messages import Message
 from stride_jax.remote.placement import (
     Clients,
     assign,
@@ -103,8 +107,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
     latencies = [0.0, 10.0, 50.0, 100.0, 200.0]
-    parser.add_argument("--latencies", type=float, nargs="+", default=latencies, help="in ms")
-    parser.add_argument("--windows", type=int, default=32)
+    parser.add_argument("--latencies", type=float, nargs="*", default=latencies, help="in ms")
+    parser.add_argument("--windows", type=int, default=64, help="for the counts")
+    parser.add_argument("--timed", type=int, default=16, help="windows for the times")
     parser.add_argument("--exactness", action="store_true")
     parser.add_argument("--placement", action="store_true")
     args = parser.parse_args()
@@ -113,7 +118,7 @@ def main() -> None:
     elif args.placement:
         rows = placement_rows()
     else:
-        rows = latency_rows(args.latencies, args.windows)
+        rows = latency_rows(args.latencies, args.windows, args.timed)
     for row in rows:
         print(row, flush=True)
     write_rows(args.out, rows)
@@ -136,45 +141,128 @@ def serving() -> Iterator[tuple[str, int]]:
         server.wait()
 
 
-def latency_rows(latencies: list[float], windows: int) -> list[dict[str, Any]]:
+COUNTS = ("passes", "void", "round trips", "saved", "predicted")
+"""Columns of a row that do not depend on the clock."""
+
+
+class VirtualLink(DirectLink):
+    """A link of one process on which only the way takes time: 1 there and back.
+
+    Attributes:
+        now: round trips since the link was made, of those that nothing else went beside.
+    """
+
+    def __init__(self, reply: Callable[[Message], Message | None]) -> None:
+        super().__init__(reply)
+        self.now = 0.0
+        self._arrivals: deque[float] = deque()
+
+    def send(self, message: Message) -> None:
+        """See `Link`."""
+        before = self.received_next()
+        super().send(message)
+        self._arrivals.extend([self.now + 1] * (self.received_next() - before))
+
+    def receive(self, timeout: float | None) -> Message | None:
+        """See `Link`."""
+        if self._arrivals:
+            self.now = max(self.now, self._arrivals.popleft())
+        return super().receive(timeout)
+
+    def received_next(self) -> int:
+        """Answers that have not been received yet."""
+        return len(self._answers)
+
+
+def latency_rows(latencies: list[float], windows: int, timed_windows: int) -> list[dict[str, Any]]:
     """One row for each program: counts, and milliseconds per forecast at each latency."""
     setup = Setup()
     subject = build(setup, load(setup), [NUM_DRAFT])
-    (batch,) = timing_batches(subject, subject.windows(HORIZON), HORIZON, windows, 0)
-    series = list(zip(np.asarray(batch.context), np.asarray(batch.series_index), strict=True))
     local = local_programs(subject)
+    apart = {program.name: runner(subject, program) for program in APART}
+
+    # Counts, which do not depend on the clock.
+    series = series_of(subject, windows)
+    rows = {name: local_counts([run(*each) for each in series]) for name, run in local.items()}
+    for name, run in apart.items():
+        link = VirtualLink(conversation(subject.target))
+        results = [run(link, *each) for each in series]
+        rows[name] = apart_counts(results, link.now / windows)
+    by_patch = rows[BY_PATCH]["round trips"]
+    for program in APART[1:]:
+        row = rows[program.name]
+        row["saved"] = round(by_patch - row["round trips"], 2)
+        per_round = by_patch / row["passes"]
+        row["predicted"] = round(saved_by_speculation(by_patch, 1.0, per_round), 2)
+
+    # Times, in turns.
+    times = times_of(local, apart, latencies, series_of(subject, timed_windows))
+    return [
+        {"program": name, **{count: row.get(count) for count in COUNTS}, **times[name]}
+        for name, row in rows.items()
+    ]
+
+
+def series_of(subject: Subject, windows: int) -> list[tuple[Any, Any]]:
+    """Context and series index of so many windows of the test split."""
+    (batch,) = timing_batches(subject, subject.windows(HORIZON), HORIZON, windows, 0)
+    return list(zip(np.asarray(batch.context), np.asarray(batch.series_index), strict=True))
+
+
+def local_counts(infos: list[Any]) -> dict[str, Any]:
+    """Counts of a program that the server, or the client, plays by itself."""
+    passes = float(np.mean([info.target_passes for info in infos]))
+    return {"passes": round(passes, 2), "void": 0.0, "round trips": float(passes > 0)}
+
+
+def apart_counts(results: list[ApartForecast], round_trips: float) -> dict[str, Any]:
+    """Counts of a program with the draft at the client."""
+    return {
+        "passes": round(float(np.mean([each.info.target_passes for each in results])), 2),
+        "void": round(float(np.mean([each.void_blocks for each in results])), 2),
+        "round trips": round(round_trips, 2),
+    }
+
+
+def times_of(
+    local: dict[str, Callable[..., Any]],
+    apart: dict[str, Callable[..., Any]],
+    latencies: list[float],
+    series: list[tuple[Any, Any]],
+) -> dict[str, dict[str, float]]:
+    """Median milliseconds of a forecast by program and latency; one program after the other.
+
+    A whole request takes what the server takes by itself, and one round trip.
+    """
+    names = [*local, *apart]
+    times: dict[str, dict[str, float]] = {name: {} for name in names}
+    if not latencies:
+        return times
     with serving() as address:
-        apart = {program.name: runner(subject, program) for program in APART}
+        # Compile everything first.
         links = {ms: connect(*address, Conditions(latency=ms / 1000)) for ms in latencies}
-
-        # Compile everything, then time in turns.
-        fastest = links[min(latencies)]
         for run in apart.values():
-            run(fastest, *series[0])
-        for run_local in local.values():
-            jax.block_until_ready(run_local(*series[0]))
-        taken: dict[tuple[str, float], list[float]] = {}
-        results: dict[str, list[Any]] = {}
-        for place, (ms, link) in enumerate(links.items()):
-            for context, index in series:
+            run(links[min(latencies)], *series[0])
+        for run in local.values():
+            jax.block_until_ready(run(*series[0]))
+        for ms, link in links.items():
+            taken: dict[str, list[float]] = {name: [] for name in names}
+            for each in series:
                 for name, run in apart.items():
-                    seconds, out = timed(run, link, context, index)
-                    taken.setdefault((name, ms), []).append(seconds)
-                    if place == 0:
-                        results.setdefault(name, []).append(out)
-        for context, index in series:
-            for name, run_local in local.items():
-                seconds, out = timed(run_local, context, index)
-                taken.setdefault((name, 0.0), []).append(seconds)
-                results.setdefault(name, []).append(out)
-    return [row_of(name, latencies, taken, results) for name in [*local, *apart]]
+                    taken[name].append(timed(run, link, *each))
+                for name, run in local.items():
+                    way = 0.0 if name == DRAFT_ONLY else ms / 1000
+                    taken[name].append(timed(run, *each) + way)
+            for name in names:
+                times[name][f"{ms:g} ms"] = round(1000 * float(np.median(taken[name])), 1)
+    return times
 
 
-def timed(call: Callable[..., Any], *args: Any) -> tuple[float, Any]:
-    """Seconds of a call, and its result."""
+def timed(call: Callable[..., Any], *args: Any) -> float:
+    """Seconds of a call."""
     start = time.perf_counter()
-    out = jax.block_until_ready(call(*args))
-    return time.perf_counter() - start, out
+    jax.block_until_ready(call(*args))
+    return time.perf_counter() - start
 
 
 DRAFT_ONLY, WHOLE, BOTH = "draft only, no server", "target, whole request", "both at the server"
@@ -220,40 +308,6 @@ def runner(subject: Subject, program: Program) -> Callable[..., ApartForecast]:
         )
 
     return run
-
-
-def row_of(
-    name: str,
-    latencies: list[float],
-    taken: dict[tuple[str, float], list[float]],
-    results: dict[str, list[Any]],
-) -> dict[str, Any]:
-    """Counts and median milliseconds of a program; a whole request takes one round trip."""
-
-    def median(name: str, ms: float) -> float:
-        if (name, ms) in taken:
-            return 1000 * float(np.median(taken[name, ms]))
-        return 1000 * float(np.median(taken[name, 0.0])) + (0 if name == DRAFT_ONLY else ms)
-
-    infos = [each.info if isinstance(each, ApartForecast) else each for each in results[name]]
-    void = [each.void_blocks for each in results[name] if isinstance(each, ApartForecast)]
-    passes = float(np.mean([info.target_passes for info in infos]))
-    row: dict[str, Any] = {
-        "program": name,
-        "passes": round(passes, 2),
-        "void": round(float(np.mean(void)), 2) if void else 0.0,
-    }
-    row |= {f"{ms:g} ms": round(median(name, ms), 1) for ms in latencies}
-
-    # Beside a target that answers patch by patch, on the link alone.
-    patches, most = len(infos[0].origin), max(latencies)
-    saved = [median(BY_PATCH, ms) - median(name, ms) for ms in (most, min(latencies))]
-    apart = void and name != BY_PATCH
-    link = (most - min(latencies)) / 1000
-    predicted = 1000 * saved_by_speculation(patches, link, patches / max(passes, 1))
-    row["saved"] = round(saved[0] - saved[1], 1) if apart else None
-    row["predicted"] = round(predicted, 1) if apart else None
-    return row
 
 
 # --- exactness -----------------------------------------------------------------------------------

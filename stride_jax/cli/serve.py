@@ -17,15 +17,17 @@ def run_serve(args: Arguments) -> None:
     from stride_jax.remote.link import listen
     from stride_jax.remote.server import serve
 
-    target = load_pair(args.model, None).target
+    if not 0 <= args.port < 1 << 16:
+        raise InputError(f"--port must be from 0 to {(1 << 16) - 1}, got {args.port}.")
     try:
         listener = listen(args.host, args.port)
-    except (OSError, OverflowError) as error:
+    except OSError as error:
         raise InputError(
             f"cannot listen at {args.host}:{args.port}: {error}; take another --port, or 0 for any "
             "free one."
         ) from error
     with listener:
+        target = load_pair(args.model, None).target
         host, port = listener.getsockname()[:2]
         print(f"{host}:{port}", flush=True)
         serve(target, listener)

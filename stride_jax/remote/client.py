@@ -10,7 +10,6 @@ import itertools
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Draft, Process, Rule, for_paths
@@ -119,7 +118,8 @@ def decode_apart(
             stands, and the forecast does not depend on what was lost. `draft` stops to wait: the
             draft finishes the forecast, as if all its proposals were accepted, and the result says
             so.
-        timeout: seconds, above 0.
+        timeout: seconds that an answer may take, above 0. The first decode of a shape waits for the
+            server to compile it, too.
 
     Returns:
         The forecast, with what was verified and what the link was used for.
@@ -208,12 +208,9 @@ def drive_rounds(drive: Drive) -> ApartForecast:
     finished = progress.confirmed
     if left_alone:
         finished = finish(drive.model, memory, progress, sizes=sizes)
-    forecast, info, verified = summary(progress.confirmed, finished, sizes=sizes)
-    return shaped(
-        ApartForecast(forecast, info, verified, left_alone, driven.blocks, driven.void_blocks),
-        alone=inputs.context.ndim == 2,
-        paths=drive.request.config.num_paths,
-    )
+    single = inputs.context.ndim == 2
+    forecast, info, verified = summary(progress.confirmed, finished, sizes=sizes, single=single)
+    return ApartForecast(forecast, info, verified, left_alone, driven.blocks, driven.void_blocks)
 
 
 def messages_of(driven: Driven) -> list[Message]:
@@ -240,7 +237,7 @@ def send_blocks(drive: Drive, memory: Any, driven: Driven) -> Driven:
 
 
 def take_answer(drive: Drive, memory: Any, driven: Driven, reply: Message, outputs: int) -> Driven:
-    """What the answer to the oldest block changes; `outputs` is Q of what the target reports.
+    """Takes the answer to the oldest block; `outputs` is Q of what the target reports.
 
     Raises:
         InputError: the answer does not fit the block.
@@ -306,19 +303,6 @@ def answers(reply: Message, kind: str, message: Message) -> bool:
     if reply.kind == "refused":
         raise InputError(f"the server refused: {reply.fields['reason']}")
     return reply.kind == kind and reply.fields.get("block") == message.fields.get("block")
-
-
-def shaped(result: ApartForecast, *, alone: bool, paths: int | None) -> ApartForecast:
-    """The result with the axes of `decode`: no B for one series, no S without paths."""
-    parts: Any = (result.forecast, result.info, result.verified)
-    if paths is None:
-        parts = jax.tree.map(lambda x: x[:, 0], parts)
-    if alone:
-        parts = jax.tree.map(lambda x: x[0], parts)
-    forecast, info, verified = parts
-    valid = jnp.ones(info.rounds.shape, bool)  # the values were on the host and are checked
-    info = info._replace(valid_input=valid)
-    return result._replace(forecast=forecast, info=info, verified=verified)
 
 
 def host_inputs(key: Any, context: Any, sigma: Any, series_index: Any, lengths: Any) -> Inputs:

@@ -225,14 +225,17 @@ def finish(model: Model, memory: Memory, progress: Progress, *, sizes: Sizes) ->
 
 @compiled
 def summary(
-    confirmed: LoopState, finished: LoopState, *, sizes: Sizes
+    confirmed: LoopState, finished: LoopState, *, sizes: Sizes, single: bool
 ) -> tuple[jax.Array, DecodeInfo, jax.Array]:
     """Forecast `[B, S, horizon, C]`, info, and patches that were verified, `[B, S]`, compiled.
+
+    There is no S without sample paths, and no B for a single series, as in `decode`.
 
     Args:
         confirmed: the carry after the last answered round.
         finished: the carry when every path has its patches.
         sizes: static.
+        single: whether the context was one series without a B.
     """
     config, count = sizes.config, sizes.patches
     patches = finished.log.patches[:, :, :count]  # [B, S, N, P, C]
@@ -250,7 +253,11 @@ def summary(
             origin=jnp.where(unverified, AUTOREGRESSIVE, info.origin),
             proposal=jnp.where(blank, jnp.nan, info.proposal),
             reported=reported,
+            valid_input=jnp.ones((), bool),  # the values were on the host, and checked there
         )
 
-    info = jax.vmap(jax.vmap(describe))(confirmed)
-    return forecast[:, :, : config.horizon], info, confirmed.filled
+    parts = forecast[:, :, : config.horizon], jax.vmap(jax.vmap(describe))(confirmed)
+    shaped = (*parts, confirmed.filled)
+    if config.num_paths is None:
+        shaped = jax.tree.map(lambda x: x[:, 0], shaped)
+    return jax.tree.map(lambda x: x[0], shaped) if single else shaped

@@ -301,4 +301,6 @@ def _talk(target: Process, link: SocketLink) -> None:
             if answer is not None:
                 link.send(answer)
     except (LinkClosedError, InputError):
+        return
+    finally:
         link.close()
