@@ -18,6 +18,7 @@ import numpy as np
 from stride_jax.data.config import DataConfig
 from stride_jax.decoding.rules import Judge, Mean
 from stride_jax.decoding.types import DecodeConfig
+from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch
 from stride_jax.evaluation.budget import Trial, cheapest, cost_at, try_all
 from stride_jax.evaluation.config import Setup
@@ -35,7 +36,7 @@ from stride_jax.training.judge import Labels, fit, label
 
 BUDGETS = (0.05, 0.1, 0.2)
 TOLERANCES = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.14)
-SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.55)
+SHARES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.55, 0.8)
 """Of the labelled proposals that a judge rejects; each is a bias to try."""
 LIMITS = {"target": 5e-4, "truth": 0.0}
 """Most harm of a harmless proposal, in sigma squared, by what it is measured against."""
@@ -103,6 +104,15 @@ def judges(found: Labels, limit: float) -> list[Judge]:
     ]
 
 
+def within(fitted: Part, tried: list[Any], trials: list[Trial], budget: float) -> list[Any]:
+    """The rule of fewest passes within a budget; none where no setting is strict enough."""
+    try:
+        best = cheapest(trials, fitted.target, budget * fitted.draft, draft_cost=0.0)
+    except InputError:
+        return []
+    return [tried[best]]
+
+
 def row(where: Part, trial: Trial) -> dict[str, Any]:
     """One rule on the windows of a part, beside `mean` at the distance that it has there."""
     distance = float(np.mean(trial.distance(where.target)))
@@ -148,12 +158,12 @@ def main() -> None:
         part("later", subject, "test", args.batches),
         part("ETTh1", build(other, load(other), [NUM_DRAFT]), "test", args.batches),
     ]
-    chosen: list[tuple[float, str, Any]] = []
-    for budget in BUDGETS:
-        for name, (tried, trials) in rules.items():
-            most = budget * fitted.draft
-            best = cheapest(trials, fitted.target, most, draft_cost=0.0)
-            chosen.append((budget, name, tried[best]))
+    chosen = [
+        (budget, name, rule)
+        for budget in BUDGETS
+        for name, (tried, trials) in rules.items()
+        for rule in within(fitted, tried, trials, budget)
+    ]
     rows = []
     for where in parts:
         trials = try_rules(where.subject, [rule for *_, rule in chosen], where.batches)
