@@ -33,9 +33,9 @@ from stride_jax.evaluation.subject import (
 )
 
 BUDGETS = (0.05, 0.1, 0.2)
-TOLERANCES = (0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.2)
-FALLBACKS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)
-NUM_DRAFTS = (1, 2, 3, 4, 6)
+TOLERANCES = (0.03, 0.04, 0.05, 0.06, 0.08, 0.12)
+FALLBACKS = (0.05, 0.1, 0.2, 0.4)
+NUM_DRAFTS = (2, 4, 6)
 HORIZON, BATCH, DRAFT_COST = 168, 64, 0.1
 
 
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--repeats", type=int, default=60, help="timed calls; 0 for no times")
     parser.add_argument("--fit", type=int, default=3, help="batches of 64 windows to fit to")
-    parser.add_argument("--test", type=int, default=8, help="batches of 64 windows to measure on")
+    parser.add_argument("--test", type=int, default=4, help="batches of 64 windows to measure on")
     args = parser.parse_args()
     setup = Setup(stride=29)
     subject = build(setup, load(setup), NUM_DRAFTS)

@@ -119,13 +119,16 @@ def cost_at(
 ) -> float:
     """The cost of a family of settings at a mean distance, on a line between its neighbours.
 
+    The line is one over the logarithm of the distance, where costs are closest to a line.
+
     Args:
-        trials: of settings from strict to loose, on the windows that are compared.
+        trials: of several settings, on the windows that are compared.
         reference: the target alone on the same windows.
         distance: at which the cost is asked for; beyond the ends it is that of the end.
         draft_cost: see `Trial.cost`.
     """
-    distances = [float(np.mean(trial.distance(reference))) for trial in trials]
+    distances = np.asarray([np.mean(trial.distance(reference)) for trial in trials])
     costs = [trial.cost(draft_cost) for trial in trials]
     order = np.argsort(distances)
-    return float(np.interp(distance, np.asarray(distances)[order], np.asarray(costs)[order]))
+    logs = np.log(np.maximum([distance, *distances[order]], np.finfo(np.float64).tiny))
+    return float(np.interp(logs[0], logs[1:], np.asarray(costs)[order]))

@@ -7,7 +7,7 @@ greedily from the first place on: a harmless proposal stays in the context of th
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +53,6 @@ class _Path(NamedTuple):
     labels: Labels
 
 
-@functools.partial(jax.jit, static_argnames=("num_draft", "reference"))
 def label(
     target: Process,
     draft: Draft | Process,
@@ -78,21 +77,41 @@ def label(
         reference: what harm is measured against.
 
     Raises:
-        InputError: a truth that is not a whole number of patches.
+        InputError: a truth that is not a whole number of patches, or another reference.
     """
-    proposer = as_draft(for_paths(draft, 1))
-    scale = jnp.broadcast_to(jnp.float32(sigma), (target.patch_len, context.shape[-1]))
+    if reference not in get_args(Reference):
+        raise InputError(f"reference must be 'target' or 'truth', got {reference!r}.")
     if truth.shape[1] == 0 or truth.shape[1] % target.patch_len:
         raise InputError(
             f"the truth must have whole patches of {target.patch_len} steps, got {truth.shape[1]}."
         )
 
+    models, by_truth = (target, as_draft(draft)), jnp.asarray(reference == "truth")
+    windows = jnp.asarray(context, jnp.float32), jnp.asarray(truth, jnp.float32)
+    out: Labels = _label(models, windows, sigma, limit, by_truth, num_draft=num_draft)
+    return out
+
+
+@functools.partial(jax.jit, static_argnames="num_draft")
+def _label(
+    models: tuple[Any, Any],
+    windows: tuple[jax.Array, jax.Array],
+    sigma: jax.Array,
+    limit: jax.Array,
+    by_truth: jax.Array,
+    *,
+    num_draft: int,
+) -> Labels:
+    """`label`, compiled; both references share one program."""
+    patch_len, num_vars = models[0].patch_len, windows[0].shape[-1]
+    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (patch_len, num_vars))
+    target, draft = (for_paths(model, 1) for model in models)
+
     def one(context: jax.Array, truth: jax.Array) -> Labels:
         patches = truth.reshape(-1, *scale.shape)  # [N * P, C] -> [N, P, C]
-        models = for_paths(target, 1), proposer
-        return _label_window(models, context, patches, scale, limit, num_draft, reference)
+        return _label_window((target, draft), context, patches, scale, limit, by_truth, num_draft)
 
-    return jax.vmap(one)(context, truth)
+    return jax.vmap(one)(*windows)
 
 
 def _label_window(
@@ -101,8 +120,8 @@ def _label_window(
     truth: jax.Array,
     sigma: jax.Array,
     limit: jax.Array,
+    by_truth: jax.Array,
     num_draft: int,
-    reference: Reference,
 ) -> Labels:
     """Labels of one window; `truth [N, P, C]`."""
     target, draft = models
@@ -113,9 +132,10 @@ def _label_window(
     empty = jnp.zeros((room, *sigma.shape))
 
     # The reference: what came, or what the target forecasts alone.
-    if reference == "target":
-        truth = _finish(target, memory, states[0], empty, jnp.int32(0), count)
-    path = _Path(*states, jnp.int32(0), empty, truth, jnp.int32(0), _no_labels(count, num_draft))
+    alone = _finish(target, memory, states[0], empty, jnp.int32(0), count)
+    reference = jnp.where(by_truth, truth, alone)
+    labels = _no_labels(count, num_draft)
+    path = _Path(*states, jnp.int32(0), empty, reference, jnp.int32(0), labels)
 
     def play(path: _Path) -> _Path:
         return _greedy_round(models, memories, path, sigma, limit, num_draft)

@@ -58,6 +58,7 @@ def test_the_cost_at_an_error_lies_between_its_neighbours():
     """Two rules would be compared at different errors."""
     trials = [known(0.4, 2.0, 10.0), known(0.1, 6.0, 20.0), known(0.2, 4.0, 10.0)]
     zero = known(0.0, 7.0, 0.0)
-    assert cost_at(trials, zero, 0.3, draft_cost=0.0) == pytest.approx(3.0)
-    assert cost_at(trials, zero, 0.15, draft_cost=0.1) == pytest.approx(6.5)
+    assert cost_at(trials, zero, np.sqrt(0.08), draft_cost=0.0) == pytest.approx(3.0)
+    assert cost_at(trials, zero, np.sqrt(0.02), draft_cost=0.1) == pytest.approx(6.5)
     assert cost_at(trials, zero, 9.0, draft_cost=0.0) == pytest.approx(2.0)
+    assert cost_at(trials, zero, 0.0, draft_cost=0.0) == pytest.approx(6.0)

@@ -136,3 +136,5 @@ def test_what_cannot_be_fitted_is_refused():
         fit(table[:, 1:], harmless)
     with pytest.raises(InputError, match="whole patches of 3 steps, got 14"):
         label(TARGET, DRAFT, BATCH, TRUTH[:, :14], SIGMA, 0.1, num_draft=2)
+    with pytest.raises(InputError, match="got 'future'"):
+        label(TARGET, DRAFT, BATCH, TRUTH, SIGMA, 0.1, num_draft=2, reference="future")
