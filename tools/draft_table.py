@@ -58,7 +58,7 @@ from stride_jax.evaluation.subject import (
 from stride_jax.training.responses import fit_responses
 
 RULES = {"mean": "mean:tolerance=0.2", "maximal": "maximal", "block": "block"}
-REPEATS, CONTEXTS = 15, 512
+REPEATS, CONTEXTS = 15, 128
 
 
 class Case(NamedTuple):

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from stride_jax.decoding.base import Draft, Process, Rule
+from stride_jax.decoding.compiled import Structure
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo
@@ -275,8 +276,7 @@ def _inputs(decoder: Decoder, batch: Batch) -> tuple[Any, ...]:
 def _signature(decoder: Decoder, batch: Batch) -> tuple[Any, ...]:
     """Equal for decoders that share a program: structure, shapes and config.
 
-    jaxlib compares two registered dataclasses by their fields only, so the hash of the structure,
-    which knows their classes, stands in for it (see `decoding.compiled`).
+    Two structures are compared as in `decoding.compiled`.
     """
     leaves, structure = jax.tree.flatten(_inputs(decoder, batch))
-    return hash(structure), tuple(jax.typeof(leaf) for leaf in leaves), decoder.config
+    return Structure(structure), tuple(jax.typeof(leaf) for leaf in leaves), decoder.config

@@ -10,6 +10,7 @@ import pytest
 from helpers.trained import CONTEXT, HORIZON, loaded, setup
 
 from stride_jax.data.windows import make_windows
+from stride_jax.decoding.naive_drafts import last_value_draft, seasonal_draft
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig
@@ -110,6 +111,17 @@ def test_rules_of_one_shape_do_not_share_a_program(subject, batches):
     first = dataclass(frozen=True)(type("First", (Mean,), {}))
     second = dataclass(frozen=True)(type("Second", (Mean,), {}))
     assert signature(first) != signature(second)
+
+
+def test_drafts_of_one_hash_do_not_share_a_program(subject, batches):
+    """Guards against a run that stops, as a period of P steps gives two drafts the same hash."""
+    decoder = speculative(subject, DecodeConfig(HORIZON, 2), 0.7, "last-value", Mean())
+    size = subject.target.patch_len
+    first, second = (
+        bench._signature(decoder._replace(draft=draft), batches[0])
+        for draft in (seasonal_draft(size, size), last_value_draft(size))
+    )
+    assert first != second
 
 
 def test_memory_holds_the_parameters_and_the_context(measured, subject, batches):

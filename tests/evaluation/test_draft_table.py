@@ -2,10 +2,17 @@
 
 import dataclasses
 
+import jax
+import pytest
 from helpers.tools import load_tool
 
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.store import save_model
+from stride_jax.data.config import DataConfig
 from stride_jax.evaluation.programs import Setting
 from stride_jax.evaluation.tables import make_table
+from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.timer_xl import init_params
 
 COUNTS = {
     "gap": 0.1234,
@@ -45,3 +52,34 @@ def test_every_draft_has_launches_to_count():
         for kind in case.drafts:
             setting = Setting(**case.setting, **tool.LAUNCHES[kind])
             assert dataclasses.asdict(setting)["num_draft"] == case.num_draft
+
+
+@pytest.mark.slow
+def test_rows_hold_counts_and_times(tmp_path, monkeypatch):
+    """The long run would stop at its end, with the times."""
+    tool = load_tool("draft_table")
+    monkeypatch.setattr(tool, "REPEATS", 2)
+    monkeypatch.setattr(tool, "CONTEXTS", 32)
+    model = TimerXLConfig(
+        patch_len=24, d_model=16, num_heads=2, d_ff=16, instance_norm="causal", variable_stride=0
+    )
+    path = tmp_path / "target.safetensors"
+    save_model(path, Checkpoint(model, init_params(jax.random.key(0), model), 96))
+    case = tool.Case(
+        data=DataConfig(context_len=96, variables="separate"),
+        target=str(path),
+        drafts={"multi-patch": "last-value", "seasonal": "seasonal:24"},
+        num_draft=2,
+        num_patches=3,
+        patch_len=24,
+        stride=2503,
+        setting={},
+    )
+    rows = tool.case_rows("toy", case, tmp_path, timed=True)
+    assert [row["draft"] for row in rows] == ["multi-patch", "seasonal", "multi-patch, corrected"]
+    for row in rows:
+        assert 1 <= row["patches_block"] <= 3
+        assert row["gap"] > 0
+        assert row["seconds_proposals"] > 0
+        assert row["speedup_mean"] > 0
+    assert rows[0]["gap"] == pytest.approx(rows[2]["gap"], rel=0.05)  # first places have no errors
