@@ -1,4 +1,4 @@
-"""Tables of the zero-shot page: suites, paths and rules, the ablation, what was demanded."""
+"""Tables of the zero-shot page: suites, paths and rules, the ablation, demands."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def ablation_table(content: Content) -> list[str]:
 
 
 def demanded_table(content: Content) -> list[str]:
-    """What was demanded of the zero-shot pair, and what was reached."""
+    """The numbers that the zero-shot pair should reach, and those that it reached."""
     columns: Columns = {name: text(name) for name in ("what", "demanded", "reached", "met")}
     columns = {**columns, "95 % interval": text("interval")}
     order = ("what", "demanded", "reached", "95 % interval", "met")
