@@ -1,4 +1,4 @@
-"""Tables of the zero-shot page: suites, paths and rules, the ablation, what was demanded."""
+"""Tables of the zero-shot page: suites, paths and rules, the ablation, demands."""
 
 from __future__ import annotations
 
@@ -76,9 +76,10 @@ def zero_shot_paths_table(content: Content) -> list[str]:
         "target passes": number("target_passes", ".2f"),
     }
     caption = (
-        f"{len({row['series'] for row in rows})} series, at most 96 steps (6 patches) ahead, "
-        f"{content['paths']} sample paths. MAE and CRPS over those of\nseasonal-naive, energy and "
-        f"variogram score over those of *{one_sigma}*, geometric means over series."
+        f"{len({row['series'] for row in rows})} series, up to {content['cutoffs']} cut-offs each, "
+        f"at most 96 steps (6 patches) ahead, {content['paths']} sample paths. MAE and CRPS\nover "
+        f"those of seasonal-naive, energy and variogram score over those of *{one_sigma}*,\n"
+        "geometric means over series."
     )
     steps = dict.fromkeys(row["steps"] for row in content["walks"])
     walks: dict[str, Row] = {}
@@ -113,15 +114,15 @@ def ablation_table(content: Content) -> list[str]:
     sizes = content["series"]
     caption = (
         f"{rows[0]['steps']} steps each. CRPS over that of the last value on {sizes['real']} real "
-        f"series held out and {sizes['synthetic']} synthetic ones, and over that of "
-        f"seasonal-naive\non the foreign suite ({sizes['foreign']}), geometric means, "
-        f"{content['paths']} sample paths; changes are from the mean of *{rows[0]['arm']}*."
+        f"series held out and {sizes['synthetic']} synthetic ones,\nand over that of "
+        f"seasonal-naive on the foreign suite ({sizes['foreign']}), geometric means, "
+        f"{content['paths']} sample paths;\nchanges are from the mean of *{rows[0]['arm']}*."
     )
     return [caption, markdown(columns, [*reference, *others])]
 
 
 def demanded_table(content: Content) -> list[str]:
-    """What was demanded of the zero-shot pair, and what was reached."""
+    """The numbers that the zero-shot pair should reach, and those that it reached."""
     columns: Columns = {name: text(name) for name in ("what", "demanded", "reached", "met")}
     columns = {**columns, "95 % interval": text("interval")}
     order = ("what", "demanded", "reached", "95 % interval", "met")
