@@ -6,7 +6,8 @@ nothing else) decodes test windows of the embedded series with the shipped pair.
 judge has the weights that `tools/judge.py` wrote, and the bias that meets this budget on
 validation windows. The time of a forecast is that of one window at a time. The speedup by launches
 is that of a target of 8 layers and width 1024 on a GPU with these passes, see
-docs/results/launches.md. The p-value is the smallest one of the tests of exactness, on a target of known distribution.
+docs/results/launches.md. The p-value is the smallest one of the tests of exactness, on a target of
+known distribution.
 """
 
 import argparse
