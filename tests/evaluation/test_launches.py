@@ -1,5 +1,6 @@
 """Launches counted in the text of compiled programs, and the counts of the decoders."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -153,6 +154,8 @@ def test_programs_are_the_decoders() -> None:
     setting = Setting(layers=1, d_model=32, num_vars=2, draft="multi-patch", rule="mean")
     decoders = plain_decode(setting), speculative_decode(setting)
     rounds = [speculative_decode(setting, free_target=True, free_draft=f) for f in (True, False)]
+    others = {"draft": "linear"}, {"draft": "autoregressive", "rule": "several"}
+    rounds += [speculative_decode(dataclasses.replace(setting, **other)) for other in others]
     for program in (*decoders, *rounds):
         forecast = jax.eval_shape(program.function, *program.args)
         assert forecast.shape == (1, 35 * 96, 2)
