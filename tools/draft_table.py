@@ -1,7 +1,7 @@
 r"""Every kind of draft for two targets: how close it is, what it costs, what it brings.
 
     python tools/draft_table.py --runs runs --out docs/results/draft_table.json
-    JAX_PLATFORMS=cpu PYTHONPATH=. venv_cuda/bin/python tools/draft_table.py --launches --out FILE
+    PYTHONPATH=. venv_cuda/bin/python tools/draft_table.py --launches --out FILE
 
 The first command (about 15 minutes on 2 CPU cores) decodes test windows of the embedded pair and of
 a pair for ETTh1 with each draft, counts, and times one window at a time, the decoders of a pair in
@@ -29,6 +29,8 @@ import argparse
 import dataclasses
 import json
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -287,16 +289,16 @@ def propose_seconds(subject: Subject, case: Case, batches: list[bench.Batch]) ->
 
 def add_launches(out: Path) -> None:
     """Counts what the rows of a file lack, row by row."""
-    import launches  # beside this file; it sets the compiler up for a device that is not there
-
-    from stride_jax.evaluation.programs import Setting
-
     content = read_results(out)
+    program = str(Path(__file__).with_name("launches.py"))
     for row in content["rows"]:
         if "launches_round" in row or row["draft"] not in LAUNCHES:
             continue
-        setting = Setting(**CASES[row["pair"]].setting, **LAUNCHES[row["draft"]])
-        counts = launches.row(setting)
+        fields = CASES[row["pair"]].setting | LAUNCHES[row["draft"]]
+        flags = [f"--{name.replace('_', '-')}={value}" for name, value in fields.items()]
+        command = [sys.executable, program, *flags]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        counts = json.loads(done.stdout.splitlines()[-1])
         row |= {f"launches_{name}": counts[name] for name in ("target_pass", "proposals", "round")}
         print(row["pair"], row["draft"], counts, flush=True)
         out.write_text(json.dumps(content, indent=1) + "\n")

@@ -198,6 +198,7 @@ def make(setting: Setting) -> Pair:
         draft = _untrained(dataclasses.replace(layers, output_patches=patches))
     if draft == "linear":
         linear = LinearConfig(PATCH_LEN, CONTEXT * PATCH_LEN)
+        # numpy: the matrices of K steps are computed from concrete numbers, also for shapes
         maps = {name: np.zeros(shape, np.float32) for name, shape in linear.shapes.items()}
         draft = LinearCheckpoint(linear, maps)
     return make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)

@@ -9,6 +9,7 @@ from helpers.tools import load_tool
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.store import save_model
 from stride_jax.data.config import DataConfig
+from stride_jax.evaluation import programs
 from stride_jax.evaluation.programs import Setting
 from stride_jax.evaluation.tables import make_table
 from stride_jax.models.config import TimerXLConfig
@@ -52,6 +53,12 @@ def test_every_draft_has_launches_to_count():
         for kind in case.drafts:
             setting = Setting(**case.setting, **tool.LAUNCHES[kind])
             assert dataclasses.asdict(setting)["num_draft"] == case.num_draft
+
+
+def test_the_program_of_a_linear_draft_is_built():
+    """Its launches could not be counted: its matrices need concrete numbers."""
+    draft = programs.build(Setting(draft="linear", layers=1, d_model=64)).draft
+    assert draft.means.shape[1] == programs.PATCH_LEN
 
 
 @pytest.mark.slow
