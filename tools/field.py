@@ -152,8 +152,8 @@ def rows_of(subject: Subject, chosen: list[Entry]) -> list[dict[str, Any]]:
             row["passes"], row["accepted"] = scored["target_passes"], scored["acceptance"]
             row["error"] = scored[which] / scores[0][which] - 1
             row["ms"] = 1000 * one.seconds
-            row["over target"] = timed[0].seconds / one.seconds
-            row["over mean or block"] = best / one.seconds
+            row["x target"] = timed[0].seconds / one.seconds
+            row["x rule"] = best / one.seconds
             if entry:
                 passes = scored["target_passes"]
                 patches = HORIZON // subject.target.patch_len
