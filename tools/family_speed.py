@@ -181,6 +181,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--horizon", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--without", nargs="*", default=[], help="rows to leave out")
     return parser.parse_args()
 
 
@@ -221,6 +222,7 @@ def main() -> None:
         for horizon in args.horizon:
             cell = {"batch": batch, "horizon": horizon}
             known = {row["what"] for row in rows if cell.items() <= row.items()}
+            known |= set(args.without)
             wanted = makers(subject, process, context, horizon, worker)
             ready = {name: make() for name, make in wanted.items() if name not in known}
             for name, times in timed(ready, args.repeats).items():
