@@ -1,8 +1,8 @@
 """Settings of the whole suite: rank promotion raises, programs compile quickly."""
 
+import gc
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import jaxlib.version
 
@@ -22,10 +22,9 @@ import pytest
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-MOST_AREAS = 25_000
-"""Mapped areas of memory from which on a process drops its compiled programs; 65,530 are the limit.
-
-Each program maps a few."""
+# Traces make many objects that live on, and each full collection looks at all of them.
+gc.freeze()
+gc.set_threshold(100_000, 20, 50)
 
 
 @pytest.fixture
@@ -36,8 +35,6 @@ def key() -> jax.Array:
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs() -> Iterator[None]:
-    """Drops the compiled programs of a module where they have become many; else they are shared."""
+    """Drops a module's compiled programs: each maps memory, and a process may map 65,530 areas."""
     yield
-    areas = Path("/proc/self/maps")
-    if not areas.exists() or areas.read_bytes().count(b"\n") > MOST_AREAS:
-        jax.clear_caches()
+    jax.clear_caches()

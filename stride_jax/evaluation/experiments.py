@@ -85,7 +85,7 @@ def quick(config: QuickConfig, progress: Progress = silent, loaded: Loaded | Non
         windows = subject.windows(horizon)
         sizes = DecodeConfig(horizon, lengths[0], num_paths=1)
         decoders = _few(pair_decoders(subject, rules, sizes))
-        decoders = _chosen(config, subject, decoders, 1, progress)
+        decoders = _with_auto(config, subject, decoders, 1, progress)
         batches = timing_batches(subject, windows, horizon, 1, config.windows)
         measured = measure(decoders, batches, progress)
         rows += _rows(subject, measured, [_score(measured, one) for one in measured])
@@ -129,7 +129,7 @@ def evaluate(
         paths = config.num_paths or None
         sizes = DecodeConfig(horizon, lengths[0], num_paths=paths, learned_scale=learned)
         decoders = pair_decoders(subject, rules, sizes, draft_length)
-        decoders = _chosen(config, subject, decoders, config.timing_batch, progress)
+        decoders = _with_auto(config, subject, decoders, config.timing_batch, progress)
         singles = [decoder.with_config(num_paths=1) for decoder in decoders]
         spread = timing_batches(subject, windows, horizon, config.timing_batch, config.repeats)
         measured = measure(singles, spread, progress)
@@ -168,7 +168,7 @@ def speed(config: SpeedConfig, progress: Progress = silent, loaded: Loaded | Non
         everything = pair_decoders(subject, rules, sizes)
         for size in config.batches:
             progress(f"horizon {horizon}, batch {size}")
-            decoders = _chosen(config, subject, everything, size, progress)
+            decoders = _with_auto(config, subject, everything, size, progress)
             batches = timing_batches(subject, windows, horizon, size, config.repeats)
             measured = measure(decoders, batches, progress)
             scores = [one.tally.scores() for one in measured]
@@ -190,7 +190,7 @@ def _lengths(config: PairConfig, loaded: Loaded) -> list[int]:
     return lengths_of(config.num_draft, config.setup.horizons, patch_len)
 
 
-def _chosen(
+def _with_auto(
     config: PairConfig,
     subject: Subject,
     decoders: list[Decoder],

@@ -62,10 +62,10 @@ def test_an_experiment_takes_the_lengths_of_its_costs(subject, monkeypatch):
     monkeypatch.setattr(experiments, "read_costs", lambda path: costs_of([]))
     decoders = pair_decoders(subject, RULES, DecodeConfig(HORIZON, 2, num_paths=1))
     auto = QuickConfig(setup(), num_draft="auto")
-    chosen = experiments._chosen(auto, subject, decoders, 1, lambda line: None)
+    chosen = experiments._with_auto(auto, subject, decoders, 1, lambda line: None)
     assert [d.config.num_draft for d in chosen if d.rule is not None] == [4]
     given = QuickConfig(setup(), num_draft=2)
-    assert experiments._chosen(given, subject, decoders, 1, lambda line: None) == decoders
+    assert experiments._with_auto(given, subject, decoders, 1, lambda line: None) == decoders
 
 
 def test_a_length_is_a_number_or_auto():

@@ -99,7 +99,12 @@ def test_the_gap_is_the_distance_in_stds_of_the_target() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patches", "share"), [(1, 0.0), (1, 0.5), pytest.param(2, 0.5, marks=pytest.mark.slow)]
+    ("patches", "share"),
+    [
+        (1, 0.5),
+        pytest.param(1, 0.0, marks=pytest.mark.slow),
+        pytest.param(2, 0.5, marks=pytest.mark.slow),
+    ],
 )
 def test_the_objective_gap_brings_the_draft_closer(
     tmp_path: Path, patches: int, share: float
@@ -144,8 +149,8 @@ def test_the_gap_is_validated_in_stds_of_the_target(tmp_path: Path) -> None:
     assert task.validation_name == "val_gap"
     params = init_params(jax.random.key(1), draft)
     windows = task.train.gather(jnp.asarray(data.values), jnp.arange(3))
-    mean, logvar = TimerXL(GAUSSIAN).apply({"params": TARGET.params}, windows[:, :32])
-    proposal = TimerXL(draft).apply({"params": params}, windows[:, :32])
+    mean, logvar = jax.jit(TimerXL(GAUSSIAN).apply)({"params": TARGET.params}, windows[:, :32])
+    proposal = jax.jit(TimerXL(draft).apply)({"params": params}, windows[:, :32])
     expected = losses.patch_gaps(proposal[:, -8:], mean[:, -8:], logvar[:, -8:])
     error = task.validation_error(params, windows)
     np.testing.assert_allclose(error, np.log1p(expected), rtol=1e-4)
@@ -178,9 +183,9 @@ def test_a_deeper_target_forecasts_almost_the_same() -> None:
         ):
             np.testing.assert_array_equal(new, old)
     before, after = (
-        TimerXL(x.model).apply({"params": x.params}, windows)[0] for x in (target, deeper)
+        jax.jit(TimerXL(x.model).apply)({"params": x.params}, windows)[0] for x in (target, deeper)
     )
     untrained = Checkpoint(deeper.model, init_params(jax.random.key(0), deeper.model), 32)
-    other = TimerXL(untrained.model).apply({"params": untrained.params}, windows)[0]
+    other = jax.jit(TimerXL(deeper.model).apply)({"params": untrained.params}, windows)[0]
     moved = np.abs(after - before).mean()
     assert moved < 0.2 * np.abs(other - before).mean()
