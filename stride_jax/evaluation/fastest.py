@@ -33,22 +33,22 @@ def with_fastest(
 
     Args:
         subject: models and sizes.
-        decoders: those with a rule are kept for.
+        decoders: those with a rule are fastest for.
         batch: series that are decoded at a time.
         known: measured costs by the keys of work, see `forecasting.cost_file.read_costs`.
-        progress: called with one line for each rule: what was kept and why.
+        progress: called with one line for each rule: what was fastest and why.
     """
-    kept = []
+    fastest = []
     for decoder in decoders:
         if decoder.target is None or decoder.rule is None:
-            kept.append(decoder)
+            fastest.append(decoder)
             continue
         pair, horizon = Pair(decoder.target, decoder.draft), decoder.config.horizon
         choice = decide(pair, _work(subject, pair, decoder.rule, horizon, batch), known)
         progress(f"{rule_name(decoder.rule)}, {decoder.label.draft}: {choice.reason}")
         if choice.num_draft:
-            kept.append(decoder.with_config(num_draft=choice.num_draft))
-    return kept
+            fastest.append(decoder.with_config(num_draft=choice.num_draft))
+    return fastest
 
 
 def _work(subject: Subject, pair: Pair, rule: Rule, horizon: int, batch: int) -> Work:
