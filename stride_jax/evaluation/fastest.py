@@ -33,10 +33,10 @@ def with_fastest(
 
     Args:
         subject: models and sizes.
-        decoders: those with a rule are fastest for.
+        decoders: of any kind; K is set for those with a rule.
         batch: series that are decoded at a time.
         known: measured costs by the keys of work, see `forecasting.cost_file.read_costs`.
-        progress: called with one line for each rule: what was fastest and why.
+        progress: called with one line for each rule: its K and the reason.
     """
     fastest = []
     for decoder in decoders:
