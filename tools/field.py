@@ -154,6 +154,7 @@ def rows_of(subject: Subject, chosen: list[Entry]) -> list[dict[str, Any]]:
             row["ms"] = 1000 * one.seconds
             row["x target"] = timed[0].seconds / one.seconds
             row["x rule"] = best / one.seconds
+            row |= {"by launches": None, "p": None}
             if entry:
                 passes = scored["target_passes"]
                 patches = HORIZON // subject.target.patch_len
