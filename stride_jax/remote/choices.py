@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from stride_jax.decoding import speculative
 from stride_jax.decoding.base import Rule
-from stride_jax.decoding.draft_length import DraftLength
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.rules import Several, WithoutBonus
 from stride_jax.decoding.types import DecodeConfig
@@ -17,21 +17,16 @@ OnLoss = Literal["wait", "draft"]
 
 def check_choices(draft: Any, rule: Any, draft_length: Any, config: DecodeConfig) -> None:
     """Raises InputError for a draft, a rule or a config that cannot be apart from the target."""
+    if config.num_draft == 0:
+        raise InputError("num_draft must be at least 1 where the target is apart, got 0.")
     if not isinstance(rule, Rule) or isinstance(rule, Several):
         raise InputError(f"rule must be a rule of one chain, such as Maximal(), got {rule!r}.")
-    if not isinstance(draft_length, DraftLength):
-        raise InputError(
-            f"draft_length must be Fixed(), Threshold() or Gain(), got {draft_length!r}."
-        )
-    rule.check()
-    draft_length.check()
+    speculative.check_choices(None, draft, rule, draft_length, config)
     if hasattr(as_draft(draft), "prepare_beside"):
         raise InputError(
             f"{type(draft).__name__} reads the target's memory of the context, which is at the "
             "server; take a draft with a memory of its own."
         )
-    if config.num_draft == 0:
-        raise InputError("num_draft must be at least 1 where the target is apart, got 0.")
     names = ("batch_size", "path_chunk", "compactions", "trace", "least_lanes")
     given = [name for name in names if getattr(config, name) not in (None, False)]
     if given:
