@@ -131,9 +131,10 @@ def draft_round(
         parts = (proposals.patches, proposals.mean, proposals.sigma, proposals.logvar)
         drafted = client_round(*parts, length, seen)
 
-        # Guess: all proposals are accepted, and no patch follows them.
+        # Guess: all proposals are accepted, and no patch follows them. A draft that stopped before
+        # the first one goes on with it all the same, so that every round adds a patch.
         nothing = jnp.zeros_like(proposals.patches[0])
-        guess = Outcome(num_accepted=length, patch=nothing, added=0)
+        guess = Outcome(num_accepted=jnp.maximum(length, 1), patch=nothing, added=0)
         after = commit_round(memory, state, drafted, guess, next_key, model=model, count=count)
         return drafted, after
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.rounds import decide, random_rounds
 from helpers.toys import BATCH, CONFIG, TARGET, assert_same, roll, speculate
 
 from stride_jax.decoding.rules import Maximal, Mean, Rule, Several, SharedNoise, WithoutBonus
@@ -39,6 +40,15 @@ def test_means_of_the_target_are_emitted(key):
     drafted = info.proposal.reshape(len(BATCH), -1, proposals.shape[-1])  # -> [B, N * P, C]
     assert_same(proposals, drafted[:, : CONFIG.horizon])
     assert not np.allclose(paths, proposals, atol=1e-3)
+
+
+@pytest.mark.parametrize("length", [0, 1, 2])
+def test_every_round_adds_a_patch(length):
+    """A decode would never end where a draft that stops early proposes nothing in a round."""
+    rounds = random_rounds(50, 2, 0.0)._replace(length=jnp.full(50, length, jnp.int32))
+    out = decide(WithoutBonus(Mean(1e9)), rounds)
+    np.testing.assert_array_equal(out.num_accepted, np.full(50, length))
+    np.testing.assert_array_equal(out.added, np.full(50, length == 0))
 
 
 @pytest.mark.parametrize(("rule", "right"), [(Maximal(), True), (PlantedMaximal(), False)])

@@ -3,22 +3,37 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.apart import Losing, apart
 from helpers.toys import CONTEXT, DRAFT, PATCH_LEN, TARGET, assert_same, speculate
+from jax.tree_util import Partial
 
+from stride_jax.decoding.draft_length import Fallback
+from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Mean, WithoutBonus
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig
 from stride_jax.remote.link import DirectLink, LinkClosedError
 from stride_jax.remote.messages import unpack
 from stride_jax.remote.server import conversation
+from stride_jax.types import PatchDistribution
 
 RULE, AHEAD = WithoutBonus(Mean(0.35)), 2
 CONFIG = DecodeConfig(24, 2)  # N = 8
 KINDS = [("open", None), ("ready", None), ("block", 0), ("block", 1), ("answer", 0), ("answer", 2)]
 decode_lossy = functools.partial(apart, rule=RULE, config=CONFIG, ahead=AHEAD, timeout=0.01)
+
+
+def with_std(process):
+    """The same means, with a learned std of 1, of which a `Fallback(0.0)` is never sure."""
+
+    def predict(window):
+        mean = process.predict_patch(window).mean
+        return PatchDistribution(mean, jnp.zeros_like(mean))
+
+    return window_process(Partial(predict), PATCH_LEN, context_len=process.context_len)
 
 
 def link_to(lost=None, target=TARGET):
@@ -45,6 +60,16 @@ def test_a_client_that_waits_gets_the_same_path(key, whole, kind, block):
     assert lost.left == 0
     assert_same((result.forecast, result.info), (whole.forecast, whole.info), atol=0)
     assert not result.left_alone
+
+
+def test_a_draft_that_is_never_sure_finishes_alone(key):
+    """The client would draft rounds without a proposal for ever."""
+    options = {"draft_length": Fallback(0.0), "draft": with_std(DRAFT), "on_loss": "draft"}
+    for lost in (None, Losing("block", 0, 99)):
+        result = decode_lossy(key, CONTEXT, link=link_to(lost), **options)
+        assert result.left_alone == (lost is not None)
+        assert np.isfinite(result.forecast).all()
+        assert int(result.verified) == (8 if lost is None else 0)
 
 
 @pytest.mark.parametrize(("kind", "block"), KINDS)

@@ -78,5 +78,6 @@ class WithoutBonus(Rule):
     def decide(self, key: jax.Array, current: Round) -> Outcome:
         """See `Rule`."""
         outcome = self.rest.decide(key, current)
-        rejected = outcome.num_accepted < current.length
-        return outcome._replace(added=rejected.astype(jnp.int32))
+        # A round without a proposal is a step of the target, so that every round adds a patch.
+        all_kept = (current.length > 0) & (outcome.num_accepted >= current.length)
+        return outcome._replace(added=(~all_kept).astype(jnp.int32))
