@@ -13,12 +13,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import Draft, Process, Round, for_paths, prepare_draft
+from stride_jax.decoding.base import Draft, Outcome, Process, Round, for_paths, prepare_draft
 from stride_jax.decoding.batching import overwrite
-from stride_jax.decoding.drafts import as_draft, propose
-from stride_jax.decoding.info import one_more
+from stride_jax.decoding.draft_length import Fixed
+from stride_jax.decoding.drafts import as_draft
+from stride_jax.decoding.rounds import (
+    LoopState,
+    Memory,
+    Model,
+    commit_round,
+    draft_and_verify,
+    initial_state,
+    splice,
+)
+from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.rules.common import num_leading
 from stride_jax.decoding.rules.judge import FEATURES, Judge, features
+from stride_jax.decoding.scale import Scale
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 
 Reference = Literal["target", "truth"]
@@ -44,10 +56,7 @@ class Labels(NamedTuple):
 class _Path(NamedTuple):
     """The carry of the greedy decode of one window."""
 
-    target: Any
-    draft: Any
-    filled: jax.Array
-    patches: jax.Array
+    state: LoopState
     reference: jax.Array
     round: jax.Array
     labels: Labels
@@ -104,63 +113,64 @@ def _label(
 ) -> Labels:
     """`label`, compiled; both references share one program."""
     patch_len, num_vars = models[0].patch_len, windows[0].shape[-1]
-    scale = jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (patch_len, num_vars))
-    target, draft = (for_paths(model, 1) for model in models)
+    scale = Scale(jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (patch_len, num_vars)))
+    model = Model(*(for_paths(one, 1) for one in models), Mean(), Fixed())
+    config = DecodeConfig(windows[1].shape[1], num_draft)
 
     def one(context: jax.Array, truth: jax.Array) -> Labels:
-        patches = truth.reshape(-1, *scale.shape)  # [N * P, C] -> [N, P, C]
-        return _label_window((target, draft), context, patches, scale, limit, by_truth, num_draft)
+        patches = truth.reshape(-1, *scale.sigma.shape)  # [N * P, C] -> [N, P, C]
+        return _label_window(model, context, patches, scale, limit, by_truth, config)
 
     return jax.vmap(one)(*windows)
 
 
 def _label_window(
-    models: tuple[Any, Any],
+    model: Model,
     context: jax.Array,
     truth: jax.Array,
-    sigma: jax.Array,
+    scale: Scale,
     limit: jax.Array,
     by_truth: jax.Array,
-    num_draft: int,
+    config: DecodeConfig,
 ) -> Labels:
     """Labels of one window; `truth [N, P, C]`."""
-    target, draft = models
-    memory = target.prepare(context)
-    memories = memory, prepare_draft(draft, target, memory, context, None)
-    count, room = len(truth), len(truth) + num_draft + 1
-    states = target.start(memory, room), draft.start(memories[1], room)
-    empty = jnp.zeros((room, *sigma.shape))
+    target, count = model.target, len(truth)
+    prepared = target.prepare(context)
+    beside = prepare_draft(model.draft, target, prepared, context, None)
+    memory = Memory(prepared, beside, scale)
+    # The rounds are of means: nothing is drawn with this key.
+    state = initial_state(memory, jax.random.key(0), model=model, config=config, count=count)
 
     # The reference: what came, or what the target forecasts alone.
-    alone = _finish(target, memory, states[0], empty, jnp.int32(0), count)
+    alone = _finish(target, prepared, state.target, state.log.patches, state.filled, count)
     reference = jnp.where(by_truth, truth, alone)
-    labels = _no_labels(count, num_draft)
-    path = _Path(*states, jnp.int32(0), empty, reference, jnp.int32(0), labels)
+    path = _Path(state, reference, jnp.int32(0), _no_labels(count, config.num_draft))
 
     def play(path: _Path) -> _Path:
-        return _greedy_round(models, memories, path, sigma, limit, num_draft)
+        return _greedy_round(memory, path, limit, model=model, config=config)
 
-    return jax.lax.while_loop(lambda path: path.filled < count, play, path).labels
+    return jax.lax.while_loop(lambda path: path.state.filled < count, play, path).labels
 
 
 def _greedy_round(
-    models: tuple[Any, Any],
-    memories: tuple[Any, Any],
-    path: _Path,
-    sigma: jax.Array,
-    limit: jax.Array,
-    num_draft: int,
+    memory: Memory, path: _Path, limit: jax.Array, *, model: Model, config: DecodeConfig
 ) -> _Path:
     """One round: K proposals, the harm of each, and the leading harmless ones kept."""
-    (target, draft), count = models, len(path.reference)
-    current, seen, drafted = _proposed(models, memories, path, sigma, num_draft)
-    missing, place = count - path.filled, jnp.arange(num_draft)
+    state, count, num_draft = path.state, len(path.reference), config.num_draft
+    next_key, draft_key, _ = state.round_keys
+    drafted = draft_and_verify(
+        memory, state, draft_key, jnp.int32(num_draft), model=model, config=config, count=count
+    )
+    current, sigma = drafted.current, memory.scale.sigma
+    missing, place = count - state.filled, jnp.arange(num_draft)
+    emitted = overwrite(state.log.patches, current.target_mean, state.filled)
 
     # Finish the forecast with 0, 1, ..., K of the proposals in the context.
     def finished(accepted: jax.Array) -> jax.Array:
-        state = target.commit(seen, _spliced(current, accepted), accepted + 1)
-        emitted = overwrite(path.patches, current.target_mean, path.filled)
-        return _finish(target, memories[0], state, emitted, path.filled + accepted + 1, count)
+        patches, _ = splice(current.proposals, _decided(current, accepted))
+        after = model.target.commit(drafted.target, patches, accepted + 1)
+        filled = state.filled + accepted + 1
+        return _finish(model.target, memory.target, after, emitted, filled, count)
 
     def error(accepted: jax.Array) -> jax.Array:
         apart = finished(accepted) - path.reference
@@ -176,51 +186,15 @@ def _greedy_round(
     labels = jax.tree.map(lambda all_, row: all_.at[path.round].set(row), path.labels, rows)
 
     # Commit what stays, and the target's mean after it.
-    patches, new = _spliced(current, accepted), jnp.minimum(accepted + 1, missing)
-    return _Path(
-        target=target.commit(seen, patches, new),
-        draft=draft.commit(drafted, patches, new),
-        filled=path.filled + new,
-        patches=overwrite(path.patches, current.target_mean, path.filled),
-        reference=path.reference,
-        round=path.round + 1,
-        labels=labels,
-    )
+    outcome = _decided(current, accepted)
+    state = commit_round(memory, state, drafted, outcome, next_key, model=model, count=count)
+    return _Path(state, path.reference, path.round + 1, labels)
 
 
-def _proposed(
-    models: tuple[Any, Any],
-    memories: tuple[Any, Any],
-    path: _Path,
-    sigma: jax.Array,
-    num_draft: int,
-) -> tuple[Round, Any, Any]:
-    """A round of mean proposals, with the states of target and draft that have seen them."""
-    noise = jnp.zeros((num_draft, *sigma.shape))
-    proposals, drafted = propose(
-        models[1], memories[1], path.draft, noise, sigma, num_draft, learned=False
-    )
-    predictions, seen = models[0].verify(memories[0], path.target, proposals.patches)
-    missing = len(path.reference) - path.filled
-    current = Round(
-        proposals=proposals.patches,
-        noise=noise,
-        draft_mean=proposals.mean,
-        draft_sigma=proposals.sigma,
-        target_mean=predictions.mean,
-        target_sigma=jnp.broadcast_to(sigma, predictions.mean.shape),
-        draft_logvar=proposals.logvar,
-        fresh=jnp.zeros_like(predictions.mean),
-        length=jnp.minimum(missing, num_draft),
-        missing=missing,
-    )
-    return current, seen, drafted
-
-
-def _spliced(current: Round, accepted: jax.Array) -> jax.Array:
-    """The context after a round, `[K + 1, P, C]`: the first proposals, then the target's mean."""
-    place = jnp.arange(len(current.target_mean))[:, None, None]
-    return jnp.where(place < accepted, one_more(current.proposals), current.target_mean[accepted])
+def _decided(current: Round, accepted: jax.Array) -> Outcome:
+    """The outcome of `Mean` for so many accepted proposals."""
+    means = current.target_mean
+    return Outcome(accepted, means[accepted], emitted=means[:-1])
 
 
 def _finish(
