@@ -114,7 +114,8 @@ def _label(
     """`label`, compiled; both references share one program."""
     patch_len, num_vars = models[0].patch_len, windows[0].shape[-1]
     scale = Scale(jnp.broadcast_to(jnp.asarray(sigma, jnp.float32), (patch_len, num_vars)))
-    model = Model(*(for_paths(one, 1) for one in models), Mean(), Fixed())
+    target, draft = (for_paths(one, 1) for one in models)
+    model = Model(target, draft, Mean(), Fixed())
     config = DecodeConfig(windows[1].shape[1], num_draft)
 
     def one(context: jax.Array, truth: jax.Array) -> Labels:
