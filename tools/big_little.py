@@ -19,13 +19,12 @@ from stride_jax.decoding.draft_length import DraftLength, Fallback, Fixed, Gain,
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.bench import Decoder, measure
-from stride_jax.evaluation.budget import Trial, cheapest, try_all
+from stride_jax.evaluation.budget import Trial, cheapest, references, try_all
 from stride_jax.evaluation.config import Setup
 from stride_jax.evaluation.results import write_rows
 from stride_jax.evaluation.subject import (
     Subject,
     build,
-    draft_only,
     load,
     speculative,
     target_only,
@@ -75,11 +74,10 @@ def settings(decoder: Decoder) -> dict[str, Any]:
     }
 
 
-def counts(trial: Trial, target: Trial, draft: Trial) -> dict[str, Any]:
-    """Errors and counts on one part of the data."""
-    distance, drafts = trial.distance(target), draft.distance(target)
+def counts(trial: Trial, target: Trial, per_draft: float) -> dict[str, Any]:
+    """Errors and counts on one part of the data; `per_draft` is the draft's distance there."""
     return {
-        "distance": float(np.mean(distance) / np.mean(drafts)),
+        "distance": float(np.mean(trial.distance(target))) / per_draft,
         "MSE": float(np.mean(trial.error) / np.mean(target.error)) - 1,
         "passes": float(np.mean(trial.passes)),
         "draft steps": float(np.mean(trial.steps)),
@@ -109,26 +107,25 @@ def main() -> None:
     args = parser.parse_args()
     setup = Setup(stride=29)
     subject = build(setup, load(setup), NUM_DRAFTS)
-    config, draft = DecodeConfig(HORIZON, 1), setup.drafts[0]
-    alone = [target_only(subject, config, 0.0), draft_only(subject, config, 0.0, draft)]
 
     # Fit the thresholds of each method to each budget.
     windows = subject.windows(HORIZON, "validation")
     batches = timing_batches(subject, windows, HORIZON, BATCH, args.fit - 1)
-    target, drafted = try_all(alone, batches)
-    per_draft, chosen = float(np.mean(drafted.distance(target))), []
+    target, per_draft = references(subject, HORIZON, batches)
+    chosen = []
     for name, decoders in methods(subject).items():
         trials = try_all(decoders, batches)
         for budget in BUDGETS:
             best = cheapest(trials, target, budget * per_draft, draft_cost=DRAFT_COST)
             chosen.append((budget, name, decoders[best]))
-            print(budget, name, counts(trials[best], target, drafted), flush=True)
+            print(budget, name, counts(trials[best], target, per_draft), flush=True)
 
     # Measure them on later windows.
     batches = timing_batches(subject, subject.windows(HORIZON), HORIZON, BATCH, args.test - 1)
-    target, drafted = try_all(alone, batches)
+    target, per_draft = references(subject, HORIZON, batches)
     trials = try_all([decoder for _, _, decoder in chosen], batches)
-    tried = [alone[0], *(decoder for _, _, decoder in chosen)]
+    alone = target_only(subject, DecodeConfig(HORIZON, 1), 0.0)
+    tried = [alone, *(decoder for _, _, decoder in chosen)]
     times = milliseconds(subject, tried, args.repeats)
     names: list[Any] = [(None, "target only"), *((b, name) for b, name, _ in chosen)]
     rows = []
@@ -136,7 +133,7 @@ def main() -> None:
         names, tried, [target, *trials], times, strict=True
     ):
         about = {"budget": budget, "method": name, **settings(decoder)}
-        rows.append(about | counts(trial, target, drafted) | {"ms": ms})
+        rows.append(about | counts(trial, target, per_draft) | {"ms": ms})
     rows.sort(key=lambda row: row["budget"] or 0.0)
     for row in rows:
         print(row, flush=True)

@@ -21,7 +21,7 @@ from stride_jax.decoding.draft_length import DraftLength, Fallback, Fixed
 from stride_jax.decoding.rules import Block, Judge, Maximal, Mean, Rule, Several, WithoutBonus
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.bench import Decoder, measure, score
-from stride_jax.evaluation.budget import cheapest, try_all
+from stride_jax.evaluation.budget import cheapest, references, try_all
 from stride_jax.evaluation.config import Setup
 from stride_jax.evaluation.results import read_results, write_rows
 from stride_jax.evaluation.subject import (
@@ -86,14 +86,10 @@ def fitted_judge(subject: Subject, weights: list[float]) -> Judge:
     """The judge whose bias has the fewest passes within the budget on validation windows."""
     windows = subject.windows(HORIZON, "validation")
     batches = timing_batches(subject, windows, HORIZON, 64, 1)
-    plain, name = DecodeConfig(HORIZON), subject.setup.drafts[0]
-    target, draft = try_all(
-        [target_only(subject, plain, 0.0), draft_only(subject, plain, 0.0, name)], batches
-    )
+    target, per_draft = references(subject, HORIZON, batches)
     judges = [Judge(np.asarray(weights, np.float32), float(bias)) for bias in BIASES]
     trials = try_all([decoder(subject, Entry("judge", one), 1) for one in judges], batches)
-    most = BUDGET * float(np.mean(draft.distance(target)))
-    return judges[cheapest(trials, target, most, draft_cost=0.0)]
+    return judges[cheapest(trials, target, BUDGET * per_draft, draft_cost=0.0)]
 
 
 def launches() -> dict[str, dict[str, Any]]:
@@ -126,46 +122,54 @@ def p_value(rule: Rule, seed: int) -> float:
 
 def rows_of(subject: Subject, chosen: list[Entry]) -> list[dict[str, Any]]:
     """Measured and scored rows: the target, the draft, and every entry, by output."""
-    windows, rows, counted = subject.windows(HORIZON), [], launches()
-    timing = timing_batches(subject, windows, HORIZON, 1, REPEATS)
-    scoring = scoring_batches(subject, windows, HORIZON)
-    for output in ("mean", "sample"):
-        sigma, paths = (0.0, 1) if output == "mean" else (subject.sigma, NUM_PATHS)
-        plain, name = DecodeConfig(HORIZON, num_paths=paths), subject.setup.drafts[0]
+    rows = []
+    for output, paths in (("mean", 1), ("sample", NUM_PATHS)):
         some = [e for e in chosen if (e.rule.proposes == "mean") == (output == "mean")]
-        decoders = [target_only(subject, plain, sigma), draft_only(subject, plain, sigma, name)]
-        decoders += [decoder(subject, entry, paths) for entry in some]
-        timed = measure([one.with_config(num_paths=1) for one in decoders], timing, print)
-        scores = [tally.scores() for tally in score(decoders, scoring, print)]
-        which = "crps" if output == "sample" else "mse"
-        best = next(
-            t.seconds
-            for t, d in zip(timed, decoders, strict=True)
-            if d.rule is not None and type(d.rule) in (Mean, Block)
-        )
-        names = ["target only", "draft only", *(entry.name for entry in some)]
-        for number, (label, one, scored) in enumerate(zip(names, timed, scores, strict=True)):
-            entry = some[number - 2] if number >= 2 else None
-            row = {"output": output, "program": label}
-            row["guarantee"] = guarantee(entry.rule) if entry else ""
-            row["K"] = entry.num_draft if entry else None
-            row["passes"], row["accepted"] = scored["target_passes"], scored["acceptance"]
-            row["error"] = scored[which] / scores[0][which] - 1
-            row["ms"] = 1000 * one.seconds
-            row["x target"] = timed[0].seconds / one.seconds
-            row["x rule"] = best / one.seconds
-            row |= {"by launches": None, "p": None}
-            if entry:
-                passes = scored["target_passes"]
-                patches = HORIZON // subject.target.patch_len
-                numbers = counted.get(entry.counted)
-                row["by launches"] = numbers and by_launches(
-                    numbers, entry.num_draft, passes, patches
-                )
-                row["p"] = p_value(entry.rule, number) if entry.rule.exact else None
-            rows.append(row)
-            print(row, flush=True)
+        rows += output_rows(subject, output, some, paths)
     return rows
+
+
+def output_rows(
+    subject: Subject, output: str, some: list[Entry], paths: int
+) -> list[dict[str, Any]]:
+    """The rows of one output; *x rule* compares with `mean` or with `block`."""
+    windows, name = subject.windows(HORIZON), subject.setup.drafts[0]
+    plain = DecodeConfig(HORIZON, num_paths=paths)
+    sigma, error = (0.0, "mse") if output == "mean" else (subject.sigma, "crps")
+    decoders = [target_only(subject, plain, sigma), draft_only(subject, plain, sigma, name)]
+    decoders += [decoder(subject, entry, paths) for entry in some]
+
+    # One path at a time with a clock, then all windows without one.
+    timing = timing_batches(subject, windows, HORIZON, 1, REPEATS)
+    timed = measure([one.with_config(num_paths=1) for one in decoders], timing, print)
+    seconds = [one.seconds for one in timed]
+    tallies = score(decoders, scoring_batches(subject, windows, HORIZON), print)
+    scores = [tally.scores() for tally in tallies]
+
+    entries: list[Entry | None] = [None, None, *some]
+    names = ["target only", "draft only", *(entry.name for entry in some)]
+    compared = seconds[names.index(output if output == "mean" else "block")]
+    patches, counted = HORIZON // subject.target.patch_len, launches()
+    return [
+        {
+            "output": output,
+            "program": names[number],
+            "guarantee": guarantee(entry.rule) if entry else "",
+            "K": entry.num_draft if entry else None,
+            "passes": scored["target_passes"],
+            "accepted": scored["acceptance"],
+            "error": scored[error] / scores[0][error] - 1,
+            "ms": 1000 * seconds[number],
+            "x target": seconds[0] / seconds[number],
+            "x rule": compared / seconds[number],
+            "by launches": entry
+            and by_launches(
+                counted[entry.counted], entry.num_draft, scored["target_passes"], patches
+            ),
+            "p": p_value(entry.rule, number) if entry and entry.rule.exact else None,
+        }
+        for number, (entry, scored) in enumerate(zip(entries, scores, strict=True))
+    ]
 
 
 def main() -> None:

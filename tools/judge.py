@@ -20,18 +20,10 @@ from stride_jax.decoding.rules import Judge, Mean
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch
-from stride_jax.evaluation.budget import Trial, cheapest, cost_at, try_all
+from stride_jax.evaluation.budget import Trial, cheapest, cost_at, references, try_all
 from stride_jax.evaluation.config import Setup
 from stride_jax.evaluation.results import write_rows
-from stride_jax.evaluation.subject import (
-    Subject,
-    build,
-    draft_only,
-    load,
-    speculative,
-    target_only,
-    timing_batches,
-)
+from stride_jax.evaluation.subject import Subject, build, load, speculative, timing_batches
 from stride_jax.training.judge import Labels, fit, label
 
 BUDGETS = (0.05, 0.1, 0.2)
@@ -58,10 +50,9 @@ def part(name: str, subject: Subject, split: str, batches: int) -> Part:
     """The target, the draft and `mean` with every tolerance on windows of a split."""
     windows = subject.windows(HORIZON, split)
     spread = timing_batches(subject, windows, HORIZON, BATCH, batches - 1)
-    config, draft = DecodeConfig(HORIZON, NUM_DRAFT), subject.setup.drafts[0]
-    alone = [target_only(subject, config, 0.0), draft_only(subject, config, 0.0, draft)]
-    (target, drafted), mean = try_all(alone, spread), try_rules(subject, TOLERANCE_RULES, spread)
-    return Part(name, subject, spread, target, float(np.mean(drafted.distance(target))), mean)
+    target, per_draft = references(subject, HORIZON, spread)
+    mean = try_rules(subject, TOLERANCE_RULES, spread)
+    return Part(name, subject, spread, target, per_draft, mean)
 
 
 TOLERANCE_RULES = [Mean(tolerance) for tolerance in TOLERANCES]

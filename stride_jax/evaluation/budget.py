@@ -12,9 +12,10 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.decoding.types import DecodeInfo
+from stride_jax.decoding.types import DecodeConfig, DecodeInfo
 from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch, Decoder, compile_all
+from stride_jax.evaluation.subject import Subject, draft_only, target_only
 
 
 class Trial(NamedTuple):
@@ -56,6 +57,20 @@ def try_all(decoders: Sequence[Decoder], batches: Sequence[Batch]) -> list[Trial
             parts.append(_trial(decoder, np.asarray(forecast), info, batch))
         trials.append(Trial(*(np.concatenate(part) for part in zip(*parts, strict=True))))
     return trials
+
+
+def references(subject: Subject, horizon: int, batches: Sequence[Batch]) -> tuple[Trial, float]:
+    """The target alone, and the draft's mean squared distance from it, of which budgets are shares.
+
+    Args:
+        subject: with one draft.
+        horizon: steps.
+        batches: windows.
+    """
+    config, (name,) = DecodeConfig(horizon), subject.pairs
+    alone = [target_only(subject, config, 0.0), draft_only(subject, config, 0.0, name)]
+    target, draft = try_all(alone, batches)
+    return target, float(np.mean(draft.distance(target)))
 
 
 def _stops(decoder: Decoder) -> bool:
