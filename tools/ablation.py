@@ -30,6 +30,7 @@ import optax
 import stride_jax as sj
 from stride_jax.checkpoints.build import make_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.cli.flags import load_config
 from stride_jax.data import synthetic_parts as parts
 from stride_jax.data.config import DataConfig
 from stride_jax.data.splits import prepare
@@ -51,7 +52,7 @@ from stride_jax.evaluation.suites import (
 )
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, init_params
-from stride_jax.training.config import OptimConfig, TrainConfig
+from stride_jax.training.config import TrainConfig
 from stride_jax.training.step import make_optimizer, next_patch_task
 from stride_jax.types import Series
 
@@ -71,19 +72,10 @@ HELD_OUT = 256
 """Synthetic windows that are not trained on."""
 NUM_PATHS = 32
 REFERENCE = "all of it"
-SMALL = TimerXLConfig(
-    patch_len=16,
-    d_model=64,
-    num_heads=4,
-    d_ff=192,
-    num_layers=2,
-    activation="gelu",
-    head="gaussian",
-    anchor="last",
-    instance_norm="causal",
-    variable_stride=0,
-    dropout=0.0,
+FULL: TrainConfig = load_config(
+    "zero_shot", Path(__file__).parents[1] / "configs" / "train", TrainConfig
 )
+SMALL = dataclasses.replace(FULL.model, d_model=64, num_heads=4, d_ff=192, num_layers=2)
 Loss = Literal["crps", "likelihood"]
 
 
@@ -193,8 +185,8 @@ def training_program(
 ) -> tuple[optax.GradientTransformation, Callable[..., Any]]:
     """The optimiser, and a jitted `(state, windows [n, B, L, 1]) -> (state, losses [n])`."""
     data = DataConfig(source="x.npy", context_len=CONTEXT, variables="separate")
-    optim = OptimConfig(
-        learning_rate=2e-3, epochs=1, warmup_steps=100, weight_decay=0.01, grad_clip=1.0
+    optim = dataclasses.replace(
+        FULL.optim, learning_rate=2e-3, schedule="cosine", epochs=1, warmup_steps=100
     )
     config = TrainConfig(data=data, model=model, loss=loss, optim=optim)
     series = Series(np.zeros((4 * LENGTH, 1), np.float32), ("x",), None)
