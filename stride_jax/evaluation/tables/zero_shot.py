@@ -126,4 +126,7 @@ def demanded_table(content: Content) -> list[str]:
     columns: Columns = {name: text(name) for name in ("what", "demanded", "reached", "met")}
     columns = {**columns, "95 % interval": text("interval")}
     order = ("what", "demanded", "reached", "95 % interval", "met")
-    return [markdown({name: columns[name] for name in order}, content["rows"])]
+    caption = (
+        "From the result files of the other tables of the target that forecasts unseen series."
+    )
+    return [caption, markdown({name: columns[name] for name in order}, content["rows"])]
