@@ -250,7 +250,9 @@ def main() -> None:
     for row in rows:
         print(row)
     if args.out:
-        write_rows(args.out, rows, settings=vars(args) | {"out": str(args.out)})
+        names = ("windows", "horizon", "num_draft", "context_len", "tolerance", "linear_windows")
+        settings = {name: getattr(args, name) for name in (*names, "repeats")}
+        write_rows(args.out, rows, settings={"model": Path(args.model).name, **settings})
 
 
 if __name__ == "__main__":
