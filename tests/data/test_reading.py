@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from stride_jax.cli import forecast as app
@@ -690,7 +690,7 @@ FORMS = [
 
 @MODEST
 @given(
-    start=st.datetimes(pd.Timestamp("1990-01-01"), pd.Timestamp("2050-01-01")),
+    start=st.datetimes(pd.Timestamp("1990-01-01"), pd.Timestamp("2060-01-01")),
     freq=st.sampled_from(FREQS),
     form=st.sampled_from(FORMS),
     holes=st.sets(st.integers(20, 39), max_size=3),
@@ -700,6 +700,8 @@ def test_any_clock_in_any_form_goes_on(
 ) -> None:
     """Some clock in some form would be read as another, or a gap as another clock."""
     times = pd.date_range(pd.Timestamp(start).floor("h"), periods=48, freq=freq)
+    # whole numbers are read as dates of 1900 to 2100, see `stamps.compact_dates`
+    assume(times[-1].year <= 2100 or not times[0].strftime(form).isdigit())
     known = [stamp for i, stamp in enumerate(times[:45]) if i not in holes]
     path = tmp_path_factory.mktemp("clock") / "x.csv"
     path.write_text(wide(*(stamp.strftime(form) for stamp in known)))
