@@ -322,7 +322,8 @@ class AcceleratorConfig:
     The untrained pairs have the sizes of `evaluation.programs`: patches of 96, a context of 16.
 
     Attributes:
-        setup: Series and models of the trained pair, whose proposals are accepted by the rules.
+        setup: Series and models of the trained pair, whose proposals are accepted by the rules;
+            every horizon and every draft is measured.
         rules: Acceptance rules of the trained pair, with their settings.
         pair_num_draft: K of the trained pair.
         layers: Of the untrained targets; every proposal of their drafts is accepted.
@@ -330,10 +331,11 @@ class AcceleratorConfig:
         num_vars: C.
         batches: Series decoded together, of both pairs.
         patches: Patches decoded by the untrained pairs.
-        num_draft: K of the untrained pairs.
-        kinds: Drafts of the untrained pairs, see `programs.Setting`; the first one in every cell,
-            the others beside the deepest target with one variable.
-        dtypes: Of computation; the first one in every cell, the others like the other drafts.
+        num_draft: K of the untrained pairs; the first one in every cell, the others beside the
+            deepest target with one variable.
+        kinds: Drafts of the untrained pairs, see `programs.Setting`; the first two in every cell,
+            the others like the other K.
+        dtypes: Of computation; the first one in every cell, the others like the other K.
         training_batch: Windows of a training step.
         training_steps: Steps of one timed stretch.
         exact_rules: Rules whose exactness is tested on the device.
@@ -344,7 +346,13 @@ class AcceleratorConfig:
         minutes: After so many nothing is begun any more.
     """
 
-    setup: Shared = field(default_factory=lambda: Setup(out="results/accelerator"))
+    setup: Shared = field(
+        default_factory=lambda: Setup(
+            drafts=("beijing_draft.safetensors", "seasonal:24"),
+            horizons=(168, 672),
+            out="results/accelerator",
+        )
+    )
     rules: Rules = ("mean:tolerance=0.2", "maximal", "block")
     pair_num_draft: Count = 6
     layers: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8)
@@ -352,9 +360,9 @@ class AcceleratorConfig:
     num_vars: Annotated[tuple[Count, ...], MinLen(1)] = (1, 7)
     batches: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8, 64, 512)
     patches: Count = 35
-    num_draft: Count = 8
+    num_draft: Annotated[tuple[Count, ...], MinLen(1)] = (8, 17)
     kinds: Annotated[tuple[str, ...], MinLen(1)] = (
-        "autoregressive", "multi-patch", "linear", "seasonal:96",
+        "autoregressive", "linear", "multi-patch", "seasonal:96",
     )  # fmt: skip
     dtypes: Annotated[tuple[Literal["float32", "bfloat16"], ...], MinLen(1)] = (
         "float32", "bfloat16",

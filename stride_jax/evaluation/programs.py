@@ -19,19 +19,19 @@ from stride_jax.checkpoints.build import (
     make_pair,
     make_target,
 )
-from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint
+from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.autoregressive import roll_process
 from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.batching import over_lanes
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.draft_length import Fixed
+from stride_jax.decoding.linear_draft import linear_draft
 from stride_jax.decoding.rounds import Model
 from stride_jax.decoding.rules import Several, parse_rule
 from stride_jax.decoding.speculative import _speculate
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.models.config import TimerXLConfig
-from stride_jax.models.linear import LinearConfig
 from stride_jax.models.timer_xl import init_params
 from stride_jax.types import PatchDistribution
 
@@ -191,17 +191,17 @@ def make(setting: Setting) -> Pair:
         variable_stride=0,
         dtype=setting.dtype,
     )
-    draft: str | Checkpoint | LinearCheckpoint = setting.draft
+    draft: str | Checkpoint | None = None if setting.draft == "linear" else setting.draft
     if draft in ("autoregressive", "multi-patch"):
         layers = dataclasses.replace(target.scaled(DRAFT_FACTOR), num_layers=setting.draft_layers)
         patches = setting.num_draft if draft == "multi-patch" else 1
         draft = _untrained(dataclasses.replace(layers, output_patches=patches))
-    if draft == "linear":
-        linear = LinearConfig(PATCH_LEN, CONTEXT * PATCH_LEN)
+    pair = make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
+    if setting.draft == "linear":
         # numpy: the matrices of K steps are computed from concrete numbers, also for shapes
-        maps = {name: np.zeros(shape, np.float32) for name, shape in linear.shapes.items()}
-        draft = LinearCheckpoint(linear, maps)
-    return make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
+        maps = np.zeros((CONTEXT * PATCH_LEN, PATCH_LEN), np.float32)
+        return Pair(pair.target, linear_draft(maps, num_draft=setting.num_draft))
+    return pair
 
 
 def _untrained(model: TimerXLConfig) -> Checkpoint:

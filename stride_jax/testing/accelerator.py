@@ -92,7 +92,8 @@ def accelerator(
     if not rows:
         raise InputError(f"no job was measured; the errors are in {out / 'rows.jsonl'}.")
     missing = len(jobs) - len({row["job"] for row in rows})
-    return Report(content("accelerator", rows, config, missing=missing, commit=_commit()))
+    about = {"missing": missing, "commit": _commit(), "xla_flags": _flags()}
+    return Report(content("accelerator", rows, config, **about))
 
 
 def _device() -> str:
@@ -104,6 +105,11 @@ def _in_another_process(function: Callable[[], str]) -> str:
     """The result of a function there, so that this process does not take the device for itself."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(function).result()
+
+
+def _flags() -> str:
+    """The flags of the compiler that the environment sets."""
+    return os.environ.get("XLA_FLAGS", "")
 
 
 def _commit() -> str | None:
@@ -123,37 +129,53 @@ def _commit() -> str | None:
 
 
 NO_FACTS = (
-    *("layers", "num_vars", "batches", "kinds", "dtypes", "exact_rules"),  # in the jobs
+    *("layers", "num_vars", "batches", "kinds", "num_draft", "dtypes"),  # in the jobs
+    *("horizons", "exact_rules"),  # in the jobs too
     *("out", "processes", "minutes"),  # change no row
 )
 """Fields of the config that may differ between a run and one that goes on with it."""
 
 
 def facts_of(config: AcceleratorConfig) -> Facts:
-    """Device, version of jax, commit and fields that the rows depend on besides their jobs."""
+    """Device, versions, flags and fields of the config that rows depend on besides their jobs."""
     fields = to_dict(config)
     fields |= fields.pop("setup")
     device = _device() if config.processes == 0 else _in_another_process(_device)
     fixed = {name: value for name, value in fields.items() if name not in NO_FACTS}
-    return {"device": device, "jax": jax.__version__, "commit": _commit(), **fixed}
+    here = {"device": device, "jax": jax.__version__, "commit": _commit(), "xla_flags": _flags()}
+    return here | fixed
 
 
 def jobs_of(config: AcceleratorConfig) -> list[Job]:
     """The jobs, what matters most first."""
-    cells = list(itertools.product(config.layers, config.num_vars, config.batches))
-    jobs: list[Job] = [{"kind": "trained pair", "batch": batch} for batch in config.batches]
-    for number, dtype in enumerate(config.dtypes):
-        for layers, num_vars, batch in sorted(cells, key=lambda cell: cell[1:]):
-            central = layers == max(config.layers) and num_vars == min(config.num_vars)
-            drafts = config.kinds if central and number == 0 else config.kinds[:1]
-            if central or number == 0:
-                sizes = {"layers": layers, "num_vars": num_vars, "batch": batch, "dtype": dtype}
-                jobs.append({"kind": "untrained pair", **sizes, "drafts": list(drafts)})
+    jobs: list[Job] = [
+        {"kind": "trained pair", "horizon": horizon, "batch": batch}
+        for horizon, batch in itertools.product(config.setup.horizons, config.batches)
+    ]
+    for dtype in config.dtypes:
+        jobs += _untrained_jobs(config, dtype)
         for layers, num_vars in itertools.product(config.layers, config.num_vars):
             sizes = {"layers": layers, "num_vars": num_vars, "dtype": dtype}
             jobs.append({"kind": "training", **sizes})
     jobs += [{"kind": "exactness", "rule": rule} for rule in config.exact_rules]
     return [*jobs, {"kind": "parity"}]
+
+
+def _untrained_jobs(config: AcceleratorConfig, dtype: str) -> list[Job]:
+    """The untrained pairs of one dtype, the deepest targets with one variable in full."""
+    jobs = []
+    first = dtype == config.dtypes[0]
+    cells = itertools.product(config.num_vars, config.batches, reversed(config.layers))
+    for num_vars, batch, layers in cells:
+        central = layers == max(config.layers) and num_vars == min(config.num_vars)
+        full = central and first
+        kinds = config.kinds if full else config.kinds[:2]
+        lengths = config.num_draft if full else config.num_draft[:1]
+        if central or first:
+            sizes = {"layers": layers, "num_vars": num_vars, "batch": batch, "dtype": dtype}
+            drafts = [[kind, count] for kind, count in itertools.product(kinds, lengths)]
+            jobs.append({"kind": "untrained pair", **sizes, "drafts": drafts})
+    return jobs
 
 
 def prepare(fields: dict[str, Any], job: Job) -> Measure:
@@ -172,24 +194,28 @@ def prepare(fields: dict[str, Any], job: Job) -> Measure:
 def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
     """The target alone and with each draft, every proposal accepted."""
     batch, horizon, sigma = job["batch"], config.patches * PATCH_LEN, jnp.float32(1)
-    plain = DecodeConfig(horizon, 0, num_paths=1)
-    sizes = DecodeConfig(horizon, min(config.num_draft, config.patches), num_paths=1)
-    setting = Setting(
-        layers=job["layers"],
-        d_model=config.d_model,
-        num_vars=job["num_vars"],
-        batch=batch,
-        num_draft=sizes.num_draft,
-        dtype=job["dtype"],
-    )
-    first, *others = (dataclasses.replace(setting, draft=name) for name in job["drafts"])
-    pair = make(first)
-    drafts = [pair.draft, *map(_draft, others)]
-    decoders = [Decoder(pair.target, None, sigma, None, plain, Label("cached"))]
-    decoders += [
-        Decoder(pair.target, draft, sigma, AcceptAll(), sizes, Label("cached", name))
-        for draft, name in zip(drafts, job["drafts"], strict=True)
+    settings = [
+        Setting(
+            layers=job["layers"],
+            d_model=config.d_model,
+            num_vars=job["num_vars"],
+            batch=batch,
+            num_draft=min(num_draft, config.patches),
+            draft=kind,
+            dtype=job["dtype"],
+        )
+        for kind, num_draft in job["drafts"]
     ]
+    pair = make(settings[0])
+    drafts = [pair.draft, *map(_draft, settings[1:])]
+
+    # No path ends before the others, so there is nothing to go on with in a smaller batch.
+    plain = DecodeConfig(horizon, 0, num_paths=1, compactions=0)
+    decoders = [Decoder(pair.target, None, sigma, None, plain, Label("cached"))]
+    for setting, draft in zip(settings, drafts, strict=True):
+        sizes = dataclasses.replace(plain, num_draft=setting.num_draft)
+        label = Label("cached", setting.draft)
+        decoders.append(Decoder(pair.target, draft, sigma, AcceptAll(), sizes, label))
     key = jax.random.key(config.setup.seed)
     shape = (batch, CONTEXT * PATCH_LEN, job["num_vars"])
     context, truth = jax.random.normal(key, shape), jnp.zeros((batch, horizon, job["num_vars"]))
@@ -206,20 +232,19 @@ def _draft(setting: Setting) -> Any:
 
 
 def _trained(config: AcceleratorConfig, job: Job) -> Measure:
-    """The trained pair: the target alone, and with its first draft by each rule."""
-    setup = config.setup
+    """The trained pair: the target alone, and with each draft by each rule."""
+    setup, horizon = config.setup, job["horizon"]
     subject = build(setup, load(setup), [config.pair_num_draft])
-    (horizon, *_), (name, *_) = setup.horizons, setup.drafts
     sizes = DecodeConfig(horizon, config.pair_num_draft, num_paths=1)
+    cells = list(itertools.product(setup.drafts, config.rules))
     decoders = [target_only(subject, sizes, subject.sigma)]
-    decoders += [
-        speculative(subject, sizes, subject.sigma, name, rule)
-        for rule in parse_rules(config.rules, 1)
-    ]
+    for name, text in cells:
+        (rule,) = parse_rules([text], 1)
+        decoders.append(speculative(subject, sizes, subject.sigma, name, rule))
     windows = subject.windows(horizon)
     batches = timing_batches(subject, windows, horizon, job["batch"], config.repeats)
     measure = _decoders(decoders, batches)
-    texts = [None, *config.rules]
+    texts = [None, *(text for _, text in cells)]
     return lambda: [{**row, "rule": text} for row, text in zip(measure(), texts, strict=True)]
 
 

@@ -33,7 +33,7 @@ TOY = {
     "num_vars": (1,),
     "batches": (2,),
     "patches": 2,
-    "num_draft": 1,
+    "num_draft": (1,),
     "kinds": ("seasonal:96",),
     "dtypes": ("float32",),
     "training_batch": 2,
@@ -50,11 +50,14 @@ def test_the_full_size_has_every_cell_once() -> None:
     jobs = accelerator.jobs_of(AcceleratorConfig())
     assert len({name_of(job) for job in jobs}) == len(jobs)
     assert Counter(job["kind"] for job in jobs) == {
-        "trained pair": 4, "untrained pair": 16 + 4, "training": 8, "exactness": 3, "parity": 1
+        "trained pair": 8, "untrained pair": 16 + 4, "training": 8, "exactness": 3, "parity": 1
     }  # fmt: skip
     pairs = [job for job in jobs if job["kind"] == "untrained pair"]
-    drafts = {draft for job in pairs for draft in job["drafts"]}
-    assert drafts == {"autoregressive", "multi-patch", "linear", "seasonal:96"}
+    drafts = Counter(draft for job in pairs for draft, _ in job["drafts"])
+    full = 2 * 4  # both K, and the batches of the deepest target with one variable
+    assert drafts == {
+        "multi-patch": full, "seasonal:96": full, "linear": 20 + 4, "autoregressive": 20 + 4
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AcceleratorConfig)])
@@ -63,6 +66,7 @@ def test_a_field_is_in_the_jobs_or_in_the_facts(name: str, monkeypatch: pytest.M
     monkeypatch.setattr(accelerator, "_commit", lambda: "a")
     other = {"setup": Setup(horizons=(96,)), "rules": ("mean",), "exact_rules": ("block",)}
     other |= {"layers": (2,), "num_vars": (2,), "batches": (2,), "kinds": ("linear",)}
+    other |= {"num_draft": (2,)}
     other |= {"dtypes": ("float32",), "golden": "elsewhere", "processes": 0}
     before = AcceleratorConfig(processes=0)
     after = dataclasses.replace(before, **{name: other.get(name, 500)})
@@ -80,8 +84,10 @@ def test_the_facts_say_where_and_of_what_but_not_into_which_directory(
     config = AcceleratorConfig(processes=0)
     monkeypatch.setattr(accelerator, "_commit", lambda: "a")
     monkeypatch.setattr(accelerator, "_device", lambda: "a card")
+    monkeypatch.setenv("XLA_FLAGS", "--fast")
     facts = accelerator.facts_of(config)
-    assert (facts["commit"], facts["device"]) == ("a", "a card")
+    found = (facts["commit"], facts["device"], facts["xla_flags"])
+    assert found == ("a", "a card", "--fast")
     moved = dataclasses.replace(config, setup=dataclasses.replace(config.setup, out="elsewhere"))
     assert accelerator.facts_of(moved) == facts
 
@@ -98,15 +104,16 @@ def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(accelerator, "make", counted)
     monkeypatch.setattr(accelerator, "_decoders", lambda decoders, batches: decoders)
-    toy = {**TOY, "kinds": ("autoregressive", "seasonal:96", "linear")}
-    job = {"layers": 1, "num_vars": 1, "batch": 2, "dtype": "float32", "drafts": toy["kinds"]}
-    decoders = accelerator._untrained(AcceleratorConfig(**toy), job)
+    kinds = ("autoregressive", "seasonal:96", "linear")
+    drafts = [[kind, 1] for kind in kinds]
+    job = {"layers": 1, "num_vars": 1, "batch": 2, "dtype": "float32", "drafts": drafts}
+    decoders = accelerator._untrained(AcceleratorConfig(**TOY), job)
     gc.collect()
     held = [target() for target in built if target() is not None]
     assert len(held) == 1
     assert len(decoders) == 4
     assert all(decoder.target is held[0] for decoder in decoders)
-    for decoder, name in zip(decoders[1:], toy["kinds"], strict=True):
+    for decoder, name in zip(decoders[1:], kinds, strict=True):
         setting = Setting(d_model=32, layers=1, batch=2, num_draft=1, draft=name)
         expected = jax.tree.leaves(make(setting).draft)
         for a, b in zip(jax.tree.leaves(decoder.draft), expected, strict=True):

@@ -8,6 +8,7 @@ from stride_jax.evaluation.tables.cells import Columns, markdown, number, text
 COLUMNS: Columns = {
     "layers": text("layers"),
     "variables": text("num_vars"),
+    "horizon": text("horizon"),
     "batch": text("batch"),
     "dtype": text("dtype"),
     "method": text("method"),
@@ -32,9 +33,10 @@ def accelerator_table(content: Content) -> list[str]:
     """Where it was measured, then each kind of job under its name."""
     hardware, versions = content["hardware"], content["versions"]
     missing = f" {content['missing']} jobs are not measured yet." if content["missing"] else ""
+    flags = f", with `XLA_FLAGS={content['xla_flags']}`" if content.get("xla_flags") else ""
     parts = [
-        f"On {hardware['device']} ({hardware['cores']} cores beside it), jax {versions['jax']}, "
-        f"stride-jax at commit {content['commit']}.{missing}"
+        f"On {hardware['device']} ({hardware['cores']} cores beside it), jax {versions['jax']}"
+        f"{flags}, stride-jax at commit {content['commit']}.{missing}"
     ]
     kinds = dict.fromkeys(row["kind"] for row in content["rows"])
     for kind in kinds:
