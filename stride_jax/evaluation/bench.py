@@ -222,16 +222,21 @@ def time_in_turns(
 
 
 def compile_all(
-    decoders: Sequence[Decoder], batch: Batch, progress: Progress = silent
+    decoders: Sequence[Decoder],
+    batch: Batch,
+    progress: Progress = silent,
+    *,
+    threads: int | None = None,
 ) -> list[Program]:
     """The programs of all decoders for batches of one shape, compiled in parallel threads.
 
     Decoders that differ only in values (parameters, sigma, settings of a rule) share a program.
+    There is a thread for each core of the machine, or as many as `threads` says.
     """
     keys = [_signature(decoder, batch) for decoder in decoders]
     different = dict(zip(keys, decoders, strict=True))
     progress(f"compiling {len(different)} programs for {len(decoders)} decoders")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         compiled = pool.map(lambda decoder: _compile(decoder, batch), different.values())
         programs = dict(zip(different, compiled, strict=True))
     return [programs[key] for key in keys]

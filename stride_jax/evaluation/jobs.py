@@ -1,9 +1,11 @@
 """Jobs of a long measurement: compiled in parallel, timed one by one, written as they come.
 
-Every process compiles its share of the jobs. None is timed before all are compiled, or before the
-limit of the compilation and a little more, and then one at a time. A process that dies takes only
-its own jobs along. A run that was stopped goes on with the jobs that have no rows yet, if it
-measures the same as before.
+Every process compiles its share of the jobs, and none is timed while anything compiles: a compiler
+beside it takes the cores that launch, and its autotuning the device. A process that is still
+compiling at the limit is stopped. What it had compiled is compiled again, quickly where jax keeps
+programs, and then the jobs are timed one at a time. A process that dies takes only its own jobs
+along. A run that was stopped goes on with the jobs that have no rows yet, if it measures the same
+as before.
 """
 
 from __future__ import annotations
@@ -31,8 +33,10 @@ Measure = Callable[[], list[Row]]
 Prepare = Callable[[Job], Measure]
 """Builds and compiles a job; what it returns times it. A function at the top of a module."""
 
-COMPILED_LATE, TIMED_LATE = 30.0, 60.0
-"""Seconds after a limit in which what was begun before it may still end."""
+COMPILE, LATE, TIMED_LATE = 0.6, 0.1, 60.0
+"""The share of a run in which compilation may begin; the share that what is compiling then may take
+longer, and that loading the programs of a stopped process may take; and the seconds after the end
+in which what is being timed may end."""
 
 
 class Limits(NamedTuple):
@@ -41,10 +45,12 @@ class Limits(NamedTuple):
     Attributes:
         compiled: no job is compiled any more.
         timed: no job is timed any more.
+        late: seconds, see `LATE`.
     """
 
     compiled: float
     timed: float
+    late: float = 0.0
 
 
 # --- the file ------------------------------------------------------------------------------------
@@ -134,7 +140,7 @@ def run_jobs(
         path: of the file, JSON lines: the facts, then each job with its rows.
         facts: what the rows depend on besides their jobs; a file is only for equal ones.
         processes: that compile; 0 does everything in this one.
-        seconds: after so many no job is begun; three quarters of them are for the compilation.
+        seconds: after so many no job is begun; up to four fifths of them are for the compilation.
         progress: called with a line for each job.
 
     Returns:
@@ -145,7 +151,7 @@ def run_jobs(
     """
     _check_facts(path, facts)
     waiting, start = unfinished(jobs, read_rows(path)), time.time()
-    limits = Limits(start + 0.75 * seconds, start + seconds)
+    limits = Limits(start + COMPILE * seconds, start + seconds, LATE * seconds)
     progress(f"{len(waiting)} of {len(jobs)} jobs to measure, at most {seconds / 60:.1f} minutes")
     measured = _in_processes if processes and waiting else _in_this_one
     for job, rows in measured(waiting, prepare, processes, limits):
@@ -160,18 +166,18 @@ def _in_this_one(
     jobs: Sequence[Job], prepare: Prepare, _: int, limits: Limits
 ) -> Iterator[tuple[Job, list[Row]]]:
     """Every job with its rows, all measured in this process."""
-    for job, measure in _compiled(jobs, prepare, limits):
+    for job, measure in list(_compiled(jobs, prepare, limits)):
         if time.time() < limits.timed:
             yield job, _rows(measure)
 
 
-def _compiled(jobs: Sequence[Job], prepare: Prepare, limits: Limits) -> list[tuple[Job, Measure]]:
-    """The jobs that are compiled before the limit."""
-    measures: list[tuple[Job, Measure]] = []
+def _compiled(
+    jobs: Sequence[Job], prepare: Prepare, limits: Limits
+) -> Iterator[tuple[Job, Measure]]:
+    """The jobs that are compiled before the limit, as they are."""
     for job in jobs:
         if time.time() < limits.compiled:
-            measures.append((job, _or_error(prepare, job)))
-    return measures
+            yield job, _or_error(prepare, job)
 
 
 def _or_error(prepare: Prepare, job: Job) -> Measure:
@@ -202,7 +208,8 @@ def _failure(text: str) -> list[Row]:
 class _Worker(NamedTuple):
     """A process and this end of its pipe.
 
-    It sends how many of its jobs it has compiled, then the rows of the next one for each message.
+    It sends `COMPILED` after each of its jobs that it has compiled, `READY` after the last of them,
+    and then the rows of the next one for each message.
     """
 
     process: Any
@@ -210,12 +217,18 @@ class _Worker(NamedTuple):
     jobs: Sequence[Job]
 
 
+COMPILED, READY = "compiled", "ready"
+
+
 def _work(jobs: Sequence[Job], prepare: Prepare, limits: Limits, pipe: Connection) -> None:
     """The program of a worker; it ends with the process that started it."""
     try:
-        measures = _compiled(jobs, prepare, limits)
-        pipe.send(len(measures))
-        for _, measure in measures:
+        measures = []
+        for _, measure in _compiled(jobs, prepare, limits):
+            measures.append(measure)
+            pipe.send(COMPILED)
+        pipe.send(READY)
+        for measure in measures:
             pipe.recv()
             pipe.send(_rows(measure))
     except (EOFError, BrokenPipeError):
@@ -229,18 +242,23 @@ def _in_processes(
     count = min(processes, len(jobs))
     workers = [_start(jobs[i::count], prepare, limits) for i in range(count)]
     try:
-        # Nothing is timed while a process compiles, unless it takes longer than it may.
-        early = list(_ready(workers, limits.compiled + COMPILED_LATE))
-        yield from _turns(early, limits)
+        ready, late = _wait(workers, limits.compiled + limits.late)
 
-        # Those that took longer come last.
-        pipes = {worker.pipe for worker, _ in early}
-        late = [worker for worker in workers if worker.pipe not in pipes]
-        for one in _ready(late, limits.timed):
-            yield from _turns([one], limits)
+        # Those that still compile are stopped; others load the programs that these have finished.
+        _stop([worker for worker, _ in late])
+        until = time.time() + limits.late
+        again = [
+            _start(worker.jobs[:number], prepare, Limits(until, limits.timed))
+            for worker, number in late
+            if number
+        ]
+        workers += again
+        loaded, lost = _wait(again, until)
+        _stop([worker for worker, _ in lost])
+
+        yield from _turns([*ready, *loaded], limits)
     finally:
-        for worker in workers:
-            worker.process.terminate()
+        _stop(workers)
 
 
 def _start(jobs: Sequence[Job], prepare: Prepare, limits: Limits) -> _Worker:
@@ -253,19 +271,43 @@ def _start(jobs: Sequence[Job], prepare: Prepare, limits: Limits) -> _Worker:
     return _Worker(process, here, jobs)
 
 
-def _ready(workers: Sequence[_Worker], until: float) -> Iterator[tuple[_Worker, int]]:
-    """The workers that have compiled, or died, by a time, with the number of jobs to ask for."""
+def _stop(workers: Sequence[_Worker]) -> None:
+    """Ends processes, whatever they do, and waits until they have ended."""
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        worker.process.join(5)
+
+
+Counted = list[tuple[_Worker, int]]
+"""Workers, and how many of the jobs of each are compiled."""
+
+
+def _wait(workers: Sequence[_Worker], until: float) -> tuple[Counted, Counted]:
+    """The workers that are ready by a time, and those that are not.
+
+    One that died counts as ready, with all of its jobs: they fail when they are asked for.
+    """
+    ready: Counted = []
     waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
-    while waiting and (pipes := first_of(list(waiting), max(0.0, until - time.time()))):
+    compiled = dict.fromkeys(waiting, 0)
+    while waiting:
+        pipes: list[Any] = first_of(list(waiting), max(0.0, until - time.time()))
+        if not pipes:
+            break
         for pipe in pipes:
-            worker = waiting.pop(pipe)
             try:
-                yield worker, worker.pipe.recv()
+                message = pipe.recv()
             except (EOFError, OSError):
-                yield worker, len(worker.jobs)
+                message, compiled[pipe] = READY, len(waiting[pipe].jobs)
+            if message == READY:
+                ready.append((waiting.pop(pipe), compiled[pipe]))
+            else:
+                compiled[pipe] += 1
+    return ready, [(worker, compiled[pipe]) for pipe, worker in waiting.items()]
 
 
-def _turns(ready: Sequence[tuple[_Worker, int]], limits: Limits) -> Iterator[tuple[Job, list[Row]]]:
+def _turns(ready: Counted, limits: Limits) -> Iterator[tuple[Job, list[Row]]]:
     """The first job of each worker, then the second ones, until the limit."""
     for place in range(max((number for _, number in ready), default=0)):
         for worker, number in ready:

@@ -223,7 +223,7 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
         Batch(jax.random.fold_in(key, n), context, truth, jnp.arange(batch), jnp.ones(batch))
         for n in range(config.repeats + 1)
     ]
-    return _decoders(decoders, batches)
+    return _decoders(config, decoders, batches)
 
 
 def _draft(setting: Setting) -> Any:
@@ -243,14 +243,16 @@ def _trained(config: AcceleratorConfig, job: Job) -> Measure:
         decoders.append(speculative(subject, sizes, subject.sigma, name, rule))
     windows = subject.windows(horizon)
     batches = timing_batches(subject, windows, horizon, job["batch"], config.repeats)
-    measure = _decoders(decoders, batches)
+    measure = _decoders(config, decoders, batches)
     texts = [None, *(text for _, text in cells)]
     return lambda: [{**row, "rule": text} for row, text in zip(measure(), texts, strict=True)]
 
 
-def _decoders(decoders: list[Decoder], batches: list[Batch]) -> Measure:
+def _decoders(config: AcceleratorConfig, decoders: list[Decoder], batches: list[Batch]) -> Measure:
     """Rows of decoders that take turns; the first one is what the others are compared with."""
-    programs = compile_all(decoders, batches[0])
+    # The processes share the cores, so that the jobs that matter most are compiled first.
+    threads = max(1, (os.cpu_count() or 1) // max(1, config.processes))
+    programs = compile_all(decoders, batches[0], threads=threads)
 
     def measure() -> list[Row]:
         measured = time_programs(decoders, programs, batches)

@@ -5,6 +5,7 @@ import json
 import time
 from multiprocessing import Pipe
 from pathlib import Path
+from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
@@ -13,9 +14,14 @@ from helpers.jobs import prepare
 from stride_jax.errors import InputError
 from stride_jax.evaluation import jobs as jobs_module
 from stride_jax.evaluation.jobs import (
+    COMPILED,
+    READY,
     Limits,
-    _ready,
+    Measure,
+    _in_processes,
     _turns,
+    _wait,
+    _work,
     _Worker,
     name_of,
     read_rows,
@@ -127,17 +133,67 @@ def test_a_process_that_died_is_reported_and_the_others_go_on() -> None:
     gone = SimpleNamespace(exitcode=-9, join=lambda seconds: None)
     pipes, jobs = (dead[0], alive, died_later), [[{"number": i}] for i in range(3)]
     workers = [_Worker(gone, pipe, job) for pipe, job in zip(pipes, jobs, strict=True)]
-    for answer in (1, [{"value": 5}]):
+    for answer in (COMPILED, READY, [{"value": 5}]):
         answers.send(answer)
-    counted.send(1)
+    for answer in (COMPILED, READY):
+        counted.send(answer)
     for end in (dead[1], counted):
         end.close()
     late = time.time() + 60
-    rows = {
-        job["number"]: rows for job, rows in _turns(list(_ready(workers, late)), Limits(0, late))
-    }
+    ready, _ = _wait(workers, late)
+    rows = {job["number"]: rows for job, rows in _turns(ready, Limits(0, late))}
     died = [{"error": "its process died, exit code -9"}]
     assert rows == {0: died, 1: [{"value": 5}], 2: died}
+
+
+class Threaded:
+    """A worker's process as a thread; `terminate` ends what hangs in `prepare`."""
+
+    def __init__(self, jobs: list[dict[str, object]], limits: Limits, log: list[str]) -> None:
+        self.log, self.ended = log, Event()
+        here, there = Pipe()
+        args = (jobs, self.prepare, limits, there)
+        self.thread = Thread(target=_work, args=args, daemon=True)
+        self.thread.start()
+        self.worker = _Worker(self, here, jobs)
+
+    def prepare(self, job: dict[str, object]) -> Measure:
+        """Hangs where the job says so, once."""
+        if job.pop("hangs", False):
+            self.ended.wait(60)
+            self.log.append("stopped")
+            raise RuntimeError
+        self.log.append(f"compiled {job['number']}")
+        return lambda: [{"timed": self.log.append(f"timed {job['number']}")}]
+
+    def terminate(self) -> None:
+        """As of a process."""
+        self.ended.set()
+
+    def join(self, seconds: float) -> None:
+        """As of a process; one that waits for its next job does not end."""
+        self.thread.join(0.1)
+
+
+def test_nothing_is_timed_while_a_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A compiler beside a decoder would take its cores, and its time would be published.
+
+    The first worker hangs in its second job. It is stopped, its first job is compiled again, and
+    its second one has no rows.
+    """
+    log: list[str] = []
+    monkeypatch.setattr(
+        jobs_module, "_start", lambda jobs, _, limits: Threaded(jobs, limits, log).worker
+    )
+    jobs = [{"number": number} for number in range(4)]
+    jobs[2]["hangs"] = True
+    now = time.time()
+    rows = _in_processes(jobs, prepare, 2, Limits(now + 0.2, now + 60, 0.3))
+    assert sorted(job["number"] for job, _ in rows) == [0, 1, 3]
+    first = next(place for place, entry in enumerate(log) if entry.startswith("timed"))
+    assert log.count("compiled 0") == 2
+    assert "stopped" in log[:first]
+    assert not any(entry.startswith("compiled") for entry in log[first:])
 
 
 def test_a_job_that_does_not_end_is_stopped_after_the_limit(
@@ -150,6 +206,17 @@ def test_a_job_that_does_not_end_is_stopped_after_the_limit(
     (only,) = _turns([(worker, 2)], Limits(0, time.time() + 0.1))
     assert only == ({"number": 0}, [{"error": "it was still being timed when the run ended"}])
     silent.close()
+
+
+@pytest.mark.slow  # three processes that import jax
+def test_a_process_that_compiles_for_too_long_is_stopped(tmp_path: Path) -> None:
+    """A real process would go on beside the timing, or take along what it had compiled."""
+    path, jobs = tmp_path / "rows.jsonl", jobs_of(tmp_path, 4)
+    jobs[2]["compiling"] = 600
+    rows = measure(jobs, path=path, processes=2, seconds=60)
+    assert [row["number"] for row in rows] == [0, 0, 1, 1, 3, 3]
+    begun = next(i for i, (what, _) in enumerate(log_of(tmp_path)) if what == "begun")
+    assert {what for what, _ in log_of(tmp_path)[begun:]} == {"begun", "timed"}
 
 
 @pytest.mark.slow  # three processes that import jax

@@ -13,6 +13,7 @@ def prepare(job):
         with log.open("a") as file:
             file.write(f"{text} {job['number']} {time.time()}\n")
 
+    time.sleep(job.get("compiling", 0))
     note("compiled")
     if job.get("breaks"):
         raise ValueError("it does not compile")

@@ -103,7 +103,7 @@ def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.Monkey
         return pair
 
     monkeypatch.setattr(accelerator, "make", counted)
-    monkeypatch.setattr(accelerator, "_decoders", lambda decoders, batches: decoders)
+    monkeypatch.setattr(accelerator, "_decoders", lambda config, decoders, batches: decoders)
     kinds = ("autoregressive", "seasonal:96", "linear")
     drafts = [[kind, 1] for kind in kinds]
     job = {"layers": 1, "num_vars": 1, "batch": 2, "dtype": "float32", "drafts": drafts}
