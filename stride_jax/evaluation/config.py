@@ -348,7 +348,7 @@ class AcceleratorConfig:
 
     setup: Shared = field(
         default_factory=lambda: Setup(
-            drafts=("beijing_draft.safetensors", "seasonal:24"),
+            drafts=("beijing_draft.safetensors", "beijing_linear.safetensors"),
             horizons=(168, 672),
             out="results/accelerator",
         )

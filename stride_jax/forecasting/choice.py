@@ -16,6 +16,7 @@ import numpy as np
 
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Rule
+from stride_jax.decoding.lanes import LEAST_LANES, LEAST_PATCHES
 
 MEASURED_GAIN, ESTIMATED_GAIN = 1.05, 1.5
 """How much faster speculation has to be than the target alone, by what is known of its cost."""
@@ -24,12 +25,23 @@ ACCEPTANCE, VERIFY_LAUNCHES = 0.8, 1.3
 """Share of proposals that an estimate takes to be accepted, and launches of a verification over
 those of a pass on a GPU (docs/results/launches.md)."""
 
+CALL, SPECULATIVE_CALL = 500, 800
+"""What a decode costs on a GPU besides its passes, in launches: 1.1 ms for the target alone and
+1.7 ms with a draft, at 2 microseconds each (docs/results/accelerator.md)."""
+
+COMPACTED = 1.3
+"""Lanes x rounds that a large batch plays over those that its paths need, where it goes on in
+smaller batches (docs/results/quality.md)."""
+
 ROWS = (1, 5, 7, 28, 35, 112)
 MILLISECONDS = (12.0, 22.0, 29.0, 54.0, 59.0, 75.0)
 """A pass of so many rows, 8 layers of width 1024 in float32 on two cores of a CPU (measured)."""
 
 NUM_DRAFTS = (2, 4, 8)
 """K that are tried."""
+
+MANY = 256
+"""Patches of a path from which on its rounds are taken to grow in proportion."""
 
 
 class Work(NamedTuple):
@@ -150,28 +162,72 @@ def _lasting(text: str) -> str:
 
 
 def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> Costs:
-    """Costs in target passes, from the sizes of the models and a usual acceptance.
+    """Costs from the sizes of the models and a usual acceptance.
 
     On a CPU a pass costs its rows (patches x variables x paths), and a draft step its share of the
-    parameters. On an accelerator a pass costs its launches, and a draft step its share of the
-    arrays of parameters, which grow with the layers. Patches a round are those of the paper,
-    `(1 - a^(K+1)) / (1 - a)`.
+    parameters. On an accelerator both cost their launches, about one for each array of parameters,
+    and so does the call itself. A draft without steps proposes all K in one. A batch plays as many
+    rounds as its slowest path.
     """
     target, draft = (jax.tree.leaves(part) for part in (pair.target, pair.draft))
-    on_cpu, rows = work.device.startswith("cpu"), work.lanes * work.num_vars
-    sizes = [sum(np.size(leaf) if on_cpu else 1 for leaf in part) for part in (draft, target)]
-    share = sizes[0] / max(1, sizes[1])
-
-    def cost(num_draft: int) -> float:
-        patches = sum(ACCEPTANCE**i for i in range(num_draft + 1))
-        rounds = max(1.0, work.patches / patches)
-        verify = VERIFY_LAUNCHES
-        if on_cpu:
-            verify = pass_of(rows * (num_draft + 1)) / pass_of(rows)
-        return rounds * (verify + share * num_draft)
-
     tried = useful(num_drafts, work.patches)
-    return Costs(float(work.patches), {k: cost(k) for k in tried}, measured=False)
+    steps = {k: k if hasattr(pair.proposer(), "step") else 1 for k in tried}
+    if work.device.startswith("cpu"):
+        share = _numbers(draft) / max(1, _numbers(target))
+        costs = {k: _on_cpu(work, k, steps[k] * share) for k in tried}
+        return Costs(float(work.patches), costs, measured=False)
+
+    def on_gpu(num_draft: int) -> float:
+        launches = VERIFY_LAUNCHES * len(target) + steps[num_draft] * len(draft)
+        return SPECULATIVE_CALL + slowest(work.patches, num_draft, work.lanes) * launches
+
+    plain = float(CALL + work.patches * len(target))
+    return Costs(plain, {k: on_gpu(k) for k in tried}, measured=False)
+
+
+def _numbers(leaves: Sequence[Any]) -> int:
+    """How many numbers the arrays hold."""
+    return sum(int(np.size(leaf)) for leaf in leaves)
+
+
+def _on_cpu(work: Work, num_draft: int, share: float) -> float:
+    """The cost of a decode on a CPU in passes of the target; `share` is that of all proposals."""
+    rows = work.lanes * work.num_vars
+    if work.lanes >= LEAST_LANES and work.patches >= LEAST_PATCHES:
+        rounds = COMPACTED * slowest(work.patches, num_draft, 1)
+    else:
+        rounds = slowest(work.patches, num_draft, work.lanes)
+    verify = pass_of(rows * (num_draft + 1)) / pass_of(rows)
+    return rounds * (verify + share)
+
+
+def slowest(patches: int, num_draft: int, lanes: int, acceptance: float = ACCEPTANCE) -> float:
+    """The expected rounds of the slowest of some paths.
+
+    Each proposal is accepted alike and on its own, so a round emits `m + 1` patches with
+    probability `a^m (1 - a)`, and K + 1 with `a^K` (Leviathan et al. 2023, section 3.1).
+
+    Args:
+        patches: N of each path; from `MANY` on in proportion.
+        num_draft: K.
+        lanes: paths that decode together.
+        acceptance: a.
+    """
+    if patches > MANY:
+        return slowest(MANY, num_draft, lanes, acceptance) * patches / MANY
+    places = np.arange(num_draft + 1)
+    emitted = acceptance**places * np.where(places < num_draft, 1 - acceptance, 1.0)
+    missing = np.zeros(patches + 1)  # the probability that a path still needs so many patches
+    missing[patches] = 1.0
+    rounds = 0.0
+    while (unfinished := missing[1:].sum()) > 1e-9:
+        rounds += 1 - (1 - unfinished) ** lanes  # P(the slowest plays this round too)
+        left = np.zeros_like(missing)
+        for count, probability in enumerate(emitted, 1):
+            left[0] += probability * missing[1 : count + 1].sum()
+            left[1 : max(1, patches + 1 - count)] += probability * missing[1 + count :]
+        missing = left
+    return rounds
 
 
 def useful(num_drafts: Sequence[int], patches: int) -> list[int]:

@@ -89,7 +89,7 @@ def test_on_a_gpu_a_deep_draft_does_not_pay_and_a_shallow_one_does() -> None:
         if layers == 8:  # with a draft of one layer
             one = jax.eval_shape(lambda: latency.build(config, Cell(1, 1, 1, "cached")))
             pair = sj.Pair(pair.target, one.draft)
-        work = work_of(pair, sj.Block(), 35, 1, 1, 8)._replace(device="gpu NVIDIA H100")
+        work = work_of(pair, sj.Block(), 70, 1, 1, 8)._replace(device="gpu NVIDIA H100")
         assert (choose(estimate(pair, work)).num_draft > 0) == pays
 
 
