@@ -26,8 +26,8 @@ ACCEPTANCE, VERIFY_LAUNCHES = 0.8, 1.3
 those of a pass on a GPU (docs/results/launches.md)."""
 
 CALL, SPECULATIVE_CALL = 500, 800
-"""What a decode costs on a GPU besides its passes, in launches: 1.1 ms for the target alone and
-1.7 ms with a draft, at 2 microseconds each (docs/results/accelerator.md)."""
+"""Launches that cost as much as a call on a GPU besides its passes: 1.1 ms for the target alone
+and 1.7 ms with a draft, at 2 microseconds each (docs/results/accelerator.md)."""
 
 COMPACTED = 1.3
 """Lanes x rounds that a large batch plays over those that its paths need, where it goes on in

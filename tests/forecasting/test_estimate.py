@@ -65,6 +65,12 @@ def work(
     return Work(device, "pair", "rule", patches, batch, num_vars, 16)
 
 
+@functools.cache
+def untrained(**fields: Any) -> Pair:
+    """A pair of random models, as shapes; its batch makes no difference."""
+    return build(Setting(**fields))
+
+
 def measured() -> list[tuple[Pair, Work, int, float]]:
     """Every cell of the committed table: its pair, its work, K, and the slowest rule's speedup."""
     rows = json.loads(MEASURED.read_text())["rows"]
@@ -77,8 +83,8 @@ def measured() -> list[tuple[Pair, Work, int, float]]:
             pair = trained(draft.replace("runs/beijing_linear", "beijing_linear.safetensors"))
             case = work(row["horizon"] // 24, batch, 1)
         else:
-            sizes = {name: row[name] for name in ("layers", "num_vars", "batch", "dtype")}
-            pair = build(Setting(**sizes, draft=draft, num_draft=num_draft))
+            sizes = {name: row[name] for name in ("layers", "num_vars", "dtype")}
+            pair = untrained(**sizes, draft=draft, num_draft=num_draft)
             case = work(35, batch, row["num_vars"])
         name = (row["job"], draft, num_draft)
         worst = min(row["speedup"], cells[name][3] if name in cells else np.inf)
