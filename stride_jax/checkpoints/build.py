@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+from stride_jax.checkpoints import families
 from stride_jax.checkpoints.checkpoint import (
     Checkpoint,
     LinearCheckpoint,
@@ -243,7 +244,8 @@ def family_pair(
 
     Args:
         target: the model.
-        draft: as in `make_pair`, or the name of a draft inside the weights (`Family.drafts`).
+        draft: as in `make_pair`, or the name of a draft inside the weights (`Family.drafts`);
+            `layer-skip:N` is the first N layers of the model.
         context_len: steps that the target sees; None for all that it can.
         num_vars: C of the series to decode.
 
@@ -257,6 +259,10 @@ def family_pair(
         named = inner_draft(target, process, draft) or named_draft(draft, process.patch_len)
         if named is not None:
             return Pair(process, named)
+        name, _, number = draft.partition(":")
+        if name == "layer-skip":
+            first = families.first_layers(target, number_in(draft, number))
+            return Pair(process, first.process(context_len))
         if not (draft in PACKAGED or Path(draft).exists()):
             raise unknown_draft(target, draft)
         draft = find_any(draft, "draft")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -127,9 +128,27 @@ def inner_draft(model: FamilyCheckpoint, process: Process, name: str) -> Draft |
     return None if make is None else make(process)
 
 
+def first_layers(model: FamilyCheckpoint, count: int) -> FamilyCheckpoint:
+    """The first `count` layers of a model under its last norm and head: a draft for free.
+
+    Raises:
+        InputError: not fewer layers than the model has, or a model without layers to leave out.
+    """
+    layers = getattr(model.config, "num_layers", 1)
+    if not 1 <= count < layers:
+        raise InputError(
+            f"layer-skip:{count} needs a model of more layers, this {model.family.title} has "
+            f"{layers}."
+        )
+    dropped = {f"layer_{i}" for i in range(count, layers)}
+    remaining = {name: value for name, value in model.params.items() if name not in dropped}
+    config = dataclasses.replace(model.config, num_layers=count)
+    return model._replace(config=config, params=remaining)
+
+
 def unknown_draft(model: FamilyCheckpoint, name: str) -> InputError:
     """The error for a draft that is neither a name nor a path."""
-    known = [*model.family.drafts, "last-value", "nearest", "seasonal:PERIOD"]
+    known = [*model.family.drafts, "last-value", "nearest", "seasonal:PERIOD", "layer-skip:N"]
     return InputError(
         f"no draft {name!r} for {model.family.title}: neither a path nor one of its drafts. "
         f"{nearest(name, known)}"

@@ -1,6 +1,7 @@
 """Foundation models from their own files: recognised, read strictly, paired with any draft."""
 
 import json
+import re
 import sys
 import types
 import zipfile
@@ -15,14 +16,18 @@ from helpers.fracast import recorded, tensors, tiny_file
 from safetensors.flax import save_file as save_jax
 from safetensors.numpy import save_file
 
-from stride_jax.checkpoints.build import load_pair
+from stride_jax.checkpoints.build import family_pair, load_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.checkpoints.families import is_timer_xl, read_family
+from stride_jax.checkpoints.families import FamilyCheckpoint, is_timer_xl, read_family
 from stride_jax.checkpoints.store import load_any, load_model, save_model
 from stride_jax.checkpoints.tensor_files import read_tensors
 from stride_jax.decoding.naive_drafts import last_value_draft, seasonal_draft
+from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.families import FAMILIES
 from stride_jax.models.fracast.process import FracastProcess
 from stride_jax.models.timer_xl import init_params
 
@@ -33,6 +38,24 @@ TENSORS = tensors(recorded("tiny"))
 def model(tmp_path: Path) -> str:
     """The path of a small Fracast-0."""
     return tiny_file(tmp_path / "tiny.safetensors")
+
+
+KEY = jax.random.key(0)
+
+
+def golden_model(name: str) -> dict[str, np.ndarray]:
+    """The tensors of a recorded small model of two layers."""
+    layout = "google" if name == "timesfm" else name
+    with np.load(GOLDEN / f"{name}.npz") as file:
+        start = f"{layout}/"
+        return {k.removeprefix(start): file[k] for k in file.files if k.startswith(start)}
+
+
+def next_mean(process, context) -> np.ndarray:
+    """The mean of the next patch, `[P, C]`."""
+    memory = process.prepare(context)
+    empty = jnp.zeros((0, process.patch_len, 1))
+    return np.asarray(process.verify(memory, process.start(memory, 2), empty)[0].mean[0])
 
 
 def same(found, expected) -> bool:
@@ -233,3 +256,48 @@ def test_a_timer_xl_is_still_read_as_one(model):
     assert not is_timer_xl(TENSORS)
     with pytest.raises(InputError, match="another kind than Timer-XL"):
         load_model(model)
+
+
+@pytest.mark.parametrize("name", ["timesfm", "timer", "patchfm", "toto"])
+def test_the_first_layers_of_a_model_are_a_draft(name: str) -> None:
+    """A draft for free would see other layers than the first, or change what the target says."""
+    arrays = golden_model(name)
+    family = FAMILIES[name]
+    target = FamilyCheckpoint(family, *family.read(arrays))
+    pair = family_pair(target, "layer-skip:1", None, 1)
+    draft, reference = pair.draft, pair.target
+    context = jnp.asarray(np.random.default_rng(0).normal(size=(64, 1)), jnp.float32)
+
+    # Its prediction is that of a file which has the first layer alone. Toto's last layer is across
+    # variables, so there is no such file of it; its second layer is made to add nothing.
+    second = re.compile(r"(layers|stacked_xf)\.1\.")
+    if name == "toto":
+        changed = {key: np.zeros_like(x) if second.search(key) else x for key, x in arrays.items()}
+    else:
+        changed = {key: x for key, x in arrays.items() if not second.search(key)}
+    without = FamilyCheckpoint(family, *family.read(changed)).process()
+    found, expected = (next_mean(process, context) for process in (draft, without))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    assert np.abs(found - next_mean(reference, context)).max() > 1e-3
+
+    # Speculation with it gives the mean path of the target.
+    config = DecodeConfig(3 * reference.patch_len, 2)
+    rule = Mean(tolerance=0.0)
+    alone, _ = decode(KEY, context, target=reference, sigma=0.0, config=config)
+    both, _ = decode(
+        KEY, context, target=reference, draft=draft, sigma=0.0, rule=rule, config=config
+    )
+    np.testing.assert_allclose(both, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_layers_that_a_model_has_not_are_no_draft(model) -> None:
+    """A draft of no layer, or of the whole target, would be decoded without a word."""
+    arrays = golden_model("timer")
+    target = FamilyCheckpoint(FAMILIES["timer"], *FAMILIES["timer"].read(arrays))
+    for text in ("layer-skip:0", "layer-skip:2", "layer-skip:9"):
+        with pytest.raises(InputError, match=f"{text} needs a model of more layers.*has 2"):
+            family_pair(target, text, None, 1)
+    with pytest.raises(InputError, match=r"layer-skip:1 needs .* Fracast-0 has 1"):
+        load_pair(model, "layer-skip:1")
+    with pytest.raises(InputError, match="'layer-skip' needs a whole number"):
+        family_pair(target, "layer-skip", None, 1)

@@ -110,6 +110,9 @@ def read(
             f"not a file of {TITLE}: it has one layer, and the last one is across variables; no "
             "layer reads the past."
         )
+    every = count if space_every is None else space_every
+    if every < 1 or count % every:
+        raise InputError(f"num_layers {count} must be a multiple of space_every {every}.")
     try:
         config = TotoConfig(
             patch_len=patch_len,
@@ -117,7 +120,7 @@ def read(
             num_heads=width // head if num_heads is None else num_heads,
             d_ff=read_off[ffn][1],
             num_layers=count,
-            space_every=count if space_every is None else space_every,
+            space_every=every,
             num_components=read_off[MIXTURE][0],
         )
     except InputError as error:
