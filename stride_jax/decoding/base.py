@@ -269,7 +269,8 @@ class Draft(Protocol):
     A draft never sees the noise, nor sigma, and does not make its proposals: whatever it predicts,
     an exact rule stays exact. What is not finite is never accepted. A draft that predicts one patch
     at a time is a `StepwiseDraft`; one that predicts all K at once, and moves the later ones by the
-    errors of those before, is a `RespondingDraft`.
+    errors of those before, is a `RespondingDraft`. A draft that can propose only so many patches in
+    a round says how many in `longest_round`, which `auto` and `calibrate` respect.
     """
 
     @property

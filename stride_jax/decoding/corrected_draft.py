@@ -41,6 +41,11 @@ class CorrectedDraft:
         """P."""
         return int(self.draft.patch_len)
 
+    @property
+    def longest_round(self) -> int:
+        """The most proposals of a round."""
+        return len(self.responses)
+
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:
         """See `Draft`."""
         return self.draft.prepare(context, length)
@@ -57,9 +62,9 @@ class CorrectedDraft:
         Raises:
             InputError: a round of more proposals than the correction was fitted for.
         """
-        if shape[0] > len(self.responses):
+        if shape[0] > self.longest_round:
             raise InputError(
-                f"this correction is for up to {len(self.responses)} patches a round, got "
+                f"this correction is for up to {self.longest_round} patches a round, got "
                 f"num_draft {shape[0]}; lower num_draft, or fit it for more."
             )
         prediction: PatchDistribution

@@ -137,6 +137,11 @@ class LinearDraft:
         """L."""
         return int(self.means.shape[-1])
 
+    @property
+    def longest_round(self) -> int:
+        """The most proposals of a round."""
+        return len(self.means)
+
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> LinearMemory:
         """Takes the last L steps, and weights the maps.
 
@@ -170,9 +175,9 @@ class LinearDraft:
         Raises:
             InputError: a round of more proposals than the draft was built for.
         """
-        if shape[0] > len(self.means):
+        if shape[0] > self.longest_round:
             raise InputError(
-                f"this linear draft proposes up to {len(self.means)} patches a round, got "
+                f"this linear draft proposes up to {self.longest_round} patches a round, got "
                 f"num_draft {shape[0]}; lower num_draft, or build it with a larger one."
             )
         level = level_of(state, self.level)  # [1, C]

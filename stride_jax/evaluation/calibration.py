@@ -42,7 +42,8 @@ def calibrate(
         pair: target and draft.
         history: as for `forecast`; the acceptance is that of these series.
         horizon: steps.
-        num_drafts: K to try, cut to the patches of the horizon less one.
+        num_drafts: K to try, cut to the patches of the horizon less one and to what the draft can
+            propose in a round.
         repeats: timed forecasts of each, each with another seed; the median counts.
         clock: times the calls.
         options: further arguments of `forecast`, without key and num_draft.
@@ -62,7 +63,7 @@ def calibrate(
     if pair.draft is None:
         raise InputError("there is nothing to calibrate without a draft; name one (--draft NAME).")
     work = forecast_work(pair, history, horizon, **options)
-    tried = [0, *useful(num_drafts, work.patches)]
+    tried = [0, *useful(num_drafts, work.patches, pair.draft)]
 
     def call(num_draft: int) -> Callable[[int], Any]:
         return lambda seed: forecast(

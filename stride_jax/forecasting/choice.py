@@ -170,7 +170,7 @@ def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> 
     rounds as its slowest path.
     """
     target, draft = (jax.tree.leaves(part) for part in (pair.target, pair.draft))
-    tried = useful(num_drafts, work.patches)
+    tried = useful(num_drafts, work.patches, pair.draft)
     steps = {k: k if hasattr(pair.proposer(), "step") else 1 for k in tried}
     if work.device.startswith("cpu"):
         share = _numbers(draft) / max(1, _numbers(target))
@@ -230,9 +230,14 @@ def slowest(patches: int, num_draft: int, lanes: int, acceptance: float = ACCEPT
     return rounds
 
 
-def useful(num_drafts: Sequence[int], patches: int) -> list[int]:
-    """K in order, each cut to what N patches leave to propose beside one of the target's own."""
-    return sorted({min(k, patches - 1) for k in num_drafts} - {0})
+def useful(num_drafts: Sequence[int], patches: int, draft: Any = None) -> list[int]:
+    """K in order, each cut to what there is to propose.
+
+    That is N - 1 patches, beside one of the target's own, and no more than a draft can propose in a
+    round where it says so (`longest_round`, see `Draft`).
+    """
+    most = min(patches - 1, getattr(draft, "longest_round", patches))
+    return sorted({min(k, most) for k in num_drafts} - {0})
 
 
 def pass_of(rows: int) -> float:

@@ -13,10 +13,12 @@ from jax.tree_util import Partial
 
 import stride_jax as sj
 from stride_jax.decoding.base import Process
+from stride_jax.decoding.corrected_draft import CorrectedDraft
 from stride_jax.decoding.drafts import ContinuationDraft
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.evaluation.calibration import calibrate
+from stride_jax.forecasting import choice as choice_module
 from stride_jax.forecasting.auto import forecast_work
 from stride_jax.forecasting.choice import Costs, choose, decide, estimate, work_of
 from stride_jax.forecasting.cost_file import default_path, read_costs
@@ -147,6 +149,26 @@ def test_a_leaf_may_be_a_number_of_python() -> None:
     options: dict[str, Any] = {"num_samples": 1, "quantiles": (), "sigma": 1.0}
     auto = sj.forecast(sj.Pair(target(), half), HISTORY, 12, num_draft="auto", **options)
     assert np.isfinite(auto.mean).all()
+
+
+def test_a_draft_is_not_asked_for_more_than_it_can_propose(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` and `calibrate` would end in an error of the draft, about a K nobody has given."""
+    monkeypatch.setenv("STRIDE_JAX_CACHE", str(tmp_path))
+    monkeypatch.setattr(choice_module, "ESTIMATED_GAIN", 0.0)
+    linear = sj.linear_draft(np.ones((2 * P, P)) / (2 * P), num_draft=3)
+    corrected = CorrectedDraft(last_value_draft(P), jnp.zeros((3, P, 3, P)))
+    options: dict[str, Any] = {"num_samples": 2, "quantiles": (), "sigma": 1.0}
+    for draft in (linear, corrected):
+        pair = sj.Pair(target(), draft)
+        with pytest.raises(InputError, match="up to 3 patches a round"):
+            sj.forecast(pair, HISTORY, 12 * P, num_draft=4, **options)
+        work = work_of(pair, sj.Block(), 12, 1, 1, 2)
+        assert set(estimate(pair, work).speculative) == {2, 3}
+        sj.forecast(pair, HISTORY, 12 * P, num_draft="auto", **options)
+        calibrate(pair, HISTORY, 12 * P, clock=turns(3.0, 2.0, 1.0), **options)
+        sj.forecast(pair, HISTORY, 12 * P, num_draft="auto", **options)
 
 
 def _continued(weight: Any, window: Any, steps: int) -> PatchDistribution:
