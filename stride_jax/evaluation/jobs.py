@@ -2,10 +2,10 @@
 
 Every process compiles its share of the jobs, and none is timed while anything compiles: a compiler
 beside it takes the cores that launch, and its autotuning the device. A process that is still
-compiling at the limit is stopped. What it had compiled is compiled again, quickly where jax keeps
-programs, and then the jobs are timed one at a time. A process that dies takes only its own jobs
-along. A run that was stopped goes on with the jobs that have no rows yet, if it measures the same
-as before.
+compiling at the limit is stopped, and its job fails. What it had compiled before is compiled again,
+quickly where jax keeps programs, also of a process that died. Then the jobs are timed one at a
+time. A run that was stopped goes on with the jobs that have no rows yet, if it measures the same as
+before.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Measure = Callable[[], list[Row]]
 Prepare = Callable[[Job], Measure]
 """Builds and compiles a job; what it returns times it. A function at the top of a module."""
 
-COMPILE, LATE, TIMED_LATE = 0.6, 0.1, 60.0
-"""The share of a run in which compilation may begin; the share that what is compiling then may take
-longer, and that loading the programs of a stopped process may take; and the seconds after the end
-in which what is being timed may end."""
+COMPILE, LATE, MOST_LATE, TIMED_LATE = 0.6, 30.0, 0.15, 60.0
+"""The share of a run in which compilation may begin; the seconds that what is compiling then may
+take longer, and that loading the programs of a stopped process may take, and the most of each as a
+share of the run; and the seconds after the end in which what is being timed may end."""
 
 
 class Limits(NamedTuple):
@@ -45,7 +45,7 @@ class Limits(NamedTuple):
     Attributes:
         compiled: no job is compiled any more.
         timed: no job is timed any more.
-        late: seconds, see `LATE`.
+        late: seconds that what is begun before `compiled` may take after it.
     """
 
     compiled: float
@@ -72,9 +72,11 @@ def read_rows(path: Path) -> list[Row]:
 
 
 def unfinished(jobs: Sequence[Job], rows: Sequence[Row]) -> list[Job]:
-    """The jobs without rows; those that failed are tried again."""
+    """The jobs without rows; those that failed come last, so that none of them holds up others."""
     done = {row["job"] for row in rows if "error" not in row}
-    return [job for job in jobs if name_of(job) not in done]
+    failed = {row["job"] for row in rows}
+    missing = [job for job in jobs if name_of(job) not in done]
+    return sorted(missing, key=lambda job: name_of(job) in failed)
 
 
 def _objects(path: Path) -> list[dict[str, Any]]:
@@ -140,7 +142,7 @@ def run_jobs(
         path: of the file, JSON lines: the facts, then each job with its rows.
         facts: what the rows depend on besides their jobs; a file is only for equal ones.
         processes: that compile; 0 does everything in this one.
-        seconds: after so many no job is begun; up to four fifths of them are for the compilation.
+        seconds: after so many no job is begun; compilation begins in three fifths of them.
         progress: called with a line for each job.
 
     Returns:
@@ -151,7 +153,8 @@ def run_jobs(
     """
     _check_facts(path, facts)
     waiting, start = unfinished(jobs, read_rows(path)), time.time()
-    limits = Limits(start + COMPILE * seconds, start + seconds, LATE * seconds)
+    late = min(max(LATE, 0.1 * seconds), MOST_LATE * seconds)
+    limits = Limits(start + COMPILE * seconds, start + seconds, late)
     progress(f"{len(waiting)} of {len(jobs)} jobs to measure, at most {seconds / 60:.1f} minutes")
     measured = _in_processes if processes and waiting else _in_this_one
     for job, rows in measured(waiting, prepare, processes, limits):
@@ -242,21 +245,24 @@ def _in_processes(
     count = min(processes, len(jobs))
     workers = [_start(jobs[i::count], prepare, limits) for i in range(count)]
     try:
-        ready, late = _wait(workers, limits.compiled + limits.late)
+        first = _wait(workers, limits.compiled + limits.late)
 
-        # Those that still compile are stopped; others load the programs that these have finished.
-        _stop([worker for worker, _ in late])
-        until = time.time() + limits.late
+        # Those that still compile are stopped, and the job that each was at has failed.
+        yield from _given_up(first)
+
+        # Other processes load what these had compiled; none begins a program in the last half.
+        now = time.time()
+        halfway = Limits(now + 0.5 * limits.late, limits.timed)
         again = [
-            _start(worker.jobs[:number], prepare, Limits(until, limits.timed))
-            for worker, number in late
+            _start(worker.jobs[:number], prepare, halfway)
+            for worker, number in (*first.late, *first.died)
             if number
         ]
         workers += again
-        loaded, lost = _wait(again, until)
-        _stop([worker for worker, _ in lost])
+        second = _wait(again, now + limits.late)
+        yield from _given_up(second)
 
-        yield from _turns([*ready, *loaded], limits)
+        yield from _turns([*first.ready, *second.ready], limits)
     finally:
         _stop(workers)
 
@@ -277,18 +283,27 @@ def _stop(workers: Sequence[_Worker]) -> None:
         worker.process.terminate()
     for worker in workers:
         worker.process.join(5)
+        if worker.process.is_alive():
+            worker.process.kill()
+            worker.process.join()
 
 
 Counted = list[tuple[_Worker, int]]
 """Workers, and how many of the jobs of each are compiled."""
 
 
-def _wait(workers: Sequence[_Worker], until: float) -> tuple[Counted, Counted]:
-    """The workers that are ready by a time, and those that are not.
+class _Waited(NamedTuple):
+    """Workers that are ready, that still compile, and whose process has died."""
 
-    One that died counts as ready, with all of its jobs: they fail when they are asked for.
-    """
+    ready: Counted
+    late: Counted
+    died: Counted
+
+
+def _wait(workers: Sequence[_Worker], until: float) -> _Waited:
+    """Waits until every worker is ready or dead, or until a time."""
     ready: Counted = []
+    died: Counted = []
     waiting: dict[Any, _Worker] = {worker.pipe: worker for worker in workers}
     compiled = dict.fromkeys(waiting, 0)
     while waiting:
@@ -299,12 +314,30 @@ def _wait(workers: Sequence[_Worker], until: float) -> tuple[Counted, Counted]:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
-                message, compiled[pipe] = READY, len(waiting[pipe].jobs)
+                died.append((waiting.pop(pipe), compiled[pipe]))
+                continue
             if message == READY:
                 ready.append((waiting.pop(pipe), compiled[pipe]))
             else:
                 compiled[pipe] += 1
-    return ready, [(worker, compiled[pipe]) for pipe, worker in waiting.items()]
+    return _Waited(ready, [(worker, compiled[pipe]) for pipe, worker in waiting.items()], died)
+
+
+def _given_up(waited: _Waited) -> Iterator[tuple[Job, list[Row]]]:
+    """Ends the processes that are not ready; the job that each of them was at, as failed."""
+    _stop([worker for worker, _ in (*waited.late, *waited.died)])
+    for worker, number in waited.late:
+        if number < len(worker.jobs):
+            yield worker.jobs[number], _failure("it was still being compiled at the limit")
+    for worker, number in waited.died:
+        if number < len(worker.jobs):
+            yield worker.jobs[number], _failure(_death(worker))
+
+
+def _death(worker: _Worker) -> str:
+    """What a process has died of."""
+    worker.process.join(5)
+    return f"its process died, exit code {worker.process.exitcode}"
 
 
 def _turns(ready: Counted, limits: Limits) -> Iterator[tuple[Job, list[Row]]]:
@@ -323,6 +356,5 @@ def _ask(worker: _Worker, until: float) -> list[Row]:
             rows: list[Row] = worker.pipe.recv()
             return rows
     except (EOFError, OSError):
-        worker.process.join(5)
-        return _failure(f"its process died, exit code {worker.process.exitcode}")
+        return _failure(_death(worker))
     return _failure("it was still being timed when the run ended")

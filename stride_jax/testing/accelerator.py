@@ -90,7 +90,9 @@ def accelerator(
         progress=progress,
     )
     if not rows:
-        raise InputError(f"no job was measured; the errors are in {out / 'rows.jsonl'}.")
+        raise InputError(
+            f"no job was measured; give more --minutes, or see the errors in {out / 'rows.jsonl'}."
+        )
     missing = len(jobs) - len({row["job"] for row in rows})
     about = {"missing": missing, "commit": _commit(), "xla_flags": _flags()}
     return Report(content("accelerator", rows, config, **about))

@@ -20,12 +20,12 @@ from stride_jax.evaluation.jobs import (
     Measure,
     _in_processes,
     _turns,
-    _wait,
     _work,
     _Worker,
     name_of,
     read_rows,
     run_jobs,
+    unfinished,
 )
 
 FACTS = {"device": "a card", "sizes": (1, 2)}
@@ -124,26 +124,48 @@ def test_rows_of_which_nobody_knows_how_they_were_measured_are_refused(tmp_path:
         measure(jobs, path=path)
 
 
-def test_a_process_that_died_is_reported_and_the_others_go_on() -> None:
+def test_a_process_that_died_is_reported_and_the_others_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """One crash on the device would hang the run until somebody looks, at the price of a card.
 
-    The answers lie in the pipes already; one worker died while it compiled, one while it timed.
+    The answers lie in the pipes already. The first worker died while it compiled its second job,
+    the third one while it timed; what the first had compiled is started again.
     """
-    dead, (alive, answers), (died_later, counted) = Pipe(), Pipe(), Pipe()
-    gone = SimpleNamespace(exitcode=-9, join=lambda seconds: None)
-    pipes, jobs = (dead[0], alive, died_later), [[{"number": i}] for i in range(3)]
-    workers = [_Worker(gone, pipe, job) for pipe, job in zip(pipes, jobs, strict=True)]
-    for answer in (COMPILED, READY, [{"value": 5}]):
-        answers.send(answer)
-    for answer in (COMPILED, READY):
-        counted.send(answer)
-    for end in (dead[1], counted):
-        end.close()
+    gone = SimpleNamespace(
+        exitcode=-9, join=lambda *_: None, terminate=lambda: None, is_alive=lambda: False
+    )
+    messages = [[COMPILED], [COMPILED, READY, [{"value": 5}]], [COMPILED, READY]]
+    messages.append([COMPILED, READY, [{"value": 7}]])  # of the worker that starts again
+    started: list[list[int]] = []
+    kept = []
+
+    def start(jobs: list[dict[str, int]], *_: object) -> _Worker:
+        here, there = Pipe()
+        for message in messages[len(started)]:
+            there.send(message)
+        if len(started) in (0, 2):
+            there.close()
+        kept.append(there)
+        started.append([job["number"] for job in jobs])
+        return _Worker(gone, here, jobs)
+
+    monkeypatch.setattr(jobs_module, "_start", start)
+    jobs = [{"number": number} for number in (0, 1, 2, 10)]
     late = time.time() + 60
-    ready, _ = _wait(workers, late)
-    rows = {job["number"]: rows for job, rows in _turns(ready, Limits(0, late))}
+    found = {
+        job["number"]: rows for job, rows in _in_processes(jobs, prepare, 3, Limits(late, late, 9))
+    }
     died = [{"error": "its process died, exit code -9"}]
-    assert rows == {0: died, 1: [{"value": 5}], 2: died}
+    assert started == [[0, 10], [1], [2], [0]]
+    assert found == {0: [{"value": 7}], 1: [{"value": 5}], 2: died, 10: died}
+
+
+def test_jobs_that_failed_come_last() -> None:
+    """A program that never compiles would hold up those behind it in every run."""
+    jobs = [{"number": number} for number in range(3)]
+    rows = [{"job": name_of(jobs[0]), "error": "late"}, {"job": name_of(jobs[1]), "value": 1}]
+    assert unfinished(jobs, rows) == [jobs[2], jobs[0]]
 
 
 class Threaded:
@@ -170,16 +192,20 @@ class Threaded:
         """As of a process."""
         self.ended.set()
 
-    def join(self, seconds: float) -> None:
+    def join(self, seconds: float = 0.0) -> None:
         """As of a process; one that waits for its next job does not end."""
         self.thread.join(0.1)
+
+    def is_alive(self) -> bool:
+        """As of a process that ended."""
+        return False
 
 
 def test_nothing_is_timed_while_a_process_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
     """A compiler beside a decoder would take its cores, and its time would be published.
 
     The first worker hangs in its second job. It is stopped, its first job is compiled again, and
-    its second one has no rows.
+    its second one has failed.
     """
     log: list[str] = []
     monkeypatch.setattr(
@@ -188,8 +214,10 @@ def test_nothing_is_timed_while_a_process_compiles(monkeypatch: pytest.MonkeyPat
     jobs = [{"number": number} for number in range(4)]
     jobs[2]["hangs"] = True
     now = time.time()
-    rows = _in_processes(jobs, prepare, 2, Limits(now + 0.2, now + 60, 0.3))
-    assert sorted(job["number"] for job, _ in rows) == [0, 1, 3]
+    found = _in_processes(jobs, prepare, 2, Limits(now + 0.2, now + 60, 0.3))
+    failed = {job["number"]: rows[0].get("error") for job, rows in found}
+    late = "it was still being compiled at the limit"
+    assert failed == {0: None, 1: None, 2: late, 3: None}
     first = next(place for place, entry in enumerate(log) if entry.startswith("timed"))
     assert log.count("compiled 0") == 2
     assert "stopped" in log[:first]
