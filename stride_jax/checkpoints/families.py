@@ -137,8 +137,10 @@ def first_layers(model: FamilyCheckpoint, count: int) -> FamilyCheckpoint:
     layers = getattr(model.config, "num_layers", 1)
     if not 1 <= count < layers:
         raise InputError(
-            f"layer-skip:{count} needs a model of more layers, this {model.family.title} has "
-            f"{layers}."
+            f"layer-skip:{count} needs from 1 to {layers - 1} layers of this {model.family.title}, "
+            f"which has {layers}."
+            if layers > 1
+            else f"{model.family.title} has no layers to leave out; name another draft."
         )
     dropped = {f"layer_{i}" for i in range(count, layers)}
     remaining = {name: value for name, value in model.params.items() if name not in dropped}

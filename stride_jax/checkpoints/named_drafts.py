@@ -27,6 +27,7 @@ def number_in(draft: str, text: str) -> int:
     Raises:
         InputError: there is none.
     """
-    if not text.isdecimal():
-        raise InputError(f"draft {draft!r} needs a whole number, as in 'seasonal:24'.")
+    if not (text.isdecimal() and len(text) < 10):
+        kind = draft.partition(":")[0]
+        raise InputError(f"draft {draft[:40]!r} needs a whole number, as in '{kind}:4'.")
     return int(text)

@@ -335,7 +335,7 @@ def _given_up(waited: _Waited) -> Iterator[tuple[Job, list[Row]]]:
 
 
 def _death(worker: _Worker) -> str:
-    """What a process has died of."""
+    """The text of a failure: a process that has died, and its exit code."""
     worker.process.join(5)
     return f"its process died, exit code {worker.process.exitcode}"
 

@@ -25,13 +25,13 @@ ACCEPTANCE, VERIFY_LAUNCHES = 0.8, 1.3
 """Share of proposals that an estimate takes to be accepted, and launches of a verification over
 those of a pass on a GPU (docs/results/launches.md)."""
 
-CALL, SPECULATIVE_CALL = 500, 800
+CALL, SPECULATIVE_CALL = 550, 850
 """Launches that cost as much as a call on a GPU besides its passes: 1.1 ms for the target alone
 and 1.7 ms with a draft, at 2 microseconds each (docs/results/accelerator.md)."""
 
-COMPACTED = 1.3
-"""Lanes x rounds that a large batch plays over those that its paths need, where it goes on in
-smaller batches (docs/results/quality.md)."""
+COMPACTED = 1.4
+"""About the lanes x rounds that a large batch plays on a CPU over those that its paths need, where
+it goes on in smaller batches (docs/results/quality.md)."""
 
 ROWS = (1, 5, 7, 28, 35, 112)
 MILLISECONDS = (12.0, 22.0, 29.0, 54.0, 59.0, 75.0)
@@ -164,22 +164,23 @@ def _lasting(text: str) -> str:
 def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> Costs:
     """Costs from the sizes of the models and a usual acceptance.
 
-    On a CPU a pass costs its rows (patches x variables x paths), and a draft step its share of the
-    parameters. On an accelerator both cost their launches, about one for each array of parameters,
-    and so does the call itself. A draft without steps proposes all K in one. A batch plays as many
-    rounds as its slowest path.
+    On a CPU a pass and the prefill cost their rows (patches x variables x paths), and a draft step
+    its share of the parameters. On an accelerator passes and steps cost their launches, about one
+    for each array of parameters, and the call costs some more; only a single path is estimated
+    there. A draft without steps proposes all K in one.
     """
     target, draft = (jax.tree.leaves(part) for part in (pair.target, pair.draft))
     tried = useful(num_drafts, work.patches, pair.draft)
     steps = {k: k if hasattr(pair.proposer(), "step") else 1 for k in tried}
     if work.device.startswith("cpu"):
         share = _numbers(draft) / max(1, _numbers(target))
-        costs = {k: _on_cpu(work, k, steps[k] * share) for k in tried}
-        return Costs(float(work.patches), costs, measured=False)
+        before = pass_of(work.num_vars * work.context) / pass_of(work.lanes * work.num_vars)
+        costs = {k: before + _on_cpu(work, k, steps[k] * share) for k in tried}
+        return Costs(before + work.patches, costs, measured=False)
 
     def on_gpu(num_draft: int) -> float:
         launches = VERIFY_LAUNCHES * len(target) + steps[num_draft] * len(draft)
-        return SPECULATIVE_CALL + slowest(work.patches, num_draft, work.lanes) * launches
+        return SPECULATIVE_CALL + slowest(work.patches, num_draft, 1) * launches
 
     plain = float(CALL + work.patches * len(target))
     return Costs(plain, {k: on_gpu(k) for k in tried}, measured=False)
@@ -191,7 +192,11 @@ def _numbers(leaves: Sequence[Any]) -> int:
 
 
 def _on_cpu(work: Work, num_draft: int, share: float) -> float:
-    """The cost of a decode on a CPU in passes of the target; `share` is that of all proposals."""
+    """The rounds of a decode on a CPU in passes; `share` is that of all proposals of a round.
+
+    A batch plays as many rounds as its slowest path, or goes on in smaller batches where it is
+    large.
+    """
     rows = work.lanes * work.num_vars
     if work.lanes >= LEAST_LANES and work.patches >= LEAST_PATCHES:
         rounds = COMPACTED * slowest(work.patches, num_draft, 1)
@@ -208,7 +213,7 @@ def slowest(patches: int, num_draft: int, lanes: int, acceptance: float = ACCEPT
     probability `a^m (1 - a)`, and K + 1 with `a^K` (Leviathan et al. 2023, section 3.1).
 
     Args:
-        patches: N of each path; from `MANY` on in proportion.
+        patches: N of each path; from `MANY` on in proportion, which is up to a tenth too much.
         num_draft: K.
         lanes: paths that decode together.
         acceptance: a.
@@ -257,4 +262,8 @@ def decide(pair: Pair, work: Work, known: Mapping[str, Any]) -> Choice:
     """
     if pair.draft is None:
         return Choice(0, "decoded by the target alone: there is no draft")
-    return choose(known.get(work.key) or estimate(pair, work))
+    costs = known.get(work.key)
+    if costs is None and work.lanes > 1 and not work.device.startswith("cpu"):
+        text = "what a batch costs on an accelerator is not estimated; `calibrate` measures it"
+        return Choice(0, f"decoded by the target alone: {text}")
+    return choose(costs or estimate(pair, work))

@@ -1,7 +1,6 @@
 """What `auto` expects where nothing is measured, against simulation and against an H100."""
 
 import functools
-import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,8 @@ import pytest
 import stride_jax as sj
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.evaluation.programs import Setting, build
-from stride_jax.forecasting.choice import MANY, Work, choose, estimate, slowest
+from stride_jax.forecasting import choice as choice_module
+from stride_jax.forecasting.choice import NUM_DRAFTS, Work, decide, slowest
 
 MEASURED = Path(__file__).parents[2] / "docs" / "results" / "accelerator" / "results.json"
 
@@ -45,11 +45,13 @@ def test_the_rounds_of_the_slowest_path(
     assert abs(slowest(patches, num_draft, lanes, acceptance) - mean) < 4 * error + 1e-9
 
 
-def test_long_paths_go_on_in_proportion() -> None:
-    """A long horizon would take seconds to decide on, or jump in cost where the rule changes."""
-    one, ten = (slowest(MANY * times, 4, 8) for times in (1, 10))
-    assert ten == pytest.approx(10 * one)
-    assert slowest(MANY + 1, 4, 8) == pytest.approx(one, rel=0.01)
+@pytest.mark.parametrize("lanes", [1, 64])
+def test_long_paths_go_on_in_proportion(lanes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long horizon would look much dearer than it is, or be estimated below its cost."""
+    short = slowest(700, 4, lanes)
+    monkeypatch.setattr(choice_module, "MANY", 1000)
+    exact = slowest(700, 4, lanes)
+    assert exact <= short < 1.1 * exact
 
 
 @functools.cache
@@ -92,24 +94,35 @@ def measured() -> list[tuple[Pair, Work, int, float]]:
     return list(cells.values())
 
 
-def test_what_an_estimate_chooses_never_lost_on_the_card() -> None:
-    """`auto` would speculate on a GPU where that was measured to be slower, by any rule."""
+def test_what_auto_chooses_without_a_measurement_never_lost_on_the_card() -> None:
+    """`auto` would speculate on a GPU where that was measured to be slower, by any rule.
+
+    A K that was not measured counts as the nearest that was. The costs of a call were read off the
+    same rows, so this is no test on other data.
+    """
     cells = measured()
-    chosen = [
-        speedup
+    kept = [
+        (abs(decide(pair, case, {}).num_draft - num_draft), speedup)
         for pair, case, num_draft, speedup in cells
-        if choose(estimate(pair, case, [num_draft])).num_draft
+        if decide(pair, case, {}).num_draft
     ]
     assert len(cells) > 30
-    assert len(chosen) > 10
-    assert min(chosen) > 1
+    assert len(kept) > 4
+    assert min(speedup for _, speedup in kept) > 1
 
 
-def test_more_lanes_never_make_speculation_look_better_on_a_gpu() -> None:
-    """The estimate would forget that a batch waits for its slowest path."""
-    pair = trained("beijing_linear.safetensors")
-    gains = [
-        (costs := estimate(pair, work(28, lanes, 1), [6])).plain / costs.speculative[6]
-        for lanes in (1, 8, 64, 512)
-    ]
-    assert all(before > after for before, after in itertools.pairwise(gains))
+@pytest.mark.parametrize("lanes", [8, 64, 512])
+def test_a_batch_on_a_gpu_is_decoded_by_the_target_alone(lanes: int) -> None:
+    """`auto` would lose where it cannot know: a batch of the trained pair lost at every horizon."""
+    for patches in (7, 35, 168):
+        choice = decide(trained("beijing_linear.safetensors"), work(patches, lanes, 1), {})
+        assert choice.num_draft == 0
+        assert "`calibrate` measures it" in choice.reason
+
+
+def test_the_prefill_is_in_the_costs_of_a_cpu() -> None:
+    """A draft that costs nothing would seem to gain over a week, of which the prefill is half."""
+    for draft in ("last-value", "seasonal:24"):
+        week = work(7, 1, 1)._replace(device="cpu", context=21)
+        assert decide(trained(draft), week, {}).num_draft == 0
+    assert decide(trained("seasonal:24"), week._replace(patches=70), {}).num_draft in NUM_DRAFTS

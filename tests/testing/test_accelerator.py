@@ -53,11 +53,11 @@ def test_the_full_size_has_every_cell_once() -> None:
         "trained pair": 8, "untrained pair": 16 + 4, "training": 8, "exactness": 3, "parity": 1
     }  # fmt: skip
     pairs = [job for job in jobs if job["kind"] == "untrained pair"]
-    drafts = Counter(draft for job in pairs for draft, _ in job["drafts"])
-    full = 2 * 4  # both K, and the batches of the deepest target with one variable
-    assert drafts == {
-        "multi-patch": full, "seasonal:96": full, "linear": 20 + 4, "autoregressive": 20 + 4
-    }  # fmt: skip
+    drafts = Counter(tuple(draft) for job in pairs for draft in job["drafts"])
+    full = 4  # the batches of the deepest target with one variable
+    kinds = ("autoregressive", "linear", "multi-patch", "seasonal:96")
+    expected = {(kind, count): full for kind in kinds for count in (8, 17)}
+    assert drafts == expected | {("autoregressive", 8): 20, ("linear", 8): 20}
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(AcceleratorConfig)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stride_jax.config import Count, check_fields
+from stride_jax.config import Count, check_fields, require
 from stride_jax.models.causal import Heads
 
 HEAD_WIDTH = 64
@@ -22,8 +22,8 @@ class TotoConfig(Heads):
         num_heads: H, attention heads; D / H must be even.
         d_ff: hidden width of the feed-forward layers.
         num_layers: transformer blocks.
-        space_every: the last of so many blocks attends to the other variables, not to the past;
-            blocks after the last multiple of it attend to the past.
+        space_every: the last of so many blocks attends to the other variables, not to the past; a
+            model of fewer blocks, the first ones of another, has none of these.
         num_components: M, Student's t distributions in the mixture of a step.
         context_limit: time steps of the longest context that counts where none is asked for.
         dtype: of the computation; statistics and outputs stay float32.
@@ -45,6 +45,10 @@ class TotoConfig(Heads):
     def __post_init__(self) -> None:
         check_fields(self)
         self.check_heads()
+        require(
+            self.num_layers % self.space_every == 0 or self.num_layers < self.space_every,
+            f"num_layers {self.num_layers} must be a multiple of space_every {self.space_every}.",
+        )
 
     def in_space(self, layer: int) -> bool:
         """Whether a layer attends to the other variables at its time step."""
