@@ -30,7 +30,6 @@ from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from stride_jax.decoding.autoregressive import roll_process
 from stride_jax.decoding.checks import Inputs
@@ -44,21 +43,8 @@ from stride_jax.evaluation.h100 import compiled, main_loop
 from stride_jax.evaluation.programs import FreeDraft, FreeProcess, Program
 from stride_jax.evaluation.released import SUBJECTS, Subject
 from stride_jax.evaluation.results import Row, write_rows
-from stride_jax.models import fracast
-from stride_jax.models.fracast.config import FracastConfig
-from stride_jax.models.fracast.params import read, table
 
 HORIZON, NUM_DRAFT = 1024, 4
-
-
-def fracast_params(_: jax.Array, config: FracastConfig) -> Any:
-    """Zeros in the place of the parameters of Fracast-0."""
-    zeros = {one.names[0]: np.zeros(one.shape, np.float32) for one in table(config)}
-    return read(zeros)[1]
-
-
-CASES = {**SUBJECTS, "fracast": Subject(fracast.FAMILY, FracastConfig, fracast_params, 2048)}
-"""Every family; the times of Fracast-0 are those of tools/fracast_times.py."""
 
 
 def shapes_of(subject: Subject) -> Any:
@@ -125,14 +111,14 @@ def main() -> None:
     """Counts and writes a row for each family."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--family", nargs="*", choices=CASES, default=list(CASES))
+    parser.add_argument("--family", nargs="*", choices=SUBJECTS, default=list(SUBJECTS))
     args = parser.parse_args()
     rows = []
     for name in args.family:
         # Fracast-0 maps over windows on a GPU, and loops over them on a CPU.
         backend = "gpu" if name == "fracast" else "cpu"
         with mock.patch("jax.default_backend", return_value=backend):
-            rows.append(row(name, CASES[name]))
+            rows.append(row(name, SUBJECTS[name]))
         print(json.dumps(rows[-1]), flush=True)
         write_rows(args.out, rows)
 

@@ -1,11 +1,9 @@
 """Decodes the original PyTorch code of a family on request; `tools/family_speed.py` runs it.
 
-It runs in the environment of `tools/golden_timesfm.py`, `tools/golden_timer.py` or
-`tools/golden_patchfm.py` or `tools/golden_toto.py`. The first line of its input is JSON with the
-family and the sizes of a
-model, which gets random weights; every other line, `{"batch": B, "context": L, "horizon": H}`, is
-one decode, answered by one line, `{"ms": ..., "peak_mb": ...}`: its time, and the memory of this
-process so far at its highest.
+It runs in the environment of the family's tool, such as `tools/golden_timesfm.py`. The first line
+of its input is JSON with the family and the sizes of a model, which gets random weights; every
+other line, `{"batch": B, "context": L, "horizon": H}`, is one decode, answered by one line,
+`{"ms": ..., "peak_mb": ...}`: its time, and the memory of this process so far at its highest.
 """
 
 import contextlib
@@ -148,7 +146,21 @@ def toto_decode(sizes: dict[str, int]) -> Decode:
     return decode
 
 
+def fracast_decode(sizes: dict[str, int]) -> Decode:
+    """Fracast-0 with the weights of its wheel, one series after the other, as it takes them."""
+    from fracast import FracastModel
+
+    del sizes  # those of the wheel
+    model = FracastModel.from_pretrained(weights="fp32")
+
+    def decode(series: torch.Tensor, horizon: int) -> Any:
+        return [model.forecast(one.numpy(), horizon=horizon) for one in series]
+
+    return decode
+
+
 DECODES = {
+    "fracast": fracast_decode,
     "timesfm": timesfm_decode,
     "timer": timer_decode,
     "patchfm": patchfm_decode,

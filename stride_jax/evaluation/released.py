@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from stride_jax.models import patchfm, timer, timesfm, toto
+import numpy as np
+
+from stride_jax.models import fracast, patchfm, timer, timesfm, toto
+from stride_jax.models.fracast import params as fracast_params
+from stride_jax.models.fracast.config import FracastConfig
 from stride_jax.models.patchfm import module as patchfm_module
 from stride_jax.models.patchfm.config import PatchFMConfig
 from stride_jax.models.patchfm.nine_paths import nine_paths_process
@@ -32,7 +36,18 @@ class Subject(NamedTuple):
         return make(config, params)
 
 
+def _fracast(_: Any, config: FracastConfig) -> Any:
+    """Random parameters of Fracast-0, whose module has no initialisation of its own."""
+    random = np.random.default_rng(0)
+    arrays = {
+        one.names[0]: random.normal(scale=0.1, size=one.shape).astype(np.float32)
+        for one in fracast_params.table(config)
+    }
+    return fracast_params.read(arrays)[1]
+
+
 SUBJECTS = {
+    "fracast": Subject(fracast.FAMILY, FracastConfig, _fracast, 2048),
     "timesfm": Subject(timesfm.FAMILY, TimesFMConfig, timesfm_module.init_params, 512),
     "timer": Subject(timer.FAMILY, TimerConfig, timer_module.init_params, 672),
     "patchfm": Subject(patchfm.FAMILY, PatchFMConfig, patchfm_module.init_params, 512),
