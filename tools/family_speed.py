@@ -22,7 +22,7 @@ What the rows are:
 - original: the original PyTorch code's own decode (of PatchFM that of nine paths).
 
 `patchfm_nine` is the released decode of PatchFM, `patchfm` its median path. Fracast-0 has no
-caches, so its rows *native* are left out.
+caches, so its rows *native* would be those of *cached*: `--without native`.
 
 Passes count the prefill. Memory is what the program holds at its highest by the compiler's count,
 parameters included; of the original it is that of its process so far.
@@ -144,7 +144,7 @@ def makers(
         "native": lambda: native_row(process, context, horizon),
         "cached": lambda: decode_row(process, None, context, horizon, 0),
     }
-    if subject.nine_paths or subject.family.name == "fracast":  # one path only, or no caches
+    if subject.nine_paths:  # a longer context has one path only
         del rows["native"]
     last = last_value_draft(process.patch_len)
     for count in DRAFT_LENGTHS:

@@ -6,7 +6,6 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from stride_jax.checkpoints import families
 from stride_jax.checkpoints.checkpoint import (
     Checkpoint,
     LinearCheckpoint,
@@ -14,8 +13,13 @@ from stride_jax.checkpoints.checkpoint import (
     only_forecaster,
 )
 from stride_jax.checkpoints.covariances import load_covariance
-from stride_jax.checkpoints.families import FamilyCheckpoint, inner_draft, unknown_draft
-from stride_jax.checkpoints.named_drafts import named_draft, number_in
+from stride_jax.checkpoints.families import (
+    FamilyCheckpoint,
+    first_family_layers,
+    inner_draft,
+    unknown_draft,
+)
+from stride_jax.checkpoints.named_drafts import named_draft, number_in, only_layers
 from stride_jax.checkpoints.pair import Pair, check_patch_lens
 from stride_jax.checkpoints.store import (
     DRAFTED,
@@ -47,9 +51,7 @@ def first_layers(config: TimerXLConfig, params: Params, count: int) -> tuple[Tim
         raise InputError(
             f"layer-skip:{count} needs a target of more layers, this one has {config.num_layers}."
         )
-    dropped = {f"block_{i}" for i in range(count, config.num_layers)}
-    remaining = {name: value for name, value in params.items() if name not in dropped}
-    return dataclasses.replace(config, num_layers=count), remaining
+    return only_layers(config, params, count, "block_")
 
 
 def trained_kind(model: TimerXLConfig) -> ProcessKind:
@@ -261,7 +263,7 @@ def family_pair(
             return Pair(process, named)
         name, _, number = draft.partition(":")
         if name == "layer-skip":
-            first = families.first_layers(target, number_in(draft, number))
+            first = first_family_layers(target, number_in(draft, number))
             return Pair(process, first.process(context_len))
         if not (draft in PACKAGED or Path(draft).exists()):
             raise unknown_draft(target, draft)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.checkpoints.files import METADATA, read_state_dict
+from stride_jax.checkpoints.named_drafts import only_layers
 from stride_jax.checkpoints.tensor_files import INDEX, read_tensors
 from stride_jax.config import to_dict
 from stride_jax.decoding.base import Draft, Process, traits_of
@@ -128,7 +128,7 @@ def inner_draft(model: FamilyCheckpoint, process: Process, name: str) -> Draft |
     return None if make is None else make(process)
 
 
-def first_layers(model: FamilyCheckpoint, count: int) -> FamilyCheckpoint:
+def first_family_layers(model: FamilyCheckpoint, count: int) -> FamilyCheckpoint:
     """The first `count` layers of a model under its last norm and head: a draft for free.
 
     Raises:
@@ -142,10 +142,8 @@ def first_layers(model: FamilyCheckpoint, count: int) -> FamilyCheckpoint:
             if layers > 1
             else f"{model.family.title} has no layers to leave out; name another draft."
         )
-    dropped = {f"layer_{i}" for i in range(count, layers)}
-    remaining = {name: value for name, value in model.params.items() if name not in dropped}
-    config = dataclasses.replace(model.config, num_layers=count)
-    return model._replace(config=config, params=remaining)
+    config, params = only_layers(model.config, model.params, count, "layer_")
+    return model._replace(config=config, params=params)
 
 
 def unknown_draft(model: FamilyCheckpoint, name: str) -> InputError:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any, TypeVar
+
 from stride_jax.decoding.base import Draft
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.errors import InputError
+
+Config = TypeVar("Config", bound=Any)
 
 
 def named_draft(text: str, patch_len: int) -> Draft | None:
@@ -31,3 +36,19 @@ def number_in(draft: str, text: str) -> int:
         kind = draft.partition(":")[0]
         raise InputError(f"draft {draft[:40]!r} needs a whole number, as in '{kind}:4'.")
     return int(text)
+
+
+def only_layers(
+    config: Config, params: dict[str, Any], count: int, prefix: str
+) -> tuple[Config, dict[str, Any]]:
+    """Config and parameters of the first `count` layers of a model under its last norm and head.
+
+    Args:
+        config: a dataclass with `num_layers`, at least `count`.
+        params: by name; layer i is `prefix` and i.
+        count: layers that stay.
+        prefix: of a layer's name.
+    """
+    dropped = {f"{prefix}{i}" for i in range(count, config.num_layers)}
+    remaining = {name: value for name, value in params.items() if name not in dropped}
+    return dataclasses.replace(config, num_layers=count), remaining

@@ -180,23 +180,36 @@ def build(setting: Setting) -> Pair:
     return shapes
 
 
-def make(setting: Setting) -> Pair:
-    """The pair of a setting, without training; a linear draft has maps of zeros."""
-    target = TimerXLConfig(
-        patch_len=PATCH_LEN,
-        d_model=setting.d_model,
-        d_ff=2 * setting.d_model,
-        num_layers=setting.layers,
-        instance_norm="causal",
-        variable_stride=0,
-        dtype=setting.dtype,
+def untrained_target(setting: Setting) -> Checkpoint:
+    """The target of a setting, without training."""
+    return _untrained(
+        TimerXLConfig(
+            patch_len=PATCH_LEN,
+            d_model=setting.d_model,
+            d_ff=2 * setting.d_model,
+            num_layers=setting.layers,
+            instance_norm="causal",
+            variable_stride=0,
+            dtype=setting.dtype,
+        )
     )
+
+
+def make(setting: Setting, target: Checkpoint | None = None) -> Pair:
+    """The pair of a setting, without training; a linear draft has maps of zeros.
+
+    Args:
+        setting: the pair.
+        target: the `untrained_target` of the setting, where there is one already.
+    """
+    target = untrained_target(setting) if target is None else target
     draft: str | Checkpoint | None = None if setting.draft == "linear" else setting.draft
     if draft in ("autoregressive", "multi-patch"):
-        layers = dataclasses.replace(target.scaled(DRAFT_FACTOR), num_layers=setting.draft_layers)
+        smaller = target.model.scaled(DRAFT_FACTOR)
+        layers = dataclasses.replace(smaller, num_layers=setting.draft_layers)
         patches = setting.num_draft if draft == "multi-patch" else 1
         draft = _untrained(dataclasses.replace(layers, output_patches=patches))
-    pair = make_pair(_untrained(target), draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
+    pair = make_pair(target, draft, "cached", CONTEXT * PATCH_LEN, setting.num_vars)
     if setting.draft == "linear":
         # numpy: the matrices of K steps are computed from concrete numbers, also for shapes
         maps = np.zeros((CONTEXT * PATCH_LEN, PATCH_LEN), np.float32)

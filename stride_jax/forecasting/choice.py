@@ -171,7 +171,8 @@ def estimate(pair: Pair, work: Work, num_drafts: Sequence[int] = NUM_DRAFTS) -> 
     """
     target, draft = (jax.tree.leaves(part) for part in (pair.target, pair.draft))
     tried = useful(num_drafts, work.patches, pair.draft)
-    steps = {k: k if hasattr(pair.proposer(), "step") else 1 for k in tried}
+    stepwise = hasattr(pair.proposer(), "step")
+    steps = {k: k if stepwise else 1 for k in tried}
     if work.device.startswith("cpu"):
         share = _numbers(draft) / max(1, _numbers(target))
         before = pass_of(work.num_vars * work.context) / pass_of(work.lanes * work.num_vars)

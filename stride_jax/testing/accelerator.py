@@ -41,7 +41,13 @@ from stride_jax.evaluation.config import AcceleratorConfig
 from stride_jax.evaluation.experiments import Report, run
 from stride_jax.evaluation.jobs import Facts, Job, Measure, run_jobs
 from stride_jax.evaluation.latency import AcceptAll
-from stride_jax.evaluation.programs import CONTEXT, PATCH_LEN, Setting, make
+from stride_jax.evaluation.programs import (
+    CONTEXT,
+    PATCH_LEN,
+    Setting,
+    make,
+    untrained_target,
+)
 from stride_jax.evaluation.results import Row, content, make_directory
 from stride_jax.evaluation.subject import (
     build,
@@ -208,8 +214,10 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
         )
         for kind, num_draft in job["drafts"]
     ]
-    pair = make(settings[0])
-    drafts = [pair.draft, *map(_draft, settings[1:])]
+    checkpoint = untrained_target(settings[0])
+    pair = make(settings[0], checkpoint)
+    # The packed targets that the other drafts are built with are let go.
+    drafts = [pair.draft, *(make(other, checkpoint).draft for other in settings[1:])]
 
     # No path ends before the others, so there is nothing to go on with in a smaller batch.
     plain = DecodeConfig(horizon, 0, num_paths=1, compactions=0)
@@ -228,21 +236,17 @@ def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
     return _decoders(config, decoders, batches)
 
 
-def _draft(setting: Setting) -> Any:
-    """The draft of a setting alone; the target that was built with it is let go."""
-    return make(setting).draft
-
-
 def _trained(config: AcceleratorConfig, job: Job) -> Measure:
     """The trained pair: the target alone, and with each draft by each rule."""
     setup, horizon = config.setup, job["horizon"]
     subject = build(setup, load(setup), [config.pair_num_draft])
     sizes = DecodeConfig(horizon, config.pair_num_draft, num_paths=1)
-    cells = list(itertools.product(setup.drafts, config.rules))
+    rules = dict(zip(config.rules, parse_rules(config.rules, 1), strict=True))
+    cells = list(itertools.product(setup.drafts, rules))
     decoders = [target_only(subject, sizes, subject.sigma)]
-    for name, text in cells:
-        (rule,) = parse_rules([text], 1)
-        decoders.append(speculative(subject, sizes, subject.sigma, name, rule))
+    decoders += [
+        speculative(subject, sizes, subject.sigma, name, rules[text]) for name, text in cells
+    ]
     windows = subject.windows(horizon)
     batches = timing_batches(subject, windows, horizon, job["batch"], config.repeats)
     measure = _decoders(config, decoders, batches)

@@ -95,20 +95,15 @@ def measured() -> list[tuple[Pair, Work, int, float]]:
 
 
 def test_what_auto_chooses_without_a_measurement_never_lost_on_the_card() -> None:
-    """`auto` would speculate on a GPU where that was measured to be slower, by any rule.
+    """`auto` would speculate on a GPU where that was measured to be slower, by any rule or K.
 
-    A K that was not measured counts as the nearest that was. The costs of a call were read off the
-    same rows, so this is no test on other data.
+    The costs of a call were read off the same rows, so this is no test on other data.
     """
     cells = measured()
-    kept = [
-        (abs(decide(pair, case, {}).num_draft - num_draft), speedup)
-        for pair, case, num_draft, speedup in cells
-        if decide(pair, case, {}).num_draft
-    ]
+    kept = [speedup for pair, case, _, speedup in cells if decide(pair, case, {}).num_draft]
     assert len(cells) > 30
     assert len(kept) > 4
-    assert min(speedup for _, speedup in kept) > 1
+    assert min(kept) > 1
 
 
 @pytest.mark.parametrize("lanes", [8, 64, 512])

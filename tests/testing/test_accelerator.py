@@ -7,6 +7,7 @@ import subprocess
 import weakref
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -97,8 +98,8 @@ def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.Monkey
     """Every draft would bring a target of its own, and the largest batch would not fit."""
     built, make = [], accelerator.make
 
-    def counted(setting: Setting) -> Pair:
-        pair = make(setting)
+    def counted(*args: Any) -> Pair:
+        pair = make(*args)
         built.append(weakref.ref(pair.target))
         return pair
 
