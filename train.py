@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.checkpoints.store import find_model
 from stride_jax.cli import flags as cli
 from stride_jax.data.splits import load_data
@@ -22,7 +23,8 @@ def main(argv: Sequence[str]) -> None:
     if config.run.distributed:
         connect()
     init = find_model(config.init_from) if config.init_from else None
-    train(config, load_data(config.data), init)
+    covariance = load_covariance(config.covariance) if config.covariance else None
+    train(config, load_data(config.data), init, covariance)
 
 
 if __name__ == "__main__":

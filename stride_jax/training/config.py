@@ -109,7 +109,12 @@ class TrainConfig:
         run: files and seed.
         loss: likelihood is the squared error of a mean, the likelihood of a gaussian head; crps
             (gaussian head) the continuous ranked probability score in units of the running std,
-            floored at a share of the window's, so that no outlier and no flat start dominates.
+            floored at a share of the window's, so that no outlier and no flat start dominates;
+            paths that score of a few sample paths `ahead` patches long (see `training.path_loss`),
+            for a target that has learned one patch.
+        ahead: patches that the loss paths scores.
+        covariance: whose correlations the errors of a patch have in the loss paths, see
+            `load_covariance`; empty for independent errors.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -118,14 +123,22 @@ class TrainConfig:
     init_from: str = ""
     optim: OptimConfig = field(default_factory=OptimConfig)
     run: RunConfig = field(default_factory=RunConfig)
-    loss: Literal["likelihood", "crps"] = "likelihood"
+    loss: Literal["likelihood", "crps", "paths"] = "likelihood"
+    ahead: Count = 6
+    covariance: str = ""
 
     def __post_init__(self) -> None:
+        check_fields(self)
         check_context(self.data.context_len, self.model.patch_len)
         check_factor(self.factor)
         require(
-            self.loss != "crps" or self.model.head == "gaussian",
-            f"the loss crps scores a distribution; set model.head gaussian, got {self.model.head}.",
+            self.loss == "likelihood" or self.model.head == "gaussian",
+            f"the loss {self.loss} scores a distribution; set model.head gaussian, got "
+            f"{self.model.head}.",
+        )
+        require(
+            self.loss != "paths" or self.model.instance_norm != "window",
+            "the loss paths decodes from caches; set model.instance_norm causal.",
         )
         require(
             self.model.output_patches == 1,

@@ -21,6 +21,7 @@ from stride_jax.config import to_dict
 from stride_jax.data.gaps import with_gaps
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import epoch_order
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params
 from stride_jax.sharding import everywhere, first_process, make_mesh
@@ -37,6 +38,7 @@ from stride_jax.training.hooks import (
     check_finite,
     trim_log,
 )
+from stride_jax.training.path_loss import path_task
 from stride_jax.training.resume import resume
 from stride_jax.training.step import (
     Task,
@@ -214,13 +216,19 @@ def run_training(
     return Checkpoint(task.model, state.params, task.context_len)
 
 
-def train(config: TrainConfig, data: ForecastData, init: Checkpoint | None = None) -> Checkpoint:
+def train(
+    config: TrainConfig,
+    data: ForecastData,
+    init: Checkpoint | None = None,
+    covariance: PatchCovariance | None = None,
+) -> Checkpoint:
     """Trains a forecaster from scratch or from `init`.
 
     Args:
         config: Everything static.
         data: The series, see `data.splits.prepare`.
         init: Parameters to start from; must have the config's model.
+        covariance: Of the loss `paths`, see `path_loss.path_task`.
 
     Returns:
         The last parameters. The best ones are in `config.run.out`.
@@ -237,5 +245,9 @@ def train(config: TrainConfig, data: ForecastData, init: Checkpoint | None = Non
         raise InputError(f"init_from holds {init.model}, the config asks for {model}.")
     else:
         params = init.params
-    task = next_patch_task(config, data)
+    task = (
+        path_task(config, data, covariance)
+        if config.loss == "paths"
+        else next_patch_task(config, data)
+    )
     return run_training(task, config.optim, config.run, params, data.values, to_dict(config))

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
+UNIT_FLOOR = 0.2
+"""Smallest unit that errors are counted in, as a share of the std of the whole window."""
 VARIANCE_FLOOR_LOGVAR = -5.0
 """Log variance below which `variance_regulariser` grows."""
 

@@ -26,8 +26,6 @@ from stride_jax.sharding import make_mesh, split_batch
 from stride_jax.training import losses
 from stride_jax.training.config import OptimConfig, TrainConfig
 
-UNIT_FLOOR = 0.2
-"""Smallest unit of the crps loss, as a share of the std of the whole window."""
 SYNTHETIC = 0x53594E54
 """Folded into the key of a run for its synthetic windows; larger than any step's number."""
 MIRRORED = 0x4D495252
@@ -169,7 +167,7 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         patches = windows[:, :context_len]
         patches = patches.reshape(len(windows), -1, patch_len, windows.shape[2])
         running = instance_stats(model_config, patches)[1]
-        unit = losses.running_unit(running, windows, UNIT_FLOOR)
+        unit = losses.running_unit(running, windows, losses.UNIT_FLOOR)
         entries = losses.gaussian_crps(*out, windows[:, patch_len:]).reshape(patches.shape) / unit
         return jnp.nanmean(entries[:, min(1, entries.shape[1] - 1) :], axis=(1, 2, 3))
 
