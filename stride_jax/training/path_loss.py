@@ -115,6 +115,7 @@ def path_crps(
 
     # Every patch has the std that is predicted after the history.
     after, _ = process.verify(memory, start, nothing)
+    assert after.logvar is not None
     std = jnp.exp(after.logvar[0] / 2)
 
     def path(noise: jax.Array) -> jax.Array:
