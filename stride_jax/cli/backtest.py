@@ -39,9 +39,6 @@ def check_backtest(args: Arguments) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be a whole number from 1 on, got {value}.")
-    for path in (args.out, args.plot):
-        if path and path.exists():
-            raise InputError(f"{path} exists; name a new file, or remove it.")
     for flag in ("id_col", "time_col", "target_col"):
         name = getattr(args, flag)
         if name.split("-q-")[0] in ("cutoff", "stride", "seasonal-naive"):

@@ -234,6 +234,8 @@ def check_flags(args: Arguments) -> None:
     for path in (args.out, args.plot):
         if path and not path.parent.is_dir():
             raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
+        if path and path.exists():
+            raise InputError(f"{path} exists; name a new file, or remove it.")
     if not 0 <= args.seed < 2**32:  # jax would silently take the last 32 bits of another one
         raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
     if args.horizon < 1:

@@ -298,6 +298,8 @@ BAD = {
     "no such directory": ([], ["--out", "no/such/out.csv"], "no/such"),
     "no directory for the picture": ([], ["--plot", "no/such/a.png"], "no/such"),
     "another picture": ([], ["--plot", "picture.doc"], "picture.doc"),
+    "a table that exists": ([], ["--out", "old.csv"], "old.csv exists"),
+    "a picture that exists": ([], ["--plot", "old.png"], "old.png exists"),
 }
 
 
@@ -313,7 +315,8 @@ def test_bad_input_is_one_line_and_status_2(
 ) -> None:
     """A script would take a failure for success, or a user would see a traceback."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "empty.csv").write_text("")
+    for name_of_file in ("empty.csv", "old.csv", "old.png"):
+        (tmp_path / name_of_file).write_text("")
     (tmp_path / "data.xlsx").write_text("x")
     (tmp_path / "torn.csv").write_text("unique_id,ds,y\na,2024-01-01,1\na,2024-01-02,2,3\n")
     (tmp_path / "words.csv").write_text("unique_id,ds,y\na,2024-01-01,x\na,2024-01-02,y\n")
