@@ -18,9 +18,9 @@ falls, they are made 8, and these are trained while the rate falls again:
 Last it is trained on the score of its sample paths, six patches ahead (90 minutes on one CPU core):
 
     python train.py zero_shot --init_from runs/zero_shot_deep --run.out runs/zero_shot_paths \
-        --run.seed 7 --model.num_layers 8 --loss paths --covariance zero_shot --data.mirrored_share 0.5 \
-        --optim.schedule cosine --optim.learning_rate 2e-4 --optim.warmup_steps 30 \
-        --optim.batch_size 32 --optim.epochs 10 --optim.steps_per_epoch 240
+        --run.seed 7 --model.num_layers 8 --data.mirrored_share 0.5 --loss paths \
+        --covariance zero_shot --optim.schedule cosine --optim.learning_rate 2e-4 \
+        --optim.warmup_steps 30 --optim.batch_size 32 --optim.epochs 10 --optim.steps_per_epoch 240
     stride-jax convert runs/zero_shot_paths runs/zero_shot_target.safetensors --half --dtype float32
 
 The target in the package is of 40,400 steps of the first run, 28,800 of the second (it was stopped,
