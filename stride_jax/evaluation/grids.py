@@ -37,6 +37,7 @@ from stride_jax.evaluation.subject import (
     target_only,
     timing_batches,
 )
+from stride_jax.forecasting.choice import useful
 
 GRID = {"bias": "biases", "mse_tolerance": "mse_tolerances", "tolerance": "tolerances"}
 """Settings of rules that a sweep varies, and the fields of its config with their values."""
@@ -215,11 +216,6 @@ def processes(config: TuneConfig, loaded: Loaded) -> list[ProcessKind]:
     return ["window"] if leaks else ["cached", "window"]
 
 
-def useful_lengths(num_drafts: Sequence[int], patches: int) -> list[int]:
-    """The K to try for so many patches: a round gives K + 1, and more is waste."""
-    return sorted({min(k, max(1, patches - 1)) for k in num_drafts})
-
-
 def _tune_rows(
     config: TuneConfig, subject: Subject, rules: Sequence[str], horizon: int, progress: Progress
 ) -> list[Row]:
@@ -229,7 +225,8 @@ def _tune_rows(
     sigma = subject.sigma if sampling else 0.0
     decoders = [target_only(subject, sizes, sigma)]
     decoders += [draft_only(subject, sizes, sigma, name) for name in subject.pairs]
-    lengths = useful_lengths(config.num_drafts, num_patches(horizon, subject.target.patch_len))
+    patches = num_patches(horizon, subject.target.patch_len)
+    lengths = useful(config.num_drafts, max(2, patches))  # of one patch, a round of one proposal
     for name, k, rule in itertools.product(subject.pairs, lengths, rules):
         if _proposes(subject, name, k):
             changed = dataclasses.replace(sizes, num_draft=k)
