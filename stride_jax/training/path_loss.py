@@ -29,8 +29,6 @@ NUM_PATHS = 4
 """Sample paths of a window."""
 SHORTEST = 2
 """Patches of the shortest history."""
-LEAST_SCORE = 0.01
-"""Added to a score before its logarithm, which would follow the smallest ones alone."""
 VALIDATION_KEY = 0x50415448
 """Seed of the paths of a validation window, the same in every epoch."""
 
@@ -40,10 +38,8 @@ def path_task(
 ) -> Task:
     """The task of a target whose sample paths are scored, `config.ahead` patches of them.
 
-    The loss is the mean logarithm of `path_crps`, so a tenth less error counts the same on a window
-    that is easily forecast as on one that is not, and outliers do not dominate. Every second window
-    of a training step has a shorter history, of any number of patches from two on; those of the
-    validation have all of it.
+    Every second window of a training step has a shorter history, of any number of patches from two
+    on; those of the validation have all of it.
 
     Args:
         config: its loss is `paths`.
@@ -67,7 +63,7 @@ def path_task(
         process = make_target(checkpoint, "cached", None, num_vars)
         keys = jax.random.split(key, len(windows))
         of_one = functools.partial(path_crps, process, ahead=config.ahead, correlation=correlation)
-        return jnp.log(jax.vmap(of_one)(keys, windows, lengths) + LEAST_SCORE)
+        return jax.vmap(of_one)(keys, windows, lengths)
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         length_key, path_key = jax.random.split(key)
@@ -81,7 +77,7 @@ def path_task(
         return score(params, windows, jax.random.key(VALIDATION_KEY), whole)
 
     train, validation = training_windows(config.data, data, config.ahead * model.patch_len)
-    task = Task(model, context_len, train, validation, loss, validation_error, "val_log_path_crps")
+    task = Task(model, context_len, train, validation, loss, validation_error, "val_path_crps")
     return with_changed_windows(task, config.data, config.optim)
 
 

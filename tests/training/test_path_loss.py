@@ -112,8 +112,8 @@ def test_training_lowers_the_score_of_the_paths(tmp_path: Path) -> None:
     loop.train(path_config(tmp_path, epochs=3), series_of(), covariance=covariance)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     losses = [r["loss"] for r in records if "loss" in r]
-    assert losses[-1] < losses[0] - 0.3
-    assert [r["val_log_path_crps"] for r in records if "val_log_path_crps" in r]
+    assert losses[-1] < 0.7 * losses[0]
+    assert [r["val_path_crps"] for r in records if "val_path_crps" in r]
 
 
 def test_the_validation_score_is_the_same_in_every_epoch(tmp_path: Path) -> None:
