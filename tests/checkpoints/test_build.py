@@ -1,12 +1,14 @@
 """Targets and drafts by name."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import forward, params_of
 from helpers.toys import draft_steps
 
 from stride_jax.checkpoints import build as pairs
@@ -26,15 +28,15 @@ from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.models.config import TimerXLConfig
-from stride_jax.models.timer_xl import TimerXL, init_params
+from stride_jax.models.timer_xl import TimerXL
 
 MODEL = TimerXLConfig(patch_len=4, d_model=16, num_heads=2, d_ff=16, num_layers=2, dropout=0.0)
 CAUSAL = dataclasses.replace(MODEL, instance_norm="causal", variable_stride=0)
 
 
-def made(model: TimerXLConfig, context_len: int | None = 16, seed: int = 0) -> Checkpoint:
+def made(model: TimerXLConfig, context_len: int | None = 16) -> Checkpoint:
     """A new model."""
-    return Checkpoint(model, init_params(jax.random.key(seed), model), context_len)
+    return Checkpoint(model, params_of(model), context_len)
 
 
 def several(model: TimerXLConfig) -> TimerXLConfig:
@@ -43,20 +45,22 @@ def several(model: TimerXLConfig) -> TimerXLConfig:
 
 
 TARGET, CAUSAL_TARGET = made(MODEL), made(CAUSAL)
-SMALL, MULTI = made(MODEL.scaled(0.5), 8, seed=1), made(several(MODEL), 12, seed=2)
+SMALL, MULTI = made(MODEL.scaled(0.5), 8), made(several(MODEL), 12)
 BATCH = jax.random.normal(jax.random.key(7), (3, 16, 2))
 
 
 def proposals(draft: object, context: jax.Array, count: int = 3) -> np.ndarray:
     """The means of `count` proposals after the context, `[count, P, C]`."""
+    return np.asarray(means(as_draft(draft), context, count))
 
-    def means(draft: object, context: jax.Array) -> jax.Array:
-        memory = draft.prepare(context)
-        noise = jnp.zeros((count, draft.patch_len, context.shape[1]))
-        state = draft.start(memory, count + 1)
-        return propose(draft, memory, state, noise, noise[0] + 1, count, learned=False)[0].mean
 
-    return np.asarray(jax.jit(means)(as_draft(draft), context))
+@functools.partial(jax.jit, static_argnums=2)
+def means(draft: object, context: jax.Array, count: int) -> jax.Array:
+    """`proposals`, compiled once for drafts that differ in their numbers alone."""
+    memory = draft.prepare(context)
+    noise = jnp.zeros((count, draft.patch_len, context.shape[1]))
+    state = draft.start(memory, count + 1)
+    return propose(draft, memory, state, noise, noise[0] + 1, count, learned=False)[0].mean
 
 
 @pytest.mark.parametrize(
@@ -92,9 +96,9 @@ def test_layer_skip_is_the_target_s_own_first_layers(kind: str) -> None:
     assert set(params) == {"embedding", "block_0", "norm", "head"}
     for name, value in params.items():
         jax.tree.map(np.testing.assert_array_equal, value, TARGET.params[name])
-    model = TimerXL(TimerXLConfig(4, 16, 2, 16, num_layers=1))
+    model = TimerXLConfig(4, 16, 2, 16, num_layers=1)
     own = {name: TARGET.params[name] for name in ("embedding", "block_0", "norm", "head")}
-    expected = model.apply({"params": own}, BATCH[:1])[0, -4:]
+    expected = forward(model, BATCH[:1], own)[0, -4:]
     np.testing.assert_allclose(proposals(pair.draft, BATCH[0])[0], expected, atol=1e-5)
     assert isinstance(pair.draft, type(pair.target))
 
@@ -131,7 +135,7 @@ def test_a_draft_is_found_by_its_path(tmp_path: Path) -> None:
     assert found.draft.context_len == 8
     found = make_pair(TARGET, str(tmp_path / "multi"), "window", 16, 2)
     assert not hasattr(found.draft, "verify")  # proposes several patches at once
-    out = TimerXL(MULTI.model).apply({"params": MULTI.params}, BATCH[:1, -12:], last_only=True)
+    out = forward(MULTI.model, BATCH[:1, -12:], MULTI.params, last_only=True)
     ours = proposals(found.draft, BATCH[0])
     np.testing.assert_allclose(ours.reshape(12, 2), out[0], atol=1e-5)
 

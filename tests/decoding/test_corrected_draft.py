@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.toys import registered
+from helpers.toys import one_loop, registered
 from jax.tree_util import Partial
 
 from stride_jax.decoding.base import Rule
@@ -90,7 +90,8 @@ def test_more_is_accepted_where_the_target_responds_linearly(near):
     """A correction that brings nothing would be a cost."""
     rates = []
     for draft in (plain(NEAR), near):
-        _, _, info = decode_problem(NEAR, Block(), 60, PLACES, 0, draft=draft)
+        options = {"draft": draft, "decoder": one_loop}
+        _, _, info = decode_problem(NEAR, Block(), PATHS, PLACES, 0, **options)
         rates.append(float(info.accepted.sum() / info.proposed.sum()))
     assert rates[0] < 0.9
     assert rates[1] > 0.99
@@ -99,7 +100,7 @@ def test_more_is_accepted_where_the_target_responds_linearly(near):
 def test_means_are_those_that_proposals_were_drawn_with(poor):
     """No exact rule would be exact: the density of a proposal would be another one's."""
     check_draft(poor, jax.random.normal(jax.random.key(2), (2 * PATCH, 1)))
-    options = {"num_series": PATHS, "num_draft": PLACES, "draft": poor}
+    options = {"num_series": PATHS, "num_draft": PLACES, "draft": poor, "decoder": one_loop}
     assert check(POOR, Block(), **options)["p"] > PASS_ABOVE
     assert check(POOR, Forgetful(poor.responses), **options)["p"] < FAIL_BELOW
 

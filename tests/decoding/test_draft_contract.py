@@ -8,7 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.toys import CONTEXT, DRAFT, NUM_VARS, PATCH_LEN, SIGMA, assert_same, speculate
+from helpers.toys import (
+    CONTEXT,
+    DRAFT,
+    NUM_VARS,
+    PATCH_LEN,
+    SIGMA,
+    assert_same,
+    one_loop,
+    speculate,
+)
 
 from stride_jax.decoding.base import Proposals, Rule
 from stride_jax.decoding.drafts import AutoregressiveDraft, as_draft, propose
@@ -75,7 +84,8 @@ class BoundedPersistence:
 )
 def test_a_draft_that_clips_stays_exact(rule: Rule, draft: Any) -> None:
     """The theorem would hold for the drafts that the package brings, and for no other."""
-    found = exactness.check(PROBLEM, rule, kind="cached", num_series=30_000, draft=draft)
+    options = {"kind": "cached", "num_series": 30_000, "decoder": one_loop}
+    found = exactness.check(PROBLEM, rule, draft=draft, **options)
     assert found["p"] > exactness.PASS_ABOVE
     assert 0.02 < found["acceptance"] < 0.9
 
@@ -91,7 +101,8 @@ def test_the_check_sees_a_draft_that_changes_its_proposals(monkeypatch: Any) -> 
     monkeypatch.setattr(module, "propose", clipped)
     draft = BoundedPersistence()  # no compiled program knows it
     problem = make_problem(num_vars=1, patch_len=3, delta=1.0, seed=1)
-    found = exactness.check(problem, Maximal(), num_series=20_000, draft=draft)
+    options = {"num_series": 20_000, "decoder": one_loop}
+    found = exactness.check(problem, Maximal(), draft=draft, **options)
     assert found["p"] < exactness.FAIL_BELOW
 
 

@@ -45,7 +45,7 @@ def of_the_sign(window: jax.Array) -> PatchDistribution:
     return PatchDistribution(jnp.where(window[-4:] > 0, 2.0, 4.0))
 
 
-@pytest.mark.parametrize("count", [4, 5])
+@pytest.mark.parametrize("count", [5, 6])
 def test_half_of_the_sample_paths_are_mirrored(count):
     """Paths would be lost or doubled, or come from the history as it is."""
     both = sj.forecast(MIRRORED, HISTORY, 7, num_samples=count, quantiles=MEDIAN)

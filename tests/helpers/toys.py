@@ -1,5 +1,6 @@
 """Small forecasters and decodes shared by the tests of the decoders."""
 
+import dataclasses
 import functools
 from dataclasses import dataclass
 
@@ -60,6 +61,11 @@ def speculate(key, context=CONTEXT, target=TARGET, draft=DRAFT, sigma=SIGMA, con
 def roll(key, context=CONTEXT, target=TARGET, sigma=SIGMA, config=CONFIG, **rest):
     """`decode` of the target alone with defaults."""
     return decode(key, context, target=target, sigma=sigma, config=config, **rest)
+
+
+def one_loop(*args, config, **rest):
+    """`decode` whose loop is compiled once; the paths do not depend on that, see `test_lanes`."""
+    return decode(*args, config=dataclasses.replace(config, compactions=0), **rest)
 
 
 def registered(cls):

@@ -2,9 +2,16 @@
 
 import pytest
 
+from stride_jax.decoding import lanes
 from stride_jax.decoding.rules import AsReleased, Maximal
 from stride_jax.errors import InputError
 from stride_jax.testing import check_exact
+
+
+@pytest.fixture(autouse=True)
+def one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop is compiled once; the paths do not depend on that, see `test_lanes`."""
+    monkeypatch.setattr(lanes, "COMPACTIONS", 0)
 
 
 def test_an_exact_rule_passes() -> None:

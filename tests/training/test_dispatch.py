@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import params_of
 from helpers.toy_runs import VALUES, parameters, settings, steps, toy_run, toy_task
 from helpers.training import MODEL, series_of, train_config
 from jax._src.array import ArrayImpl
@@ -17,7 +18,6 @@ from jax._src.array import ArrayImpl
 from stride_jax.checkpoints.checkpoint import host_copy
 from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
-from stride_jax.models.timer_xl import init_params
 from stride_jax.sharding import everywhere, make_mesh
 from stride_jax.training import dispatch, loop
 from stride_jax.training.dispatch import SECONDS, make_steps, next_length
@@ -77,7 +77,7 @@ def test_the_model_s_steps_do_not_depend_on_their_division(tmp_path: Path) -> No
     data, config = series_of(), train_config(tmp_path)
     task = next_patch_task(config, data)
     steps_of = make_steps(make_step(task, make_optimizer(config.optim, 10), config.optim, 10))
-    start = host_copy(initial_state(init_params(jax.random.key(0), MODEL), config.optim, 10))
+    start = host_copy(initial_state(params_of(MODEL), config.optim, 10))
     arrays = (
         jnp.asarray(data.values),
         epoch_order(jax.random.key(1), 0, task.train.count),

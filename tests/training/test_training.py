@@ -1,6 +1,7 @@
 """Training and distillation: schedules, resumption to the bit, early stopping, objectives."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -8,12 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import toy_runs
+from helpers.models import params_of
 from helpers.training import MODEL, series_of, train_config
 
 from stride_jax import metrics as scores
@@ -23,17 +26,64 @@ from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.errors import InputError
+from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.training import dispatch, distillation, losses, objectives
 from stride_jax.training import loop as trainer
 from stride_jax.training import step as training
-from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
+from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig, TrainConfig
 from stride_jax.training.hooks import Hook, Step
 
 
 def equal(a: object, b: object) -> bool:
     """Whether two trees agree bit for bit."""
     return jax.tree.all(jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), a, b))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(model: TimerXLConfig, params: Any, x: jax.Array) -> jax.Array:
+    """All outputs of a model without dropout."""
+    return TimerXL(model).apply({"params": params}, x)
+
+
+def records_of(out: Path) -> list[dict[str, Any]]:
+    """The lines of a log."""
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+class Trained(NamedTuple):
+    """A finished run: its config, its directory, what it returned, and its jitted steps."""
+
+    config: TrainConfig
+    out: Path
+    last: Checkpoint
+    compiled: list[Any]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run of three epochs."""
+    out = tmp_path_factory.mktemp("whole")
+    config, compiled = train_config(out, epochs=3), []
+
+    def make_steps(*args: Any) -> Any:
+        compiled.append(dispatch.make_steps(*args))
+        return compiled[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "make_steps", make_steps)
+        return Trained(config, out, trainer.train(config, series_of()), compiled)
+
+
+START = Checkpoint(MODEL, params_of(MODEL), 32)
+
+
+@pytest.fixture(scope="module")
+def still(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """A run from START whose rate is too small to change anything."""
+    out = tmp_path_factory.mktemp("still")
+    config = train_config(out, epochs=9, patience=2, learning_rate=1e-30)
+    return Trained(config, out, trainer.train(config, series_of(), START), [])
 
 
 def test_type1_is_a_tenth_each_epoch() -> None:
@@ -61,8 +111,8 @@ def test_loss_scores_every_position_against_the_next_patch(tmp_path: Path) -> No
     task = training.next_patch_task(dataclasses.replace(train_config(tmp_path), model=still), data)
     params = init_params(jax.random.key(0), still)
     windows = task.train.gather(jnp.asarray(data.values), jnp.arange(3))
-    loss, _ = task.loss(params, windows, jax.random.key(1))
-    forecast = TimerXL(still).apply({"params": params}, windows[:, :32])
+    loss, _ = jax.jit(task.loss)(params, windows, jax.random.key(1))
+    forecast = forward(still, params, windows[:, :32])
     expected = np.mean((np.asarray(forecast) - np.asarray(windows[:, 8:40])) ** 2)
     np.testing.assert_allclose(float(loss), expected, rtol=1e-5)
 
@@ -76,33 +126,29 @@ def test_validation_is_on_the_last_patch_of_every_window(tmp_path: Path) -> None
     got = training.make_validate(task, 16)(params, values)
     assert task.validation.count % 16  # the last batch is not full
     windows = task.validation.gather(values, jnp.arange(task.validation.count))
-    forecast = TimerXL(MODEL).apply({"params": params}, windows[:, :32])[:, -8:]
+    forecast = forward(MODEL, params, windows[:, :32])[:, -8:]
     np.testing.assert_allclose(float(got), np.mean((forecast - windows[:, 32:]) ** 2), rtol=1e-5)
 
 
-def test_training_learns_logs_and_keeps_the_best(tmp_path: Path) -> None:
+def test_training_learns_logs_and_keeps_the_best(whole: Trained) -> None:
     """The loss must fall, the log must hold what is promised, the best checkpoint must load."""
-    data = series_of()
-    last = trainer.train(train_config(tmp_path, epochs=4), data)
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    data, records = series_of(), records_of(whole.out)
     steps = [r for r in records if "loss" in r]
     names = {"step", "epoch", "loss", "grad_norm", "learning_rate", "steps_per_second"}
     assert names <= set(steps[0])
     assert steps[-1]["loss"] < 0.5 * steps[0]["loss"]
     epochs = [r for r in records if "val_mse" in r]
-    best = checkpoints.load(tmp_path)
-    assert best.model == last.model == MODEL
+    best = checkpoints.load(whole.out)
+    assert best.model == whole.last.model == MODEL
     assert best.context_len == 32
-    task = training.next_patch_task(train_config(tmp_path), data)
+    task = training.next_patch_task(whole.config, data)
     error = training.make_validate(task, 16)(best.params, jnp.asarray(data.values))
     np.testing.assert_allclose(float(error), min(e["val_mse"] for e in epochs), rtol=1e-6)
 
 
-def test_early_stopping_waits_for_patience(tmp_path: Path) -> None:
-    """A wrong count stops too early or never; a rate of 1e-12 never gets better after epoch 0."""
-    data = series_of()
-    trainer.train(train_config(tmp_path, epochs=9, patience=2, learning_rate=1e-30), data)
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+def test_early_stopping_waits_for_patience(still: Trained) -> None:
+    """A wrong count stops too early or never; a rate of 1e-30 never gets better after epoch 0."""
+    records = records_of(still.out)
     assert [r["best"] for r in records if "val_mse" in r] == [True, False, False]
 
 
@@ -175,12 +221,10 @@ class StoppedAt(Hook):
             raise KeyboardInterrupt
 
 
-def test_resume_in_the_middle_of_an_epoch_is_bitwise(tmp_path: Path) -> None:
+def test_resume_in_the_middle_of_an_epoch_is_bitwise(tmp_path: Path, whole: Trained) -> None:
     """The order of the windows and the dropout must follow from the step alone."""
     data = series_of()
-    config = train_config(tmp_path / "a", epochs=2)
-    whole = trainer.train(config, data)
-    other = train_config(tmp_path / "b", epochs=2)
+    other = train_config(tmp_path, epochs=whole.config.optim.epochs)
     task = training.next_patch_task(other, data)
     start = init_params(jax.random.key(other.run.seed), MODEL)
     stop = StoppedAt(7, other.run.out, to_dict(other))
@@ -189,17 +233,19 @@ def test_resume_in_the_middle_of_an_epoch_is_bitwise(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         trainer.fit(task, other.optim, state, data.values, seed=other.run.seed, hooks=[stop])
     resumed = dataclasses.replace(other, run=dataclasses.replace(other.run, resume=True))
-    assert equal(trainer.train(resumed, data).params, whole.params)
+    assert equal(trainer.train(resumed, data).params, whole.last.params)
 
 
-def test_a_run_is_not_overwritten_and_not_mixed_with_another(tmp_path: Path) -> None:
+def test_a_run_is_not_overwritten_and_not_mixed_with_another(
+    tmp_path: Path, whole: Trained
+) -> None:
     """Two recipes in one directory, or a silent restart, lose work."""
     data, config = series_of(), train_config(tmp_path, epochs=1)
     with pytest.raises(InputError, match="nothing to resume"):
         trainer.train(
             dataclasses.replace(config, run=dataclasses.replace(config.run, resume=True)), data
         )
-    trainer.train(config, data)
+    config = whole.config
     with pytest.raises(InputError, match="already holds a run"):
         trainer.train(config, data)
     changed = dataclasses.replace(
@@ -217,47 +263,36 @@ def test_bad_starts_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="batch_size 4096 exceeds"):
         trainer.train(train_config(tmp_path, batch_size=4096), data)
     other = dataclasses.replace(MODEL, d_model=32)
-    init = Checkpoint(other, init_params(jax.random.key(0), other), 32)
+    init = START._replace(model=other)
     with pytest.raises(InputError, match="init_from holds"):
         trainer.train(train_config(tmp_path / "b"), data, init)
 
 
-def test_fine_tuning_starts_from_the_checkpoint(tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_the_checkpoint(still: Trained) -> None:
     """A start that ignores the checkpoint would be training from scratch."""
-    data = series_of()
-    params = init_params(jax.random.key(99), MODEL)
-    tiny = train_config(tmp_path, epochs=1, learning_rate=1e-30)
-    tuned = trainer.train(tiny, data, Checkpoint(MODEL, params, 32)).params
+    tuned, params = still.last.params, START.params
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-20), tuned, params)
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path: Path) -> None:
     """Training on NaN for hours helps nobody."""
+    settings = {"learning_rate": 1e30, "epochs": 9, "steps_per_epoch": 8}
     with pytest.raises(InputError, match=r"Lower optim\.learning_rate"):
-        trainer.train(train_config(tmp_path, epochs=9, learning_rate=1e30), series_of())
+        toy_runs.toy_run(tmp_path, log_every=5, save_every=5, **settings)
     for path in (tmp_path / "last").glob("[0-9]*/state"):  # nothing diverged was saved
         assert int(path.parent.name) < 5
 
 
-def test_the_step_compiles_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_step_compiles_once(whole: Trained) -> None:
     """A step that retraces per epoch, per batch or per number of steps in a dispatch is slow."""
-    compiled = []
-
-    def make_steps(*args: Any) -> Any:
-        compiled.append(dispatch.make_steps(*args))
-        return compiled[-1]
-
-    monkeypatch.setattr(trainer, "make_steps", make_steps)
-    trainer.train(train_config(tmp_path), series_of())
-    assert [steps._cache_size() for steps in compiled] == [1]
+    assert [steps._cache_size() for steps in whole.compiled] == [1]
 
 
 def test_the_state_that_fit_begins_with_is_left_alone(tmp_path: Path) -> None:
     """The step donates its state: a caller could not start twice from the same parameters."""
-    data, config = series_of(), train_config(tmp_path, epochs=1, steps_per_epoch=1)
-    task = training.next_patch_task(config, data)
-    state = training.initial_state(init_params(jax.random.key(0), MODEL), config.optim, 1)
-    ends = [trainer.fit(task, config.optim, state, data.values, seed=3) for _ in range(2)]
+    task, (optim, _, _) = toy_runs.toy_task(), toy_runs.settings(tmp_path, epochs=1)
+    state = training.initial_state(toy_runs.parameters(), optim, 3)
+    ends = [trainer.fit(task, optim, state, toy_runs.VALUES, seed=3) for _ in range(2)]
     assert equal(ends[0].params, ends[1].params)
     assert not equal(ends[0].params, state.params)
 
@@ -274,6 +309,9 @@ def distill_config(out: Path, **fields: object) -> DistillConfig:
         run=RunConfig(out=str(out), log_every=5, save_every=50),
         **fields,
     )
+
+
+on_policy_contexts = jax.jit(distillation.on_policy_contexts, static_argnums=(2, 4, 5))
 
 
 @pytest.mark.parametrize(
@@ -295,7 +333,7 @@ def test_every_objective_brings_the_draft_closer(
     )
     draft = distillation.distill(config, series_of(), TARGET)
     assert draft.context_len == (short or 32)
-    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    records = records_of(tmp_path)
     gaps = [r["gap"] for r in records if "gap" in r]
     # kl_mse also pulls towards the truth, of which this untrained target knows nothing
     assert gaps[-1] < (0.85 if objective == "kl_mse" else 0.7) * gaps[0]
@@ -309,12 +347,12 @@ def test_on_policy_contexts_hold_the_draft_s_own_proposals(tmp_path: Path) -> No
     params = init_params(jax.random.key(0), draft)
     task = distillation.distillation_task(config, data, TARGET, draft)
     windows = task.train.gather(jnp.asarray(data.values), jnp.arange(12))
-    mixed = distillation.on_policy_contexts(jax.random.key(1), windows, draft, params, config, 32)
+    mixed = on_policy_contexts(jax.random.key(1), windows, draft, params, config, 32)
     seen = set()
     for real, context in zip(np.asarray(windows), np.asarray(mixed), strict=True):
         grown = real[:32]
         for count in (1, 2):
-            mean = TimerXL(draft).apply({"params": params}, grown[None, -32:])[0, -8:]
+            mean = forward(draft, params, grown[None, -32:])[0, -8:]
             grown = np.concatenate([grown, mean])
             if np.allclose(context, grown[-32:], atol=1e-4):
                 seen.add(count)
@@ -332,7 +370,7 @@ def test_off_policy_contexts_are_the_real_ones(tmp_path: Path) -> None:
     params = init_params(jax.random.key(0), draft)
     task = distillation.distillation_task(config, data, TARGET, draft)
     windows = task.train.gather(jnp.asarray(data.values), jnp.arange(200))
-    mixed = distillation.on_policy_contexts(jax.random.key(1), windows, draft, params, config, 32)
+    mixed = on_policy_contexts(jax.random.key(1), windows, draft, params, config, 32)
     same = np.all(np.asarray(mixed) == np.asarray(windows[:, :32]), axis=(1, 2)).mean()
     assert 0.65 < same < 0.85
 
@@ -381,7 +419,7 @@ def test_distillation_refuses_what_cannot_work(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="multiple of patch_len"):
         distillation.distill(distill_config(tmp_path / "c", draft_context_len=12), data, TARGET)
     other = dataclasses.replace(MODEL, patch_len=16)
-    init = Checkpoint(other, init_params(jax.random.key(0), other), 32)
+    init = TARGET._replace(model=other)
     with pytest.raises(InputError, match="share a patch length"):
         distillation.distill(distill_config(tmp_path / "d"), data, TARGET, init)
     with pytest.raises(InputError, match="trained on a context of 64"):
