@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.families import Jitted
 from helpers.fracast import recorded, sizes_not_in_shapes, tensors
 
 from stride_jax.checkpoints.pair import Pair
@@ -43,14 +45,16 @@ def test_padding_of_any_number_of_steps_changes_nothing():
 def test_patches_before_a_history_are_masked_too():
     """The error of a short history would be measured with its padding in the window."""
     process = target(num_scales=1, future_layers=1)
+    jitted = Jitted(process)
     history = jnp.asarray(np.random.default_rng(1).normal(size=(10, 1)), jnp.float32)
-    state = process.start(process.prepare(jnp.full((12, 1), 9.0), jnp.int32(-2)), 2)
+    state = process.start(jitted.prepare(jnp.full((12, 1), 9.0), jnp.int32(-2)), 2)
     later = jnp.concatenate([jnp.full((2, 1), 9.0), history]).reshape(2, 6, 1)
-    predictions, ahead = process.verify(None, state, later)
-    expected = process.predict_patch(process.prepare(history).values)
+    predictions, ahead = jitted.verify(None, state, later)
+    values = jitted.prepare(history).values
+    expected = jax.jit(process.predict_patch)(values)
     np.testing.assert_allclose(predictions.reported[2], expected.reported, atol=1e-6)
     kept = process.commit(ahead, jnp.concatenate([later, later[:1]]), jnp.int32(2))
-    np.testing.assert_array_equal(kept.window.values, process.prepare(history).values)
+    np.testing.assert_array_equal(kept.window.values, values)
     assert int(kept.window.padding) == 0
     assert Pair(process).draft is None
     assert forecast(process, history, 6, num_samples=0).sigma > 0
@@ -80,12 +84,11 @@ def test_reports_of_a_batch_have_the_place_of_its_forecasts():
     assert found.levels == (0.2, 0.9)
     assert found.quantiles.shape == (2, 2, 5, 3)
     for i, one in enumerate((batch[0], batch[1, :38])):
-        steps = 5 + 2 * i
-        alone = forecast(small, one[:, 1], steps, non_negative=False)
-        middle = found.reported[i, :, 1]
-        np.testing.assert_allclose(middle, alone.reported[-5:], rtol=1e-4, atol=1e-4)
+        alone = forecast(small, one[:, 1], 7, non_negative=False)
+        middle, expected = found.reported[i, :, 1], alone.reported[2 * i :][:5]
+        np.testing.assert_allclose(middle, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_array_equal(found.quantiles[1, 0], found.reported[1, ..., 1])
-    cut = forecast(small, one - 50, 7, non_negative=True)
+    cut = forecast(small, batch - 50, 5, quantiles=(0.9, 0.2), non_negative=True)
     assert cut.reported.max() == cut.quantiles.max() == 0
 
 

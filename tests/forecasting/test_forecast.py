@@ -476,6 +476,7 @@ def test_the_process_is_the_one_a_model_was_trained_for() -> None:
 
 SAMPLED: dict[str, Any] = {
     "num_samples": 4000,
+    "path_chunk": 50,  # so few are compiled as one loop
     "variables": "joint",
     "sigma": 1.5,
     "quantiles": (),
@@ -558,8 +559,8 @@ def test_memory_does_not_grow_with_the_series(
 def test_sigma_is_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     """It would be another one, or be measured on all series at once."""
     module = importlib.import_module("stride_jax.forecasting.sigma")
-    batch = np.stack([walk(12, seed=seed) for seed in range(5)])
-    whole = forecast(CAUSAL_PAIR, batch, 6, num_samples=0).sigma
+    batch = [walk(12, seed=seed) for seed in range(5)]
+    whole = measured(SHORT_REPEAT, batch)
     sizes: list[int] = []
     chunked = module.in_chunks
 
@@ -569,7 +570,7 @@ def test_sigma_is_measured_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(module, "in_chunks", noted)
     monkeypatch.setattr(module, "SERIES_AT_ONCE", 2)
-    found = forecast(CAUSAL_PAIR, batch, 6, num_samples=0).sigma
+    found = measured(SHORT_REPEAT, batch)
     assert sizes == [2]
     np.testing.assert_allclose(found, whole, rtol=1e-5)
 

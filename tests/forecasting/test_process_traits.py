@@ -274,11 +274,13 @@ def test_a_cached_draft_after_one_patch_says_what_its_target_says(norm: Any) -> 
         make_target(CAUSAL, "cached", 16, 1).model, CAUSAL.params, P, norm=norm
     )
     context = jnp.asarray(walk(P, 1), jnp.float32)
-    laws = []
-    for one in (process, process.drafting()):
+
+    @jax.jit
+    def law(one: Any) -> jax.Array:
         memory = one.prepare(context)
-        none = jnp.zeros((0, P, 1))
-        laws.append(one.verify(memory, one.start(memory, 3), none)[0].mean)
+        return one.verify(memory, one.start(memory, 3), jnp.zeros((0, P, 1)))[0].mean
+
+    laws = [law(one) for one in (process, process.drafting())]
     np.testing.assert_allclose(laws[0], laws[1], atol=1e-5)
 
 

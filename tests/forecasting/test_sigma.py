@@ -266,9 +266,10 @@ class Sure(Level):
 
 def test_a_predicted_std_waits_for_two_patches_of_history() -> None:
     """The first patch tells a model nothing of its own errors; two values would be sure of all."""
-    target = cached(Sure())
+    target = cached(Sure(), P, 4 * P)
     assert forecast(target, np.array([3.0, 4.0]), P, num_samples=0).sigma > 0.5
-    assert forecast(target, np.random.default_rng(0).normal(size=4 * P), P).sigma < 1e-3
+    long = np.random.default_rng(0).normal(size=4 * P)
+    assert forecast(target, long, P, num_samples=0).sigma < 1e-3
 
 
 def test_a_predicted_std_does_not_wait_for_measured_errors() -> None:

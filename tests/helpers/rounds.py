@@ -39,29 +39,45 @@ def laws_of(
 
 
 @compiled
-def play(rule: Rule, laws: Laws, keys: jax.Array):
-    """`(patches [count, K + 1, P, C], accepted [count], overflow [count])`, a round for each key.
+def drawn(laws: Laws, keys: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
+    """A round for each key, the patches `[count, K + 1, P, C]` after it, and keys for a rule.
 
-    What a round leaves open is filled with fresh draws from the target's laws.
+    It knows no rule, so one program serves all of them.
     """
     places = laws.mean_q.shape[0]
 
-    def one(key: jax.Array):
+    def one(key: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
         draft_key, fresh_key, rest_key, rule_key = jax.random.split(key, 4)
         noise = jax.random.normal(draft_key, laws.mean_q.shape)
         proposals = laws.mean_q + laws.sigma_q * noise
         fresh = jax.random.normal(fresh_key, laws.mean_p.shape)
         length = jnp.asarray(places, jnp.int32)
         args = (laws.mean_q, laws.sigma_q, laws.mean_p, laws.sigma_p, None, fresh, length)
-        out = rule.decide(rule_key, Round(proposals, noise, *args))
         rest = laws.mean_p + laws.sigma_p * jax.random.normal(rest_key, laws.mean_p.shape)
-        place = jnp.arange(places + 1)[:, None, None]
-        kept = jnp.concatenate([proposals, out.patch[None]])
-        after = jnp.where(place == out.num_accepted, out.patch[None], rest)
-        patches = jnp.where(place < out.num_accepted, kept, after)
-        return patches, out.num_accepted, jnp.asarray(out.overflow)
+        return Round(proposals, noise, *args), rest, rule_key
 
     return jax.vmap(one)(keys)
+
+
+@compiled
+def decide_each(rule: Rule, keys: jax.Array, rounds: Round) -> Outcome:
+    """One decision for each key and round."""
+    return jax.vmap(rule.decide)(keys, rounds)
+
+
+def play(rule: Rule, laws: Laws, keys: jax.Array):
+    """`(patches [count, K + 1, P, C], accepted [count], overflow [count])`, a round for each key.
+
+    What a round leaves open is filled with fresh draws from the target's laws.
+    """
+    rounds, rest, rule_keys = drawn(laws, keys)
+    out = jax.tree.map(np.asarray, decide_each(rule, rule_keys, rounds))
+    place = np.arange(rest.shape[1])[:, None, None]
+    count = out.num_accepted[:, None, None, None]
+    patch = out.patch[:, None]
+    kept = np.concatenate([rounds.proposals, patch], axis=1)
+    after = np.where(place == count, patch, rest)
+    return np.where(place < count, kept, after), out.num_accepted, out.overflow
 
 
 def decoded(rule: Rule, laws: Laws, draws: int = DRAWS):
@@ -110,12 +126,6 @@ def random_rounds(
     values = tuple(jnp.asarray(value, jnp.float32) for value in values)
     fresh = jnp.asarray(fresh, jnp.float32)
     return Round(*values, None, fresh, jnp.full(count, places, jnp.int32))
-
-
-@compiled
-def decide_each(rule: Rule, keys: jax.Array, rounds: Round) -> Outcome:
-    """One decision for each key and round."""
-    return jax.vmap(rule.decide)(keys, rounds)
 
 
 def decide(rule: Rule, rounds: Round) -> Outcome:

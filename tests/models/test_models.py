@@ -378,7 +378,7 @@ def test_predict_is_the_last_patch_of_the_model():
     x = series(1, 12, 2)
     for head in ("mean", "gaussian"):
         config = dataclasses.replace(SMALL, head=head, instance_norm="window")
-        law = make_predict(config, params_of(config))(jnp.asarray(x[0]))
+        law = jax.jit(make_predict(config, params_of(config)))(x[0])
         out = forward(config, x)
         mean, logvar = out if head == "gaussian" else (out, None)
         np.testing.assert_allclose(law.mean, mean[0, -4:], atol=1e-5)

@@ -286,7 +286,7 @@ def test_sample_paths_follow_the_mixture(draft):
 def test_a_forecast_draws_from_the_mixture():
     """The front door would standardise a history, or refuse its own rule for the model."""
     history = case("padded")["series"][0].astype(np.float64)
-    found = forecast(TARGET, history, 2 * P, num_samples=0, non_negative=False)
+    found = forecast(TARGET, history, 2 * P, num_samples=0, sigma=1.0, non_negative=False)
     expected = case("padded")["generated"][0, : 2 * P]
     assert relative(found.mean, expected) < 1e-4
     pair = Pair(TARGET, DRAFT)
@@ -301,10 +301,11 @@ def test_a_forecast_of_several_variables():
     """Variables that are forecast together would not see each other."""
     recorded = case("several")
     history = recorded["series"].T.astype(np.float64)
-    found = forecast(TARGET, history, P, num_samples=0, variables="joint", non_negative=False)
+    settings = {"num_samples": 0, "sigma": 1.0, "non_negative": False}
+    found = forecast(TARGET, history, P, variables="joint", **settings)
     for one, expected in zip(found.mean.T, recorded["generated"], strict=True):
         assert relative(one, expected[:P]) < 1e-4
-    apart = forecast(TARGET, history, P, num_samples=0, non_negative=False)
+    apart = forecast(TARGET, history, P, **settings)
     assert relative(apart.mean[:, 0], recorded["generated"][0, :P]) > 1e-2
 
 

@@ -56,6 +56,7 @@ MILD = FidelityConfig(
     setup=SETUP,
     rules=("maximal", "block", "residual", "resample", "shared_noise:tolerance=0"),
     num_paths=300,
+    path_chunk=60,  # so few are compiled as one loop
     synthetic_patches=PATCHES,
     permutations=999,
 )

@@ -62,8 +62,8 @@ def data_of(value: float) -> ForecastData:
     return ForecastData(values, np.zeros(1), np.ones(1), ("x",), None, rows)
 
 
-def windows_of_a_step(config: TrainConfig, value: float, step: int = 0) -> np.ndarray:
-    """The batch that the loss sees."""
+def windows_of(config: TrainConfig, value: float, *steps: int) -> list[np.ndarray]:
+    """The batch of each step that the loss sees."""
     data, seen = data_of(value), []
     task = training.next_patch_task(config, data)
 
@@ -73,23 +73,25 @@ def windows_of_a_step(config: TrainConfig, value: float, step: int = 0) -> np.nd
 
     optimizer = training.make_optimizer(config.optim, 10)
     params = {"x": jnp.zeros(())}
-    state = training.TrainState(
-        params,
-        optimizer.init(params),
-        jnp.asarray(step, jnp.int32),
-        jnp.asarray(jnp.inf),
-        jnp.zeros((), jnp.int32),
-    )
     run = jax.jit(training.make_step(task._replace(loss=loss), optimizer, config.optim, 10))
-    run(state, jnp.asarray(data.values), jnp.arange(task.train.count), jax.random.key(1))
-    jax.effects_barrier()
-    return seen[0]
+    for step in steps:
+        state = training.TrainState(
+            params,
+            optimizer.init(params),
+            jnp.asarray(step, jnp.int32),
+            jnp.asarray(jnp.inf),
+            jnp.zeros((), jnp.int32),
+        )
+        run(state, jnp.asarray(data.values), jnp.arange(task.train.count), jax.random.key(1))
+        jax.effects_barrier()
+    assert len(seen) == len(steps)
+    return seen
 
 
 @pytest.mark.parametrize(("share", "count"), [(0.0, 0), (0.25, 2), (0.6, 5), (1.0, 8)])
 def test_the_share_of_a_batch_is_generated(tmp_path: Path, share: float, count: int) -> None:
     """A share that is not taken trains on other series than the config says."""
-    windows = windows_of_a_step(config_of(tmp_path, share), value=7.0)
+    (windows,) = windows_of(config_of(tmp_path, share), 7.0, 0)
     assert windows.shape == (8, 40, 1)
     np.testing.assert_array_equal((windows == 7.0).all(axis=(1, 2)), np.arange(8) < 8 - count)
 
@@ -97,10 +99,10 @@ def test_the_share_of_a_batch_is_generated(tmp_path: Path, share: float, count: 
 def test_generated_windows_follow_the_step_alone(tmp_path: Path) -> None:
     """A resumed run must see the windows it would have seen, and never the same ones twice."""
     config = config_of(tmp_path, 1.0)
-    first = windows_of_a_step(config, np.nan, step=3)
+    first, other, again = windows_of(config, np.nan, 3, 4, 3)
     assert np.isfinite(first).all()
-    np.testing.assert_array_equal(windows_of_a_step(config, np.nan, step=3), first)
-    assert not np.isclose(windows_of_a_step(config, np.nan, step=4), first).all(axis=1).any()
+    np.testing.assert_array_equal(again, first)
+    assert not np.isclose(other, first).all(axis=1).any()
 
 
 def test_the_synthetic_source_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:

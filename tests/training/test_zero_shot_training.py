@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import forward
 from helpers.tools import load_tool
 from helpers.training import MODEL, series_of, train_config
 
@@ -15,7 +16,7 @@ from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.config import DataConfig
 from stride_jax.data.synthetic_series import FAMILIES
 from stride_jax.errors import InputError
-from stride_jax.models.timer_xl import TimerXL, init_params
+from stride_jax.models.timer_xl import init_params
 from stride_jax.training import distillation, losses, objectives
 from stride_jax.training import step as training
 from stride_jax.training.config import DistillConfig, OptimConfig, RunConfig
@@ -44,8 +45,8 @@ def distill_config(out: Path, **fields: object) -> DistillConfig:
 # --- mirrored windows ----------------------------------------------------------------------------
 
 
-def signs(tmp_path: Path, share: float, step: int = 0) -> np.ndarray:
-    """+1 for each window of a step that the loss sees as it is, -1 for a mirrored one."""
+def signs(tmp_path: Path, share: float, *steps: int) -> list[np.ndarray]:
+    """Of each step: +1 for each window that the loss sees as it is, -1 for a mirrored one."""
     config = train_config(tmp_path)
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, mirrored_share=share)
@@ -60,28 +61,31 @@ def signs(tmp_path: Path, share: float, step: int = 0) -> np.ndarray:
 
     optimizer = training.make_optimizer(config.optim, 10)
     state = training.initial_state({"x": jnp.zeros(())}, config.optim, 10)
-    state = state._replace(step=jnp.asarray(step, jnp.int32))
     run = jax.jit(training.make_step(task._replace(loss=loss), optimizer, config.optim, 10))
-    run(state, jnp.asarray(data.values), jnp.arange(task.train.count), jax.random.key(1))
-    jax.effects_barrier()
-    windows = seen[0].reshape(len(seen[0]), -1)  # [B, T, C] -> [B, T * C]
-    assert (np.ptp(windows, axis=1) == 0).all()  # a window is mirrored as a whole
-    return windows[:, 0]
+    for step in steps:
+        state = state._replace(step=jnp.asarray(step, jnp.int32))
+        run(state, jnp.asarray(data.values), jnp.arange(task.train.count), jax.random.key(1))
+        jax.effects_barrier()
+    assert len(seen) == len(steps)
+    windows = [x.reshape(len(x), -1) for x in seen]  # [B, T, C] -> [B, T * C]
+    assert all((np.ptp(x, axis=1) == 0).all() for x in windows)  # each is mirrored as a whole
+    return [x[:, 0] for x in windows]
 
 
 def test_a_share_of_the_windows_is_mirrored(tmp_path: Path) -> None:
     """A model would be trained on other windows than the config says."""
-    np.testing.assert_array_equal(signs(tmp_path, 0.0), 1)
-    np.testing.assert_array_equal(signs(tmp_path, 1.0), -1)
-    several = np.concatenate([signs(tmp_path, 0.25, step) for step in range(8)])
+    np.testing.assert_array_equal(signs(tmp_path, 0.0, 0), 1)
+    np.testing.assert_array_equal(signs(tmp_path, 1.0, 0), -1)
+    several = np.concatenate(signs(tmp_path, 0.25, *range(8)))
     assert 0.1 < np.mean(several == -1) < 0.4
 
 
 def test_mirrored_windows_follow_the_step_alone(tmp_path: Path) -> None:
     """A resumed run must mirror what it would have mirrored, and not the same in every step."""
-    first = signs(tmp_path, 0.5, step=3)
-    np.testing.assert_array_equal(signs(tmp_path, 0.5, step=3), first)
-    assert (signs(tmp_path, 0.5, step=4) != first).any()
+    (first,) = signs(tmp_path, 0.5, 3)
+    other, again = signs(tmp_path, 0.5, 4, 3)
+    np.testing.assert_array_equal(again, first)
+    assert (other != first).any()
 
 
 # --- the objective gap ---------------------------------------------------------------------------
@@ -149,10 +153,10 @@ def test_the_gap_is_validated_in_stds_of_the_target(tmp_path: Path) -> None:
     assert task.validation_name == "val_gap"
     params = init_params(jax.random.key(1), draft)
     windows = task.train.gather(jnp.asarray(data.values), jnp.arange(3))
-    mean, logvar = jax.jit(TimerXL(GAUSSIAN).apply)({"params": TARGET.params}, windows[:, :32])
-    proposal = jax.jit(TimerXL(draft).apply)({"params": params}, windows[:, :32])
+    mean, logvar = forward(GAUSSIAN, windows[:, :32], TARGET.params)
+    proposal = forward(draft, windows[:, :32], params)
     expected = losses.patch_gaps(proposal[:, -8:], mean[:, -8:], logvar[:, -8:])
-    error = task.validation_error(params, windows)
+    error = jax.jit(task.validation_error)(params, windows)
     np.testing.assert_allclose(error, np.log1p(expected), rtol=1e-4)
 
 
@@ -182,10 +186,7 @@ def test_a_deeper_target_forecasts_almost_the_same() -> None:
             strict=True,
         ):
             np.testing.assert_array_equal(new, old)
-    before, after = (
-        jax.jit(TimerXL(x.model).apply)({"params": x.params}, windows)[0] for x in (target, deeper)
-    )
-    untrained = Checkpoint(deeper.model, init_params(jax.random.key(0), deeper.model), 32)
-    other = jax.jit(TimerXL(deeper.model).apply)({"params": untrained.params}, windows)[0]
+    before, after = (forward(x.model, windows, x.params)[0] for x in (target, deeper))
+    other = forward(deeper.model, windows, init_params(jax.random.key(0), deeper.model))[0]
     moved = np.abs(after - before).mean()
     assert moved < 0.2 * np.abs(other - before).mean()
