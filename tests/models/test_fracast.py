@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.families import Jitted
 from helpers.fracast import CASES, recorded, sizes_not_in_shapes, tensors, worst_errors
 
 from stride_jax.errors import InputError
@@ -64,7 +63,7 @@ def test_the_process_keeps_the_contract():
     context = np.random.default_rng(0).normal(size=(24, 2)).cumsum(axis=0).astype(np.float32)
     config, params = tiny()
     config = dataclasses.replace(config, num_scales=1, future_layers=1, context_len=30)
-    check_process(Jitted(make_process(config, params)), jnp.asarray(context), num_draft=2)
+    check_process(make_process(config, params), jnp.asarray(context), num_draft=2)
 
 
 def test_a_missing_value_is_masked():
