@@ -141,6 +141,10 @@ class TrainConfig:
             "the loss paths decodes from caches; set model.instance_norm causal.",
         )
         require(
+            self.loss == "paths" or not self.covariance,
+            f"covariance {self.covariance!r} is of the loss paths; the loss is {self.loss}.",
+        )
+        require(
             self.model.output_patches == 1,
             "train.py trains next-patch models; a multi-patch draft is trained by distill.py with "
             "--output_patches.",

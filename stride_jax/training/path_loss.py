@@ -22,7 +22,7 @@ from stride_jax.decoding.base import Process
 from stride_jax.decoding.scale import Correlation, PatchCovariance, apply, check_factor, make_scale
 from stride_jax.models.timer_xl import Params
 from stride_jax.training.config import TrainConfig
-from stride_jax.training.losses import UNIT_FLOOR
+from stride_jax.training.losses import UNIT_FLOOR, running_unit
 from stride_jax.training.step import Metrics, Task, training_windows, with_changed_windows
 
 NUM_PATHS = 4
@@ -138,5 +138,5 @@ def _unit(window: jax.Array, context_len: int, length: jax.Array) -> jax.Array:
     place = jnp.arange(len(window))[:, None]
     whole = jnp.where(place >= context_len - length, window, jnp.nan)
     history = jnp.where(place < context_len, whole, jnp.nan)
-    floor = jnp.maximum(UNIT_FLOOR * jnp.nanstd(whole, axis=0), 1e-6)
-    return jnp.maximum(jnp.nanstd(history, axis=0), floor)[None, None]
+    spread = jnp.nanstd(history, axis=0)[None, None, None]
+    return running_unit(spread, whole[None], UNIT_FLOOR)[0]

@@ -1,34 +1,24 @@
 """Exactness with a covariance of a patch's errors; rules that overlook it fail the same test."""
 
-import dataclasses
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.toys import registered
+from helpers.toys import one_loop, registered
 
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.gaussian import mirror
 from stride_jax.decoding.rules import RULES, Block, Maximal, Resample
 from stride_jax.decoding.rules.common import log_ratios, log_uniform, num_leading, target_draw
 from stride_jax.decoding.scale import correlated
-from stride_jax.decoding.speculative import decode
-from stride_jax.decoding.types import DecodeConfig
 from stride_jax.testing import check_exact, exactness
 from stride_jax.testing.analytic import closed_form_covariance, make_problem
 
 CORRELATION = 0.8
 
-
-def decode_in_one_size(key: jax.Array, context: jax.Array, config: DecodeConfig, **models: Any):
-    """`decode` without smaller batches: the rounds are compiled once instead of three times."""
-    return decode(key, context, config=dataclasses.replace(config, compactions=0), **models)
-
-
-check = functools.partial(exactness.check, decoder=decode_in_one_size, num_series=10_000)
+check = functools.partial(exactness.check, decoder=one_loop, num_series=10_000)
 
 
 @registered

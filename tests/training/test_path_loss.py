@@ -142,6 +142,13 @@ def test_a_model_that_draws_no_paths_is_refused(
         dataclasses.replace(config, model=dataclasses.replace(GAUSSIAN, **changes))
 
 
+def test_a_covariance_of_another_loss_is_refused(tmp_path: Path) -> None:
+    """The errors would be independent, and nobody would be told."""
+    config = dataclasses.replace(path_config(tmp_path), covariance="zero_shot")
+    with pytest.raises(InputError, match="the loss is crps"):
+        dataclasses.replace(config, loss="crps")
+
+
 def test_a_covariance_of_another_patch_length_is_refused(tmp_path: Path) -> None:
     """It would be broadcast, or fail while compiling."""
     with pytest.raises(InputError, match=r"must be \[P, P\]"):
