@@ -9,7 +9,7 @@ through the patches that were fed back.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,8 +29,31 @@ NUM_PATHS = 4
 """Sample paths of a window."""
 SHORTEST = 2
 """Patches of the shortest history."""
+EXPECTED_FLOOR = 0.1
+"""Added to the error that a window's loss is counted in; keeps a window without one finite."""
 VALIDATION_KEY = 0x50415448
 """Seed of the paths of a validation window, the same in every epoch."""
+
+
+class PathScore(NamedTuple):
+    """The score of the sample paths from one history, both scalars in one unit, see `path_crps`.
+
+    Attributes:
+        crps: mean of `metrics.crps` over all steps.
+        expected: mean of the stds that the target predicts for the first patch ahead.
+    """
+
+    crps: jax.Array
+    expected: jax.Array
+
+    @property
+    def relative(self) -> jax.Array:
+        """The score in units of the error to be expected; no gradient goes through that unit.
+
+        A mean of scores is made of the series that are hard to forecast. In these units those
+        that are easily forecast count as much.
+        """
+        return self.crps / (jax.lax.stop_gradient(self.expected) + EXPECTED_FLOOR)
 
 
 def path_task(
@@ -38,6 +61,7 @@ def path_task(
 ) -> Task:
     """The task of a target whose sample paths are scored, `config.ahead` patches of them.
 
+    A step lowers the mean of `PathScore.relative`, the validation error is `PathScore.crps`.
     Every second window of a training step has a shorter history, of any number of patches from two
     on; those of the validation have all of it.
 
@@ -58,7 +82,7 @@ def path_task(
         check_factor(covariance.factor, (model.patch_len, num_vars))
         correlation = make_scale(covariance, (model.patch_len, num_vars)).correlation
 
-    def score(params: Params, windows: jax.Array, key: jax.Array, lengths: jax.Array) -> jax.Array:
+    def score(params: Params, windows: jax.Array, key: jax.Array, lengths: jax.Array) -> PathScore:
         checkpoint = Checkpoint(model, params, context_len)
         process = make_target(checkpoint, "cached", None, num_vars)
         keys = jax.random.split(key, len(windows))
@@ -70,11 +94,11 @@ def path_task(
         count = len(windows)
         fewer = jax.random.randint(length_key, (count,), min(SHORTEST, patches), patches + 1)
         shown = jnp.where(jnp.arange(count) % 2 == 0, patches, fewer)
-        return jnp.mean(score(params, windows, path_key, shown * model.patch_len)), {}
+        return jnp.mean(score(params, windows, path_key, shown * model.patch_len).relative), {}
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
         whole = jnp.full(len(windows), context_len, jnp.int32)
-        return score(params, windows, jax.random.key(VALIDATION_KEY), whole)
+        return score(params, windows, jax.random.key(VALIDATION_KEY), whole).crps
 
     train, validation = training_windows(config.data, data, config.ahead * model.patch_len)
     task = Task(model, context_len, train, validation, loss, validation_error, "val_path_crps")
@@ -89,8 +113,8 @@ def path_crps(
     *,
     ahead: int,
     correlation: Correlation | None,
-) -> jax.Array:
-    """The score of a few sample paths from one history, a scalar; differentiable.
+) -> PathScore:
+    """The score of a few sample paths from one history; differentiable.
 
     Every patch of a path has the std that the target predicts after the history, as in `forecast`.
 
@@ -103,8 +127,7 @@ def path_crps(
         correlation: of the errors of a patch; None for independent ones.
 
     Returns:
-        The mean of `metrics.crps` over all steps, in units of the std of the history, at
-        least 0.2 of that of history and truth.
+        The score, in units of the std of the history, at least 0.2 of that of history and truth.
     """
     patch_len, num_vars = process.patch_len, window.shape[1]
     context_len = window.shape[0] - ahead * patch_len
@@ -130,7 +153,8 @@ def path_crps(
     # [S, M, P, C] -> [S, M * P, C]
     paths = jax.vmap(path)(noise).reshape(NUM_PATHS, *truth.shape)
     unit = _unit(window, context_len, length)
-    return metrics.crps(paths / unit, truth / unit[0], ~jnp.isnan(truth))
+    crps = metrics.crps(paths / unit, truth / unit[0], ~jnp.isnan(truth))
+    return PathScore(crps, jnp.mean(std / unit[0]))
 
 
 def _unit(window: jax.Array, context_len: int, length: jax.Array) -> jax.Array:

@@ -18,7 +18,7 @@ from stride_jax.decoding.scale import PatchCovariance, make_scale
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.training import loop
-from stride_jax.training.path_loss import NUM_PATHS, path_crps, path_task
+from stride_jax.training.path_loss import EXPECTED_FLOOR, NUM_PATHS, path_crps, path_task
 
 P, CONTEXT, AHEAD = 8, 32, 2
 GAUSSIAN = dataclasses.replace(
@@ -32,11 +32,16 @@ WINDOW = np.cumsum(np.random.default_rng(0).normal(size=(CONTEXT + AHEAD * P, 1)
 )
 
 
-def score(params, window=WINDOW, length=CONTEXT, key=5, correlation=CORRELATION):
+def scored(params, window=WINDOW, length=CONTEXT, key=5, correlation=CORRELATION):
     """`path_crps` of the toy target."""
     process = make_target(Checkpoint(GAUSSIAN, params, CONTEXT), "cached", None, 1)
     of_one = jax.jit(lambda *args: path_crps(process, *args, ahead=AHEAD, correlation=correlation))
     return of_one(jax.random.key(key), window, jnp.asarray(length, jnp.int32))
+
+
+def score(*args, **kwargs):
+    """The score alone."""
+    return scored(*args, **kwargs).crps
 
 
 @functools.partial(jax.jit, static_argnames=("length", "stopped"))
@@ -97,6 +102,40 @@ def test_the_gradient_goes_through_the_patches_that_are_fed_back() -> None:
 
     assert distance(by_hand) < 1e-3
     assert distance(stopped) > 0.1
+
+
+def test_the_error_to_be_expected_is_the_std_that_the_target_predicts() -> None:
+    """Windows would be weighed by an error of another patch, or by the truth that follows."""
+    history = WINDOW[None, :CONTEXT]
+    forward = jax.jit(lambda x: TimerXL(GAUSSIAN).apply({"params": PARAMS}, x, last_only=True))
+    expected = jnp.mean(jnp.exp(forward(history)[1] / 2)) / jnp.std(history)
+    other = WINDOW.copy()
+    other[CONTEXT:] += 0.1
+    for window in (WINDOW, other):
+        np.testing.assert_allclose(scored(PARAMS, window).expected, expected, rtol=1e-4)
+
+
+def test_the_unit_of_a_step_has_no_gradient() -> None:
+    """The score would be lowered by predicting larger errors, not by better forecasts."""
+    plain = scored(PARAMS)
+    unit = plain.expected + EXPECTED_FLOOR
+    np.testing.assert_allclose(plain.relative, plain.crps / unit, rtol=1e-6)
+    found = jax.grad(lambda params: scored(params).relative)(PARAMS)
+    wanted = jax.tree.map(lambda x: x / unit, jax.grad(score)(PARAMS))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), found, wanted)
+
+
+def test_a_step_counts_easy_windows_as_much_as_hard_ones(tmp_path: Path) -> None:
+    """A mean of scores is made of the hard ones; forecasts of the easy ones become less precise."""
+    task, key = path_task(path_config(tmp_path), series_of()), jax.random.key(8)
+    loss, _ = jax.jit(task.loss)(PARAMS, jnp.asarray(WINDOW)[None], key)
+    _, path_key = jax.random.split(key)  # the other one is of the length, and the first is whole
+    of_one = jax.random.split(path_key, 1)[0]
+    process = make_target(Checkpoint(GAUSSIAN, PARAMS, CONTEXT), "cached", None, 1)
+    whole = jnp.asarray(CONTEXT, jnp.int32)
+    alone = path_crps(process, of_one, WINDOW, whole, ahead=AHEAD, correlation=None)
+    np.testing.assert_allclose(loss, alone.relative, rtol=1e-5)
+    assert abs(loss / alone.crps - 1) > 0.1
 
 
 def path_config(out: Path, **optim: object):
