@@ -51,11 +51,16 @@ def golden_model(name: str) -> dict[str, np.ndarray]:
         return {k.removeprefix(start): file[k] for k in file.files if k.startswith(start)}
 
 
+@jax.jit
+def next_means(process, context, proposals):
+    """Means after the context and after each of K proposals, `[K + 1, P, C]`."""
+    memory = process.prepare(context)
+    return process.verify(memory, process.start(memory, 2), proposals)[0].mean
+
+
 def next_mean(process, context) -> np.ndarray:
     """The mean of the next patch, `[P, C]`."""
-    memory = process.prepare(context)
-    empty = jnp.zeros((0, process.patch_len, 1))
-    return np.asarray(process.verify(memory, process.start(memory, 2), empty)[0].mean[0])
+    return np.asarray(next_means(process, context, jnp.zeros((0, process.patch_len, 1)))[0])
 
 
 def same(found, expected) -> bool:
@@ -284,10 +289,9 @@ def test_the_first_layers_of_a_model_are_a_draft(name: str) -> None:
     config = DecodeConfig(3 * reference.patch_len, 2)
     options = {"draft": draft, "rule": Mean(tolerance=1e6), "config": config}
     path, info = decode(KEY, context, target=reference, sigma=1.0, **options)
-    memory = reference.prepare(context)
-    after, _ = reference.verify(memory, reference.start(memory, 2), jnp.asarray(found)[None])
+    after = next_means(reference, context, jnp.asarray(found)[None])
     second = path[len(found) : 2 * len(found)]
-    np.testing.assert_allclose(second, after.mean[1], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(second, after[1], rtol=1e-4, atol=1e-4)
     assert int(info.rounds) == 1
 
 
