@@ -10,7 +10,6 @@ before.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,15 +18,17 @@ from multiprocessing.connection import wait as first_of
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Progress, silent
+from stride_jax.evaluation.job_file import (
+    Facts,
+    Job,
+    append,
+    check_facts,
+    name_of,
+    read_rows,
+    unfinished,
+)
 from stride_jax.evaluation.results import Row
-
-Job = dict[str, Any]
-"""A measurement as JSON: its `kind` and its sizes, which are columns of its rows."""
-
-Facts = dict[str, Any]
-"""Where and how all rows of a file are measured, as JSON."""
 
 Measure = Callable[[], list[Row]]
 Prepare = Callable[[Job], Measure]
@@ -51,74 +52,6 @@ class Limits(NamedTuple):
     compiled: float
     timed: float
     late: float = 0.0
-
-
-# --- the file ------------------------------------------------------------------------------------
-
-
-def name_of(job: Job) -> str:
-    """The job as one line, by which its rows are known."""
-    return json.dumps(job, sort_keys=True)
-
-
-def read_rows(path: Path) -> list[Row]:
-    """The rows of a file, failures too; what is no whole line of a job is left out."""
-    lines = [line for line in _objects(path) if line.keys() == {"job", "rows"}]
-    return [
-        {"job": name_of(line["job"]), **line["job"], **row}
-        for line in lines
-        for row in line["rows"]
-    ]
-
-
-def unfinished(jobs: Sequence[Job], rows: Sequence[Row]) -> list[Job]:
-    """The jobs without rows; those that failed come last, so that none of them holds up others."""
-    done = {row["job"] for row in rows if "error" not in row}
-    failed = {row["job"] for row in rows}
-    missing = [job for job in jobs if name_of(job) not in done]
-    return sorted(missing, key=lambda job: name_of(job) in failed)
-
-
-def _objects(path: Path) -> list[dict[str, Any]]:
-    """The JSON objects of a file that has one in each line; a line that was cut off is none."""
-    lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return [value for value in map(_value, lines) if isinstance(value, dict)]
-
-
-def _value(line: str) -> Any:
-    """The value of a line of JSON, or None."""
-    try:
-        return json.loads(line)
-    except json.JSONDecodeError:
-        return None
-
-
-def _append(path: Path, value: dict[str, Any]) -> None:
-    """Adds a line; one before it that was cut off is ended first."""
-    text = json.dumps(value) + "\n"
-    before = path.read_bytes() if path.exists() else b""
-    with path.open("a") as file:
-        file.write("\n" * (before[-1:] not in (b"", b"\n")) + text)
-
-
-def _check_facts(path: Path, facts: Facts) -> None:
-    """Writes the facts into the first line of a file, or compares them with those in it.
-
-    Raises:
-        InputError: the rows of the file were measured otherwise, or nobody knows how.
-    """
-    here, objects = json.loads(json.dumps(facts)), _objects(path)
-    if not objects:
-        _append(path, {"facts": here})
-        return
-    advice = "Choose another directory with --out, or move the file away; nothing was changed."
-    if objects[0].keys() != {"facts"}:
-        raise InputError(f"the first line of {path} does not say how it was measured. {advice}")
-    there = objects[0]["facts"]
-    names = [name for name in {**there, **here} if there.get(name) != here.get(name)]
-    if names:
-        both = [f"{name} was {there.get(name)!r} and is {here.get(name)!r} now" for name in names]
-        raise InputError(f"the rows of {path} were measured otherwise: {'; '.join(both)}. {advice}")
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -151,14 +84,14 @@ def run_jobs(
     Raises:
         InputError: the rows of the file were measured with other facts; it stays as it is.
     """
-    _check_facts(path, facts)
+    check_facts(path, facts)
     waiting, start = unfinished(jobs, read_rows(path)), time.time()
     late = min(max(LATE, 0.1 * seconds), MOST_LATE * seconds)
     limits = Limits(start + COMPILE * seconds, start + seconds, late)
     progress(f"{len(waiting)} of {len(jobs)} jobs to measure, at most {seconds / 60:.1f} minutes")
     measured = _in_processes if processes and waiting else _in_this_one
     for job, rows in measured(waiting, prepare, processes, limits):
-        _append(path, {"job": job, "rows": rows})
+        append(path, {"job": job, "rows": rows})
         progress(f"{time.time() - start:.0f} s: {name_of(job)}")
     order = {name_of(job): place for place, job in enumerate(jobs)}
     known = [row for row in read_rows(path) if row["job"] in order and "error" not in row]

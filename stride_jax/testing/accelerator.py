@@ -39,7 +39,8 @@ from stride_jax.evaluation.bench import (
 )
 from stride_jax.evaluation.config import AcceleratorConfig
 from stride_jax.evaluation.experiments import Report, run
-from stride_jax.evaluation.jobs import Facts, Job, Measure, run_jobs
+from stride_jax.evaluation.job_file import Facts, Job
+from stride_jax.evaluation.jobs import Measure, run_jobs
 from stride_jax.evaluation.latency import AcceptAll
 from stride_jax.evaluation.programs import (
     CONTEXT,

@@ -13,6 +13,7 @@ from helpers.jobs import prepare
 
 from stride_jax.errors import InputError
 from stride_jax.evaluation import jobs as jobs_module
+from stride_jax.evaluation.job_file import name_of, read_rows, unfinished
 from stride_jax.evaluation.jobs import (
     COMPILED,
     READY,
@@ -22,10 +23,7 @@ from stride_jax.evaluation.jobs import (
     _turns,
     _work,
     _Worker,
-    name_of,
-    read_rows,
     run_jobs,
-    unfinished,
 )
 
 FACTS = {"device": "a card", "sizes": (1, 2)}

@@ -19,7 +19,7 @@ from stride_jax.cli.compilation_cache import quick_compilation
 from stride_jax.errors import InputError
 from stride_jax.evaluation import parity
 from stride_jax.evaluation.config import AcceleratorConfig, Setup
-from stride_jax.evaluation.jobs import name_of, read_rows
+from stride_jax.evaluation.job_file import name_of, read_rows
 from stride_jax.evaluation.programs import Setting
 from stride_jax.evaluation.results import write_results
 from stride_jax.evaluation.tables import make_table
