@@ -127,11 +127,11 @@ def objective(
         patch_len: P; T is a multiple of it.
 
     Returns:
-        `(loss, metrics)`; the metric `gap` is the RMS distance of the means.
+        `(loss, metrics)`; the metric `rms_gap` is the RMS distance of the means.
 
     Raises:
         InputError: an objective of distributions and a draft without a variance.
     """
     out, labels, truth = jax.tree.map(lambda z: _in_patches(z, patch_len), (out, labels, truth))
-    distance = {"gap": jnp.sqrt(metrics.mse(mean_of(out), mean_of(labels)))}
+    distance = {"rms_gap": jnp.sqrt(metrics.mse(mean_of(out), mean_of(labels)))}
     return OBJECTIVES[config.objective](config, key, out, labels, truth), distance

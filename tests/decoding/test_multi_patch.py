@@ -108,7 +108,7 @@ def test_the_loss_is_the_distance_from_the_target(
         wanted = (1 - share) * wanted + share * gap
     loss, metrics = jax.jit(task.loss)(params, jnp.asarray(windows), jax.random.key(0))
     np.testing.assert_allclose(loss, wanted, rtol=1e-4)
-    np.testing.assert_allclose(metrics["gap"], np.sqrt(gap), rtol=1e-4)
+    np.testing.assert_allclose(metrics["rms_gap"], np.sqrt(gap), rtol=1e-4)
 
 
 def test_no_gradient_flows_through_proposals(tmp_path: Path, data: ForecastData) -> None:
