@@ -192,28 +192,17 @@ def test_a_deeper_target_forecasts_almost_the_same() -> None:
     assert moved < 0.2 * np.abs(other - before).mean()
 
 
-# --- the average of two targets ------------------------------------------------------------------
+# --- the share of an average ---------------------------------------------------------------------
 
 
-def test_an_average_has_the_share_of_the_second_target() -> None:
-    """The share that was chosen would be that of the other model."""
-    script = load_tool("average")
-    second = TARGET._replace(params=jax.tree.map(lambda leaf: leaf + 4.0, TARGET.params))
-    found = script.average(TARGET, second, 0.25)
-    assert found[:1] + found[2:] == TARGET[:1] + TARGET[2:]
-    for new, old in zip(jax.tree.leaves(found.params), jax.tree.leaves(TARGET.params), strict=True):
-        np.testing.assert_allclose(new, old + 1.0, rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changes", "share", "words"),
-    [({}, 1.5, "got 1.5"), ({"anchor": "last"}, 0.5, "the models differ: .*anchor='last'")],
-)
-def test_an_average_of_other_models_is_refused(
-    changes: dict[str, str], share: float, words: str
-) -> None:
-    """Parameters that mean different things would be added."""
-    script = load_tool("average")
-    other = TARGET._replace(model=dataclasses.replace(GAUSSIAN, **changes))
-    with pytest.raises(InputError, match=words):
-        script.average(TARGET, other, share)
+def test_a_share_is_chosen_on_rows_that_were_not_trained_on() -> None:
+    """The share would be that of the target which remembers best."""
+    script = load_tool("average_shares")
+    values = np.random.default_rng(0).normal(size=(16_000, 3)).astype(np.float32)
+    values[: int(0.85 * len(values))] = np.nan
+    windows = script.real_windows(values, 40, np.random.default_rng(1))
+    assert len(windows) == 40
+    for window in windows:
+        assert np.isfinite(window.past).all()
+        assert len(window.truth) == 96
+        np.testing.assert_allclose(window.past.std(), 1)

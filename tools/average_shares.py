@@ -1,0 +1,134 @@
+"""Scores averages of two targets on windows of which neither has seen any, by share of the second.
+
+    python tools/average_shares.py runs/one.safetensors runs/zero_shot_paths runs/real.npy \
+        docs/results/zero_shot/shares.json
+
+forecasts windows of the series of tools/make_pretraining.py, from their last rows, which neither
+training nor early stopping has, and synthetic ones that no training draws. Histories have 256 to
+1,024 steps; 96 steps are forecast, with the covariance and the mirror images of the packaged pair.
+Errors are geometric means over windows, relative to the first target's. tools/average.py writes the
+average.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+import stride_jax as sj
+from stride_jax.checkpoints.average import average
+from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.store import find_model
+from stride_jax.data.synthetic_series import draw_windows
+from stride_jax.evaluation.results import write_rows
+from stride_jax.evaluation.suites import Quantiles, of_paths, scores
+
+AHEAD, LENGTHS = 96, (256, 512, 1024, 1024)
+"""Steps that are forecast; steps of a history, each as likely."""
+FIRST = 0.85
+"""Share of the rows before the windows."""
+SYNTHETIC_KEY = 987_654
+SMALLEST = 0.01
+"""Added to errors, in stds of a history, before their logarithms are averaged."""
+BATCH = 64
+
+
+class Window(NamedTuple):
+    """A history and what follows it, both in stds of the history."""
+
+    past: np.ndarray
+    truth: np.ndarray
+
+
+def cut(series: np.ndarray, start: int, length: int) -> list[Window]:
+    """The window from a start on; none where its history is constant."""
+    whole = series[start : start + length + AHEAD].astype(np.float64)
+    scale = whole[:length].std()
+    return [Window(whole[:length] / scale, whole[length:] / scale)] if scale > 1e-6 else []
+
+
+def real_windows(values: np.ndarray, count: int, rng: np.random.Generator) -> list[Window]:
+    """Windows of random series `[T, C]`."""
+    found: list[Window] = []
+    for column in rng.integers(values.shape[1], size=count):
+        length = int(rng.choice(LENGTHS))
+        start = rng.integers(int(FIRST * len(values)), len(values) - length - AHEAD)
+        found += cut(values[:, column], start, length)
+    return found
+
+
+def synthetic_windows(count: int, rng: np.random.Generator) -> list[Window]:
+    """Windows of synthetic series."""
+    longest, found = max(LENGTHS), []
+    drawn = draw_windows(jax.random.key(SYNTHETIC_KEY), count, longest + AHEAD)[..., 0]
+    for series in np.asarray(drawn):
+        length = int(rng.choice(LENGTHS))
+        found += cut(series, longest - length, length)
+    return found
+
+
+def scored(pair: sj.Pair, windows: list[Window], num_paths: int) -> list[dict[str, float]]:
+    """The scores of every window."""
+    parts = []
+    for first in range(0, len(windows), BATCH):
+        past = [window.past for window in windows[first : first + BATCH]]
+        found = sj.forecast(pair, past, AHEAD, key=first, num_samples=num_paths)
+        parts.append(of_paths(found.paths.reshape(len(past), num_paths, AHEAD)))
+    steps, total = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
+    return [
+        scores(Quantiles(steps[i : i + 1], total[i : i + 1]), window.truth[None])
+        for i, window in enumerate(windows)
+    ]
+
+
+def columns(
+    name: str, found: list[dict[str, float]], base: list[dict[str, float]]
+) -> dict[str, Any]:
+    """The cells of one kind of windows in a row."""
+    errors: dict[str, Any] = {"windows": len(found)}
+    for score in ("mae", "crps"):
+        ours, others = (np.asarray([x[score] for x in one]) + SMALLEST for one in (found, base))
+        errors[score.upper()] = float(np.exp(np.mean(np.log(ours / others))))
+    for score, text in (("cover_80", "in 80 %"), ("cover_80_sum", "sum in 80 %")):
+        errors[text] = float(np.mean([x[score] for x in found]))
+    return {f"{name}, {key}": value for key, value in errors.items()}
+
+
+def main() -> None:
+    """Scores, prints and writes a row for each share."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("first", help="a name, a file or a run; also the share 0")
+    parser.add_argument("second")
+    parser.add_argument("series", type=Path, help="[T, C] in a .npy file")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.25, 0.33, 0.5, 1.0])
+    parser.add_argument("--windows", type=int, default=2000, help="of each kind, at most")
+    parser.add_argument("--paths", type=int, default=100, help="sample paths of a window")
+    args = parser.parse_args()
+    first, second = find_model(args.first), find_model(args.second)
+    rng = np.random.default_rng(11)
+    windows = {
+        "real": real_windows(np.load(args.series), args.windows, rng),
+        "synthetic": synthetic_windows(args.windows, rng),
+    }
+    packaged = sj.load_pair("zero_shot", None)
+
+    def of_share(share: float) -> dict[str, list[dict[str, float]]]:
+        model: Checkpoint = average(first, second, share)
+        pair = dataclasses.replace(packaged, target=sj.load_pair(model, None).target)
+        return {name: scored(pair, some, args.paths) for name, some in windows.items()}
+
+    base, rows = of_share(0.0), []
+    for share in (0.0, *args.shares):
+        found = of_share(share) if share else base
+        cells = [columns(name, found[name], base[name]) for name in windows]
+        rows.append({"share": share} | cells[0] | cells[1])
+        print(rows[-1], flush=True)
+    write_rows(args.out, rows)
+
+
+if __name__ == "__main__":
+    main()
