@@ -84,17 +84,17 @@ def scored(pair: sj.Pair, windows: list[Window], num_paths: int) -> list[dict[st
     ]
 
 
-def columns(
-    name: str, found: list[dict[str, float]], base: list[dict[str, float]]
+def row_of(
+    share: float, kind: str, found: list[dict[str, float]], base: list[dict[str, float]]
 ) -> dict[str, Any]:
-    """The cells of one kind of windows in a row."""
-    errors: dict[str, Any] = {"windows": len(found)}
+    """The row of a share and one kind of windows."""
+    row: dict[str, Any] = {"share": share, "windows": kind, "number": len(found)}
     for score in ("mae", "crps"):
         ours, others = (np.asarray([x[score] for x in one]) + SMALLEST for one in (found, base))
-        errors[score.upper()] = float(np.exp(np.mean(np.log(ours / others))))
+        row[score.upper()] = float(np.exp(np.mean(np.log(ours / others))))
     for score, text in (("cover_80", "in 80 %"), ("cover_80_sum", "sum in 80 %")):
-        errors[text] = float(np.mean([x[score] for x in found]))
-    return {f"{name}, {key}": value for key, value in errors.items()}
+        row[text] = float(np.mean([x[score] for x in found]))
+    return row
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("second")
     parser.add_argument("series", type=Path, help="[T, C] in a .npy file")
     parser.add_argument("out", type=Path)
-    parser.add_argument("--shares", type=float, nargs="*", default=[0.25, 0.33, 0.5, 1.0])
+    parser.add_argument("--shares", type=float, nargs="*", default=[0.33, 0.5, 1.0])
     parser.add_argument("--windows", type=int, default=2000, help="of each kind, at most")
     parser.add_argument("--paths", type=int, default=100, help="sample paths of a window")
     args = parser.parse_args()
@@ -124,9 +124,9 @@ def main() -> None:
     base, rows = of_share(0.0), []
     for share in (0.0, *args.shares):
         found = of_share(share) if share else base
-        cells = [columns(name, found[name], base[name]) for name in windows]
-        rows.append({"share": share} | cells[0] | cells[1])
-        print(rows[-1], flush=True)
+        for name in windows:
+            rows.append(row_of(share, name, found[name], base[name]))
+            print(rows[-1], flush=True)
     write_rows(args.out, rows)
 
 

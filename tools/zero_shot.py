@@ -105,9 +105,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     models = dict(x.split("=", 1) if "=" in x else (Path(x).name, x) for x in args.model)
-    pairs = {name: sj.load_pair(path, None) for name, path in models.items()}
-    if args.independent:
-        for name, pair in list(pairs.items()):
+    pairs = {}
+    for name, path in models.items():
+        pairs[name] = pair = sj.load_pair(path, None)
+        if args.independent and pair.covariance is not None:
             pairs[f"{name}, independent steps"] = dataclasses.replace(pair, covariance=None)
     others = {name: Path(path) for name, path in (x.split("=", 1) for x in args.quantiles)}
     rows = rows_of(load(args.suite), pairs, others, args.paths, args.seed)
