@@ -14,17 +14,22 @@ falls, they are made 8, and these are trained while the rate falls again:
     python train.py zero_shot --init_from runs/eight.safetensors --run.out runs/zero_shot_deep \
         --run.seed 2022 --model.num_layers 8 --model.dtype bfloat16 --data.mirrored_share 0.25 \
         --optim.schedule cosine --optim.epochs 8 --optim.steps_per_epoch 5500
-    stride-jax convert runs/zero_shot_deep runs/zero_shot_target.safetensors --half --dtype float32
+    stride-jax convert runs/zero_shot_deep runs/one.safetensors --half --dtype float32
 
-The target in the package is of 40,400 steps of the first run, 28,800 of the second (it was stopped,
-and is of its best parameters) and 44,000 of the third. It can go on from there on the score of its
-sample paths, six patches ahead, which widens its intervals (docs/results/zero_shot.md has what that
-gave, after 1,440 of these 2,400 steps):
+It goes on from there on the score of its sample paths, six patches ahead, and is averaged with what
+it was before:
 
-    python train.py zero_shot --init_from runs/zero_shot_deep --run.out runs/zero_shot_paths \
+    python train.py zero_shot --init_from runs/one.safetensors --run.out runs/zero_shot_paths \
         --run.seed 7 --model.num_layers 8 --data.mirrored_share 0.5 --loss paths \
         --covariance zero_shot --optim.schedule cosine --optim.learning_rate 2e-4 \
-        --optim.warmup_steps 30 --optim.batch_size 32 --optim.epochs 10 --optim.steps_per_epoch 240
+        --optim.warmup_steps 30 --optim.batch_size 32 --optim.epochs 11 --optim.patience 11 \
+        --optim.steps_per_epoch 240
+    python tools/average.py runs/one.safetensors runs/zero_shot_paths runs/mean.safetensors \
+        --share 0.33
+    stride-jax convert runs/mean.safetensors runs/zero_shot_target.safetensors --half
+
+The target in the package is of 40,400 steps of the first run, 28,800 of the second (it was stopped,
+and is of its best parameters), 44,000 of the third and 2,640 of the last.
 """
 
 from stride_jax.data.config import DataConfig
