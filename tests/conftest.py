@@ -1,10 +1,7 @@
 """Settings of the whole suite: rank promotion raises, programs compile quickly."""
 
-import atexit
 import gc
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 
 import jaxlib.version
@@ -19,14 +16,6 @@ if jaxlib.version.__version__.startswith("0.10."):
     # on are given it.
     flags = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
-if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-    # A third of the programs are compiled more than once: by another module, or by a program that a
-    # test starts. So a run of the suite keeps them on disk; its workers inherit the place.
-    programs = tempfile.mkdtemp(prefix="stride-jax-tests-")
-    atexit.register(shutil.rmtree, programs, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = programs
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import jax
 import pytest
