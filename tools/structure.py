@@ -1,12 +1,19 @@
 """The structure of the package in figures, of this checkout and of an earlier one.
 
-`git worktree add ../before d4705f7 && python tools/structure.py ../before .
---out docs/results/structure.json` writes one row per figure and prints them.
+`git worktree add ../before d4705f7 && python tools/structure.py ../before . --run
+--out docs/results/structure.json` writes one row per figure and prints them. `--run` also times the
+first command of the README and the tests of both checkouts, with the packages that are installed
+(half an hour on a quiet machine).
 """
 
 import argparse
 import ast
 import io
+import os
+import re
+import subprocess
+import sys
+import time
 import tokenize
 import tomllib
 from collections import Counter
@@ -101,14 +108,41 @@ def figures(root: Path) -> dict[str, Any]:
     }
 
 
+def timed(root: Path, *command: str) -> tuple[float, str]:
+    """Seconds that a Python command takes in a checkout, and what it prints."""
+    start = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(root.resolve())}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=root, env=environment, stdout=subprocess.PIPE, text=True
+    )
+    return time.perf_counter() - start, done.stdout
+
+
+def times(root: Path) -> dict[str, Any]:
+    """What a newcomer waits for: the first command and its table, and the tests."""
+    seconds, printed = timed(root, "evaluate.py")
+    columns = [line.count("|") - 1 for line in printed.splitlines() if line.startswith("|")]
+    waited, tested = timed(root, "-m", "pytest", "-q")
+    passed = re.search(r"\d+ passed", tested)
+    return {
+        "python evaluate.py, seconds": round(seconds),
+        "columns of its last table": columns[-1] if columns else "-",
+        "pytest, seconds": round(waited),
+        "tests": passed[0] if passed else "-",
+    }
+
+
 def main() -> None:
     """Prints the figures of both checkouts and writes them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--run", action="store_true", help="also time what a newcomer runs")
     args = parser.parse_args()
     before, after = figures(args.before), figures(args.after)
+    if args.run:
+        before, after = before | times(args.before), after | times(args.after)
     names = [*after, *(name for name in before if name not in after)]
     rows = [{"figure": n, "before": before.get(n, "-"), "after": after.get(n, "-")} for n in names]
     for row in rows:

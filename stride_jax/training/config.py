@@ -110,8 +110,8 @@ class TrainConfig:
         loss: likelihood is the squared error of a mean, the likelihood of a gaussian head; crps
             (gaussian head) the continuous ranked probability score in units of the running std,
             floored at a share of the window's, so that no outlier and no flat start dominates;
-            paths that score of a few sample paths, `ahead` patches long, for a target that has
-            learned one patch (see `training.path_loss`).
+            paths that score of a few sample paths, `ahead` patches long, in units of the error
+            that the target expects, for one that has learned one patch (see `training.path_loss`).
         ahead: patches that the loss paths scores.
         covariance: whose correlations the errors of a patch have in the loss paths, see
             `load_covariance`; empty for independent errors.

@@ -30,7 +30,8 @@ NUM_PATHS = 4
 SHORTEST = 2
 """Patches of the shortest history."""
 EXPECTED_FLOOR = 0.1
-"""Added to the error that a window's loss is counted in; keeps a window without one finite."""
+"""Added to the expected error that a loss is counted in, in the unit of the scores: a window whose
+error is expected to be next to nothing does not dominate."""
 VALIDATION_KEY = 0x50415448
 """Seed of the paths of a validation window, the same in every epoch."""
 
