@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from golden import GOLDEN
+from helpers.families import Jitted
 from helpers.fracast import recorded, tensors, tiny_file
 from safetensors.flax import save_file as save_jax
 from safetensors.numpy import save_file
@@ -51,16 +52,16 @@ def golden_model(name: str) -> dict[str, np.ndarray]:
         return {k.removeprefix(start): file[k] for k in file.files if k.startswith(start)}
 
 
-@jax.jit
-def next_means(process, context, proposals):
+def next_means(process, context, proposals) -> np.ndarray:
     """Means after the context and after each of K proposals, `[K + 1, P, C]`."""
-    memory = process.prepare(context)
-    return process.verify(memory, process.start(memory, 2), proposals)[0].mean
+    jitted = Jitted(process)
+    memory = jitted.prepare(context)
+    return np.asarray(jitted.verify(memory, process.start(memory, 2), proposals)[0].mean)
 
 
 def next_mean(process, context) -> np.ndarray:
     """The mean of the next patch, `[P, C]`."""
-    return np.asarray(next_means(process, context, jnp.zeros((0, process.patch_len, 1)))[0])
+    return next_means(process, context, jnp.zeros((0, process.patch_len, 1)))[0]
 
 
 def same(found, expected) -> bool:

@@ -1,15 +1,13 @@
 """Whether a forecast speculates: the decision, the file of costs, and `num_draft="auto"`."""
 
-import functools
 import json
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import zeros_of
 
 import stride_jax as sj
 from stride_jax.errors import InputWarning
@@ -19,8 +17,6 @@ from stride_jax.evaluation.config import LatencyConfig
 from stride_jax.evaluation.latency import Cell
 from stride_jax.forecasting.choice import Choice, Costs, choose, estimate, work_of
 from stride_jax.forecasting.cost_file import default_path, read_costs, write_costs
-from stride_jax.models import init_params
-from stride_jax.models.config import TimerXLConfig
 
 LATENCY = Path(__file__).parents[2] / "docs" / "results" / "latency" / "results.json"
 SLOWER = 1.05
@@ -50,20 +46,9 @@ def test_noise_of_a_measurement_never_makes_a_decode_slower() -> None:
     assert speculated > 100
 
 
-@functools.cache
-def shapes(model: TimerXLConfig) -> Any:
-    """The parameters of a model, as shapes: tracing it takes most of the time of its pair."""
-    return jax.eval_shape(lambda: init_params(jax.random.key(0), model))
-
-
-def zeros(key: jax.Array, model: TimerXLConfig) -> Any:
-    """Parameters of these shapes."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes(model))
-
-
 def test_an_estimate_never_makes_a_decode_slower(monkeypatch: pytest.MonkeyPatch) -> None:
     """`auto` would lose more than 5 % in a cell of the table before anything was measured."""
-    monkeypatch.setattr(latency, "init_params", zeros)  # the cells have few models
+    monkeypatch.setattr(latency, "init_params", zeros_of)  # the cells have few models
     config, speculated = LatencyConfig(), 0
     for cell, of_cell in latency_grid().items():
         pair = jax.eval_shape(lambda cell=cell: latency.build(config, cell))

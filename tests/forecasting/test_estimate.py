@@ -5,10 +5,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.models import zeros_of
 
 import stride_jax as sj
 from stride_jax.checkpoints.pair import Pair
@@ -16,8 +15,6 @@ from stride_jax.evaluation import programs
 from stride_jax.evaluation.programs import Setting, build
 from stride_jax.forecasting import choice as choice_module
 from stride_jax.forecasting.choice import NUM_DRAFTS, Work, decide, slowest
-from stride_jax.models import init_params
-from stride_jax.models.config import TimerXLConfig
 
 MEASURED = Path(__file__).parents[2] / "docs" / "results" / "accelerator" / "results.json"
 
@@ -73,21 +70,10 @@ def work(
 
 
 @functools.cache
-def shapes(model: TimerXLConfig) -> Any:
-    """The parameters of a model, as shapes: tracing it takes most of the time of its pair."""
-    return jax.eval_shape(lambda: init_params(jax.random.key(0), model))
-
-
-def zeros(key: jax.Array, model: TimerXLConfig) -> Any:
-    """Parameters of these shapes."""
-    return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes(model))
-
-
-@functools.cache
 def untrained(**fields: Any) -> Pair:
     """A pair of untrained models, as shapes; its batch makes no difference."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(programs, "init_params", zeros)
+        patch.setattr(programs, "init_params", zeros_of)
         return build(Setting(**fields))
 
 

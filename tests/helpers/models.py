@@ -16,16 +16,26 @@ def series(batch: int, length: int, num_vars: int, seed: int = 0) -> np.ndarray:
 
 
 @functools.cache
+def shapes_of(config: TimerXLConfig):
+    """The parameters of a config as shapes, traced once: that takes most of the time of a pair."""
+    return jax.eval_shape(lambda: init_params(jax.random.key(0), config))
+
+
+def zeros_of(key: jax.Array, config: TimerXLConfig):
+    """`init_params` for pairs of which only shapes matter: its shapes, all 0."""
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes_of(config))
+
+
+@functools.cache
 def params_of(config: TimerXLConfig):
     """Parameters of a config, every bias and scale random too; equal for equal shapes."""
-    shapes = jax.eval_shape(lambda key: init_params(key, config), jax.random.key(0))
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
         noise = rng.normal(size=leaf.shape) / np.sqrt(leaf.shape[0])
         return jnp.asarray(noise + (path[-1].key == "scale"), jnp.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes)
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(config))
 
 
 @functools.cache
