@@ -13,12 +13,13 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.stats import norm
 
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.checkpoints.store import find_model
 from stride_jax.decoding.base import PatchDistribution
+from stride_jax.decoding.gaussian import acceptance
+from stride_jax.decoding.scale import make_scale, whiten
 from stride_jax.evaluation.results import write_rows
 
 LENGTH, FIRST, BATCH = 1024, 0.85, 100
@@ -48,7 +49,7 @@ def predictions(model: str, windows: np.ndarray) -> PatchDistribution:
         return jax.tree.map(lambda leaf: leaf[0, :, 0], found)
 
     parts = [of_one(windows[i : i + BATCH]) for i in range(0, len(windows), BATCH)]
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *parts)
 
 
 def main() -> None:
@@ -62,14 +63,15 @@ def main() -> None:
     args = parser.parse_args()
     windows = histories(np.load(args.series), args.windows, np.random.default_rng(3))
     target, draft = (predictions(model, windows) for model in (args.target, args.draft))
-    errors = (draft.mean - target.mean) / np.exp(target.logvar / 2)
-    factors = {"correlated": load_covariance("zero_shot").factor, "independent": np.eye(16)}
+    errors, sigma = (draft.mean - target.mean)[..., None], jnp.exp(target.logvar / 2)[..., None]
+    covariances = {"correlated": load_covariance("zero_shot"), "independent": None}
     rows = []
-    for name, factor in factors.items():
-        gaps = np.linalg.norm(np.linalg.solve(np.asarray(factor, np.float64), errors.T), axis=0)
-        accepted = float(np.mean(2 * norm.cdf(-gaps / 2)))
+    for name, covariance in covariances.items():
+        scale = None if covariance is None else make_scale(covariance, errors.shape[1:]).correlation
+        gaps = jnp.linalg.norm(whiten(errors, sigma, scale), axis=(1, 2))
+        accepted = float(jnp.mean(acceptance(gaps)))
         rows.append({"errors": name, "windows": len(windows), "accepted": accepted})
-        rows[-1]["median gap"] = float(np.median(gaps))
+        rows[-1]["median gap"] = float(jnp.median(gaps))
         print(rows[-1])
     write_rows(args.out, rows)
 

@@ -123,12 +123,12 @@ def times(root: Path) -> dict[str, Any]:
     seconds, printed = timed(root, "evaluate.py")
     columns = [line.count("|") - 1 for line in printed.splitlines() if line.startswith("|")]
     waited, tested = timed(root, "-m", "pytest", "-q")
-    passed = re.search(r"\d+ passed", tested)
+    counts = re.findall(r"\d+ (?:failed|passed|errors?)\b", tested)
     return {
         "python evaluate.py, seconds": round(seconds),
         "columns of its last table": columns[-1] if columns else "-",
         "pytest, seconds": round(waited),
-        "tests": passed[0] if passed else "-",
+        "tests": ", ".join(counts) or "-",
     }
 
 
