@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -19,23 +18,11 @@ from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.forecasting.auto import with_fastest_draft
-from stride_jax.forecasting.covariance import history_covariance, unit_factor
-from stride_jax.forecasting.histories import (
-    Contexts,
-    Histories,
-    Missing,
-    make_contexts,
-    read_histories,
-)
-from stride_jax.forecasting.lengths import View, groups, make_view, visible_steps
-from stride_jax.forecasting.messages import (
-    check_filled,
-    check_finite,
-    listed,
-    warn,
-    warn_of_few_paths,
-)
-from stride_jax.forecasting.mirror import both_ways, turned_back, upright
+from stride_jax.forecasting.histories import Histories, Missing, read_histories
+from stride_jax.forecasting.inputs import Inputs, prepare_inputs
+from stride_jax.forecasting.lengths import groups
+from stride_jax.forecasting.messages import check_finite
+from stride_jax.forecasting.mirror import turned_back, upright
 from stride_jax.forecasting.results import Decoded, Forecast, in_order, make_forecast
 from stride_jax.forecasting.settings import (
     Settings,
@@ -44,26 +31,6 @@ from stride_jax.forecasting.settings import (
     choose_output,
     default_rule,
 )
-from stride_jax.forecasting.sigma import RESIDUALS, history_sigmas
-
-
-class Inputs(NamedTuple):
-    """Histories ready to decode, one row per series.
-
-    Attributes:
-        contexts: the steps that are decoded from.
-        sigma: `[B, 1, C]` float64, over the scale of the context, or `[B, P, C]` of a target that
-            predicts a std; or the covariance of each series.
-        ahead: `[B]`, steps without values at the end of each history, decoded and dropped.
-        streams: `[B]` int32, folded into the key.
-        masked: padding is masked, so that contexts of different lengths are decoded together.
-    """
-
-    contexts: Contexts
-    sigma: np.ndarray | PatchCovariance
-    ahead: np.ndarray
-    streams: np.ndarray
-    masked: bool
 
 
 def forecast(
@@ -177,41 +144,28 @@ def forecast(
     histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
     if num_draft == "auto":
         settings = with_fastest_draft(pair, settings, histories)
-    each = settings.each_way() if pair.mirrored else settings
-    count = len(histories.series) * (2 if pair.mirrored else 1)
-    config = each.decode_config(count, drafted=pair.draft is not None)
-    patch_len, shape = pair.target.patch_len, histories.series[0].shape
-    check_size((len(histories.series), *shape), patch_len, config)
-    patch = patch_len, histories.num_vars
-    factor = None if pair.covariance is None else unit_factor(pair.covariance, patch)
-    _check_correlated(pair, settings, config)
-    check_parameters(pair.target)
-    view, contexts = _contexts(pair, histories)
-    check_filled(contexts.filled, histories.names)
-    warn_of_few_paths(settings.levels, settings.num_samples)
-    ahead, streams = np.array(histories.ahead), _streams(ids, histories)
-    if pair.mirrored:
-        contexts, ahead, streams = both_ways(contexts), np.tile(ahead, 2), np.tile(streams, 2)
-    sigmas = _sigmas(pair.target, contexts, view, settings, histories.names)
-    check_finite("sigma", np.arange(count), sigmas, histories.names)
-    contexts = _last(contexts, view.shared, view.length if view.masked else view.shared)
-    scales: np.ndarray | PatchCovariance = sigmas
-    if factor is not None and settings.num_samples:
-        scales = history_covariance(factor, sigmas)
-    inputs = Inputs(contexts, scales, ahead, streams, view.masked)
-    patches = np.array([num_patches(config.horizon + steps, patch_len) for steps in ahead])
-    parts = [
-        _decode(pair, inputs, rows, settings, config)
-        for rows in groups(view.masked, contexts.lengths, patches)
-    ]
-    for part in parts:
-        check_finite("forecast", part.rows, part.paths, histories.names)
-    decoded = in_order(parts)
+    config = _checked_config(pair, settings, histories)
+
+    inputs = prepare_inputs(pair, histories, settings, ids)
+    decoded = _decoded(pair, inputs, settings, config, histories.names)
+    contexts, sigmas = inputs.contexts, inputs.sigma
     if pair.mirrored:
         decoded = turned_back(decoded, settings.num_samples)
         contexts, sigmas = upright(contexts), upright(sigmas)
     reports = () if settings.num_samples else traits_of(pair.target).reports
     return make_forecast(decoded, contexts, sigmas, histories, settings, reports)
+
+
+def _checked_config(pair: Pair, settings: Settings, histories: Histories) -> DecodeConfig:
+    """The config of the decoder, after what can be refused before a model runs."""
+    each = settings.each_way() if pair.mirrored else settings
+    count = len(histories.series) * (2 if pair.mirrored else 1)
+    config = each.decode_config(count, drafted=pair.draft is not None)
+    shape = (len(histories.series), *histories.series[0].shape)
+    check_size(shape, pair.target.patch_len, config)
+    _check_correlated(pair, settings, config)
+    check_parameters(pair.target)
+    return config
 
 
 def _check_correlated(pair: Pair, settings: Settings, config: DecodeConfig) -> None:
@@ -227,55 +181,20 @@ def _check_correlated(pair: Pair, settings: Settings, config: DecodeConfig) -> N
         )
 
 
-def _contexts(pair: Pair, histories: Histories) -> tuple[View, Contexts]:
-    """The view of target and draft, and contexts with as many steps more as sigma needs.
-
-    Sigma is measured on the last patches given those before them.
-    """
-    target = pair.target
-    steps = visible_steps(target, histories.series)
-    series = [one[len(one) - n :] for one, n in zip(histories.series, steps, strict=True)]
-    observed = [one[len(one) - n :] for one, n in zip(histories.observed, steps, strict=True)]
-    view = make_view(target, pair.draft, series)
-    room = max(view.room + RESIDUALS * target.patch_len, view.shared)
-    return view, make_contexts(
-        series,
-        view.length,
-        target.patch_len,
-        observed=observed,
-        more=room - view.length,
-        standardise=traits_of(target).normalises,
-        whole_patches=not traits_of(target).masks_steps,
-    )
-
-
-def _last(contexts: Contexts, steps: int, most: int | np.ndarray) -> Contexts:
-    """The last steps of the contexts, of which at most `most` are history."""
-    return contexts._replace(
-        values=contexts.values[:, -steps:],
-        observed=contexts.observed[:, -steps:],
-        lengths=np.minimum(contexts.lengths, most).astype(np.int32),
-    )
-
-
-def _sigmas(
-    target: Process, contexts: Contexts, view: View, settings: Settings, names: list[str]
-) -> np.ndarray:
-    """Sigma of each row over its scale, `[B, 1, C]` float64: given, or measured."""
-    if settings.sigma is not None:
-        return settings.sigma / contexts.scale
-    residuals = RESIDUALS * target.patch_len
-    before = np.minimum(contexts.similar, view.length + residuals)
-    contexts = _last(contexts, view.room + residuals, before)
-    measured, unsure = history_sigmas(target, contexts, view.length, settings.batch_size)
-    if unsure.any() and not traits_of(target).predicts_density:  # its paths need no sigma
-        rows = np.flatnonzero(unsure[: len(names)])
-        warn(
-            f"{listed(names, rows)}: one value, or all the same, tell nothing "
-            "of how they vary; sigma is the value over the number of values. Give sigma if you "
-            "know better."
-        )
-    return measured
+def _decoded(
+    pair: Pair, inputs: Inputs, settings: Settings, config: DecodeConfig, names: list[str]
+) -> Decoded:
+    """All series, those together that fit into one batch."""
+    horizons = [
+        num_patches(config.horizon + steps, pair.target.patch_len) for steps in inputs.ahead
+    ]
+    parts = [
+        _decode(pair, inputs, rows, settings, config)
+        for rows in groups(inputs.masked, inputs.contexts.lengths, np.array(horizons))
+    ]
+    for part in parts:
+        check_finite("forecast", part.rows, part.paths, names)
+    return in_order(parts)
 
 
 def _decode(
@@ -290,7 +209,7 @@ def _decode(
         contexts.values[rows][:, total - length :],
         target=pair.target,
         draft=pair.draft,
-        sigma=_of_rows(inputs.sigma, rows),
+        sigma=_of_rows(inputs.scale, rows),
         config=dataclasses.replace(config, horizon=config.horizon + int(skipped.max())),
         rule=settings.rule,
         series_index=inputs.streams[rows],
@@ -315,18 +234,3 @@ def _of_rows(sigma: np.ndarray | PatchCovariance, rows: np.ndarray) -> Any:
         return sigma[rows]
     factor = sigma.factor[rows] if sigma.factor.ndim == 4 else sigma.factor
     return PatchCovariance(factor, sigma.sigma[rows])
-
-
-def _streams(ids: Sequence[str] | None, histories: Histories) -> np.ndarray:
-    """Numbers folded into the key, `[B]` int32: of the series, or hashes of their ids."""
-    count = len(histories.series)
-    if ids is None:
-        return np.arange(count, dtype=np.int32)
-    apart = count // len(ids)  # variables that are series of their own
-    return np.array([_stream(one, c) for one in ids for c in range(apart)], np.int32)
-
-
-def _stream(text: str, variable: int) -> int:
-    """31 bits of a hash that no platform or process changes."""
-    encoded = f"{variable} {text}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(hashlib.blake2b(encoded, digest_size=4).digest(), "big") >> 1

@@ -18,6 +18,7 @@ from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.forecasting import forecast as module
+from stride_jax.forecasting import inputs
 from stride_jax.forecasting.decoder import build_decoder, load_decoder
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.types import PatchDistribution
@@ -86,7 +87,7 @@ def test_a_mean_path_has_no_covariance(monkeypatch) -> None:
 @pytest.mark.parametrize("rule", [AsReleased(), AcceptAll()])
 def test_a_rule_that_takes_no_covariance_is_refused_at_once(rule, monkeypatch) -> None:
     """The answer would come after half a minute of compilation, with advice for `decode`."""
-    monkeypatch.setattr(module, "history_sigmas", None)  # the first that is compiled
+    monkeypatch.setattr(inputs, "history_sigmas", None)  # the first that is compiled
     with pytest.raises(InputError, match=r"dataclasses\.replace\(pair, covariance=None\)"):
         forecast(PAIR, HISTORY, P, rule=rule, num_draft=2)
 

@@ -738,9 +738,9 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def reached(*_: Any, **__: Any) -> None:
         raise AssertionError("the input was not checked before this is compiled")
 
-    module = importlib.import_module("stride_jax.forecasting.forecast")
-    for name in ("decode", "history_sigmas"):
-        monkeypatch.setattr(module, name, reached)
+    for module, name in (("forecast", "decode"), ("inputs", "history_sigmas")):
+        found = importlib.import_module(f"stride_jax.forecasting.{module}")
+        monkeypatch.setattr(found, name, reached)
 
 
 @pytest.mark.usefixtures("nothing_runs")

@@ -11,8 +11,9 @@ from helpers.frames import SHORT_REPEAT, hours, long
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.errors import InputError
-from stride_jax.forecasting.forecast import _stream, forecast
+from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.frames import backtest, forecast_df
+from stride_jax.forecasting.inputs import _stream
 
 SHORT: dict[str, Any] = {"num_samples": 10, "sigma": 1.0, "non_negative": False}
 PAIRS = {"alone": Pair(SHORT_REPEAT), "drafted": Pair(SHORT_REPEAT, seasonal_draft(4, 3))}
