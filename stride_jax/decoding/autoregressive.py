@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.decoding.base import Draft, Process, density_of, for_paths, traits_of
-from stride_jax.decoding.batching import decode_batch, normals, over_lanes, patch_keys, path_keys
+from stride_jax.decoding.batching import (
+    decode_batch,
+    normals,
+    over_lanes,
+    patch_keys,
+    path_keys,
+    with_single,
+    without_single,
+)
 from stride_jax.decoding.checks import Inputs
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import prediction_sigma, propose
@@ -132,10 +140,12 @@ def unroll(
         def first(memory: Any, key: jax.Array) -> Path:
             return path_keys(key).noise, source.start(memory[0], rounds * size)
 
-        start = over_lanes(first, lanes)(memory, keys)
-        body = over_lanes(play, lanes)
-        numbers = jnp.arange(rounds)
-        _, rolled = jax.lax.scan(lambda path, n: body(memory, path, n), start, numbers)
+        def body(paths: Path, number: jax.Array) -> tuple[Path, Rolled]:
+            paths, rolled = over_lanes(play, lanes)(memory, with_single(paths, lanes), number)
+            return without_single(paths, lanes), rolled
+
+        start = without_single(over_lanes(first, lanes)(memory, keys), lanes)
+        _, rolled = jax.lax.scan(body, start, jnp.arange(rounds))
         # [R, B, S, K, P, ...] -> [B, S, R, K, P, ...]
         patches, reported = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 2), rolled)
         if reported is not None:  # [B, S, R, 1, P, C, Q] -> [B, S, N, P, C, Q]

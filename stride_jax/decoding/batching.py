@@ -68,6 +68,22 @@ def _mapped(fn: Callable[..., Any], size: int, *, shared: bool) -> Callable[...,
     return single if size == 1 else several
 
 
+def without_single(states: Any, shape: tuple[int, ...]) -> Any:
+    """States `[B, S, ...]` as a loop carries them: without the axes of size 1.
+
+    A cache that a loop carries in one shape and writes in another is copied in every round on a
+    CPU.
+    """
+    several = [size for size in shape if size > 1]
+    return jax.tree.map(lambda x: x.reshape(*several, *x.shape[len(shape) :]), states)
+
+
+def with_single(states: Any, shape: tuple[int, ...]) -> Any:
+    """`[B, S, ...]` again; undoes `without_single`."""
+    several = sum(size > 1 for size in shape)
+    return jax.tree.map(lambda x: x.reshape(*shape, *x.shape[several:]), states)
+
+
 def overwrite(buffer: jax.Array, rows: jax.Array, first: jax.Array) -> jax.Array:
     """`buffer [room, ...]` with `rows [k, ...]` at the places `first`, `first + 1`, ...
 

@@ -16,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stride_jax.decoding.batching import with_single, without_single
+
 COMPACTIONS, LEAST_LANES, LEAST_PATCHES = 2, 64, 4
 """Smaller sizes that are compiled, and the lanes and patches from which on they are worth it."""
 
@@ -121,15 +123,19 @@ def play_until_finished(
     Returns:
         The results of all paths, `[B, S, ...]`.
     """
-    several = finished(state).shape[1] > 1
+    shape = finished(state).shape
+    several = shape[1] > 1
     room = sizes[1] if len(sizes) > 1 else 0
 
     # Rounds of this size, until the unfinished paths fit into the next one.
     def going(state: Any) -> jax.Array:
-        unfinished = jnp.sum(~finished(state), axis=1 if several else 0)
+        unfinished = jnp.sum(~finished(with_single(state, shape)), axis=1 if several else 0)
         return jnp.max(unfinished) > room
 
-    state = jax.lax.while_loop(going, functools.partial(step, memory), state)
+    def play(state: Any) -> Any:
+        return without_single(step(memory, with_single(state, shape)), shape)
+
+    state = with_single(jax.lax.while_loop(going, play, without_single(state, shape)), shape)
     if room == 0:
         return result(state)
 

@@ -25,8 +25,9 @@ class Layout(NamedTuple):
     Attributes:
         queries: `[Q]` indices of the tokens that ask.
         positions: `[C * N]` rotary position of every token.
-        same: `[Q, S]` int, 1 where query and key belong to one variable.
-        visible: `[Q, S]` bool.
+        same: `[Q, S]` int, 1 where query and key belong to one variable; keys are in the order of
+            the tokens, or patch by patch (see `keys_by_patch`).
+        visible: `[Q, S]` bool, likewise.
     """
 
     queries: np.ndarray
@@ -91,6 +92,16 @@ def padded(layout: Layout, num_vars: int, skip: Array | None) -> Layout:
     return layout._replace(visible=(layout.visible & (patch >= skip)[None]) | itself)
 
 
+def keys_by_patch(layout: Layout, num_vars: int) -> Layout:
+    """The layout of a whole input whose keys come patch by patch: (c, n) is `n * C + c`."""
+
+    def turned(of_keys: Any) -> Any:
+        # [Q, C * N] -> [Q, C, N] -> [Q, N * C]
+        return of_keys.reshape(len(of_keys), num_vars, -1).swapaxes(1, 2).reshape(of_keys.shape)
+
+    return layout._replace(same=turned(layout.same), visible=turned(layout.visible))
+
+
 def cached_layout(
     config: TimerXLConfig,
     num_vars: int,
@@ -102,7 +113,7 @@ def cached_layout(
 ) -> Layout:
     """The layout of `count` new patches from entry `start` on: prefill, cache, each other.
 
-    Keys come in the order prefill, cache; each `[C, N]` flattened. Of the whole sequence the first
+    Keys come in the order prefill, cache; each patch by patch. Of the whole sequence the first
     `skip` patches are seen by nobody but themselves.
     """
     variable = np.arange(num_vars)
@@ -110,9 +121,8 @@ def cached_layout(
     position = variable[:, None] * (config.variable_stride or 0) + time[None, :]  # [C, k]
     asking = np.repeat(variable, count)  # [C * k]
     asked = jnp.tile(time, num_vars)[:, None]  # [C * k, 1]
-    owner = np.concatenate([np.repeat(variable, prefill), np.repeat(variable, cache)])  # [S]
-    seen = np.concatenate([np.tile(np.arange(n), num_vars) for n in (prefill, cache)])
-    seen[num_vars * prefill :] += prefill
+    owner = np.tile(variable, prefill + cache)  # [S]
+    seen = np.repeat(np.arange(prefill + cache), num_vars)  # [S]
     visible = seen[None, :] <= asked
     if config.max_patches is not None:
         visible &= seen[None, :] > asked - config.max_patches

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from stride_jax.errors import InputError
-from stride_jax.models.attention import Layout, cached_layout, full_layout, padded
+from stride_jax.models.attention import Layout, cached_layout, full_layout, keys_by_patch, padded
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.packed import (
     KeyValues,
@@ -33,16 +32,20 @@ Cache = list[KeyValues]
 """Keys and values of each layer."""
 
 
-class Prefill(NamedTuple):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Prefill:
     """The prefilled context.
 
     Attributes:
         cache: keys and values of its patches.
         skip: int32, patches of padding at the start of the sequence, or None.
+        num_vars: C.
     """
 
     cache: Cache
     skip: jax.Array | None
+    num_vars: int = dataclasses.field(metadata={"static": True})
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ class CachedTimerXL:
                 "or give an integer, the number of patches it was trained on (see `cacheable`)."
             )
         if count == 0:
-            return Prefill(self._empty(num_vars, 0), skip)
+            return Prefill(self._empty(num_vars, 0), skip, num_vars)
         layout = padded(full_layout(self.config, num_vars, count), num_vars, skip)
+        layout = keys_by_patch(layout, num_vars)
         turn = rotation(self.config, layout.positions, num_vars)
         (x, qkv), cache = embedded(self.config, params, tokens_of(patches)), []
         for block in params.blocks:
@@ -85,18 +89,18 @@ class CachedTimerXL:
             read = attend(self.config, block, queries, [new], layout)
             x = after_attention(self.config, block, x, read)
             cache.append(new)
-        return Prefill(cache, skip)
+        return Prefill(cache, skip, num_vars)
 
     def empty_cache(self, params: PackedTimerXL, prefill: Prefill, count: int) -> Cache:
         """Zeros for `count` patches, after the prefill where the two are joined."""
-        empty = self._empty(prefill.cache[0].keys.shape[1], count)
+        empty = self._empty(prefill.num_vars, count)
         if not self.joined:
             return empty
-        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=2), prefill.cache, empty)
+        return jax.tree.map(lambda *parts: jnp.concatenate(parts, axis=1), prefill.cache, empty)
 
     def _empty(self, num_vars: int, count: int) -> Cache:
         config = self.config
-        zeros = jnp.zeros((config.num_heads, num_vars, count, config.head_width), config.dtype)
+        zeros = jnp.zeros((config.num_heads, count * num_vars, config.head_width), config.dtype)
         return [KeyValues(zeros, zeros) for _ in range(config.num_layers)]
 
     def extend(
@@ -116,7 +120,7 @@ class CachedTimerXL:
             queries, new = new_tokens(self.config, projected(self.config, block, x, qkv), turn)
             grown = KeyValues(
                 *(
-                    jax.lax.dynamic_update_slice_in_dim(z, n, start, axis=2)
+                    jax.lax.dynamic_update_slice_in_dim(z, n, start * num_vars, axis=1)
                     for z, n in zip(room, new, strict=True)
                 )
             )
@@ -131,7 +135,7 @@ class CachedTimerXL:
         self, prefill: Prefill, cache: Cache, num_vars: int, count: int, start: jax.Array
     ) -> tuple[jax.Array, Layout]:
         """The entry of the first new patch in the array it is written to, and the layout."""
-        before, room = prefill.cache[0].keys.shape[2], cache[0].keys.shape[2]
+        before, room = (x[0].keys.shape[1] // num_vars for x in (prefill.cache, cache))
         if self.joined:
             before, start = 0, start + before
         sizes = (num_vars, before, room, count)

@@ -159,9 +159,12 @@ def _after(first: Params, second: Params, lib: Any) -> Params:
 class KeyValues(NamedTuple):
     """Keys and values of one layer; two arrays, because a product of a part copies that part.
 
+    They have the shape and the order in which attention reads them, patch after patch: what is
+    written and read in two shapes is copied in every pass on a CPU.
+
     Attributes:
-        keys: `[H, C, N, E]`, rotated, in `rotary_order`.
-        values: `[H, C, N, E]`.
+        keys: `[H, N * C, E]`, rotated, in `rotary_order`; that of (n, c) is `n * C + c`.
+        values: `[H, N * C, E]`.
     """
 
     keys: jax.Array
@@ -219,7 +222,12 @@ def new_tokens(
     qkv = qkv.reshape(num_vars, count, 3, -1, config.head_width).transpose(2, 3, 0, 1, 4)
     queries, keys = rotated(qkv[0], turn), rotated(qkv[1], turn)
     queries = queries.reshape(queries.shape[0], -1, config.head_width)  # [H, C * k, E]
-    return queries, KeyValues(keys, qkv[2])
+    return queries, KeyValues(_patch_by_patch(keys), _patch_by_patch(qkv[2]))
+
+
+def _patch_by_patch(x: jax.Array) -> jax.Array:
+    """`[H, C, k, E]` as `[H, k * C, E]`."""
+    return x.swapaxes(1, 2).reshape(x.shape[0], -1, x.shape[-1])
 
 
 def attend(
@@ -230,21 +238,19 @@ def attend(
     layout: Layout,
 ) -> jax.Array:
     """Values read by the queries from segments of keys and values, `[Q, D]`."""
-    # [H, C, N, E] -> [H, C * N, E]
-    flat = [KeyValues(*(z.reshape(z.shape[0], -1, z.shape[-1]) for z in s)) for s in segments]
     logits = jnp.concatenate(
-        [jnp.einsum("hqe,hse->hqs", queries, s.keys, precision=config.precision) for s in flat],
+        [jnp.einsum("hqe,hse->hqs", queries, s.keys, precision=config.precision) for s in segments],
         axis=-1,
     ).astype(jnp.float32)  # [H, Q, S]
     if not layout.same.all():  # a number that is added to all logits changes nothing
         other, same = block.variable_bias[0][:, None, None], block.variable_bias[1][:, None, None]
         logits = logits + jnp.where((layout.same > 0)[None], same, other)
     weights = jax.nn.softmax(jnp.where(layout.visible[None], logits, -jnp.inf), axis=-1)
-    ends = np.cumsum([s.keys.shape[1] for s in flat])[:-1]
+    ends = np.cumsum([s.keys.shape[1] for s in segments])[:-1]
     parts = jnp.split(weights.astype(config.dtype), ends, axis=-1)
     read = [
         jnp.einsum("hqs,hse->qhe", w, s.values, precision=config.precision)
-        for w, s in zip(parts, flat, strict=True)
+        for w, s in zip(parts, segments, strict=True)
     ]
     total = functools.reduce(jnp.add, read)
     return total.reshape(total.shape[0], -1)  # [Q, H, E] -> [Q, D]

@@ -346,14 +346,15 @@ class OpenPrompt(CachedTimerXL):
     """A mistake: the context's patches see the padding before them."""
 
     def prefill(self, params, patches, skip):
-        return super().prefill(params, patches, None)._replace(skip=skip)
+        return dataclasses.replace(super().prefill(params, patches, None), skip=skip)
 
 
 class OpenSlots(CachedTimerXL):
     """A mistake: later patches see the padding in the prefill."""
 
     def extend(self, params, prefill, cache, patches, start):
-        return super().extend(params, prefill._replace(skip=None), cache, patches, start)
+        seen = dataclasses.replace(prefill, skip=None)
+        return super().extend(params, seen, cache, patches, start)
 
 
 class OneTooMany(CachedTimerXL):
@@ -498,8 +499,7 @@ def test_the_mask_of_a_padded_sequence_slow(config, skip, sizes):
     num_vars, prefill, cache, start, count = sizes
     args = config, num_vars, prefill, cache, count, start
     plain, found = attention.cached_layout(*args), attention.cached_layout(*args, np.int32(skip))
-    keys = [(c, n) for c in range(num_vars) for n in range(prefill)]
-    keys += [(c, prefill + n) for c in range(num_vars) for n in range(cache)]
+    keys = [(c, n) for n in range(prefill + cache) for c in range(num_vars)]
     asking = [(c, prefill + start + n) for c in range(num_vars) for n in range(count)]
     expected = visible(config, num_vars, asking, keys, skip)
     np.testing.assert_array_equal(found.visible, expected)
