@@ -11,18 +11,19 @@ import argparse
 from pathlib import Path
 
 from stride_jax.checkpoints.average import average
-from stride_jax.checkpoints.store import find_model, save_model
+from stride_jax.checkpoints.store import save_model
+from stride_jax.training.resume import find_trained
 
 
 def main() -> None:
     """Reads both, averages and writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("first", help="a name, a file or a run")
+    parser.add_argument("first", help="a name, a file, a run, or its last/")
     parser.add_argument("second")
     parser.add_argument("out", type=Path, help="a .safetensors file")
     parser.add_argument("--share", type=float, default=0.5, help="of the second model")
     args = parser.parse_args()
-    save_model(args.out, average(find_model(args.first), find_model(args.second), args.share))
+    save_model(args.out, average(find_trained(args.first), find_trained(args.second), args.share))
     print(f"{args.out}: {args.share:g} of {args.second}, the rest of {args.first}")
 
 

@@ -21,15 +21,15 @@ import numpy as np
 import stride_jax as sj
 from stride_jax.checkpoints.average import average
 from stride_jax.checkpoints.checkpoint import Checkpoint
-from stride_jax.checkpoints.store import find_model
 from stride_jax.data.synthetic_series import draw_windows
+from stride_jax.data.unseen import SMALLEST_STD, unseen_windows
 from stride_jax.evaluation.results import write_rows
 from stride_jax.evaluation.suites import Quantiles, of_paths, scores
+from stride_jax.training.resume import find_trained
 
 AHEAD, LENGTHS = 96, (256, 512, 1024, 1024)
 """Steps that are forecast; steps of a history, each as likely."""
-FIRST = 0.85
-"""Share of the rows before the windows."""
+LONGEST = max(LENGTHS)
 SYNTHETIC_KEY = 987_654
 SMALLEST = 0.01
 """Added to errors, in stds of a history, before their logarithms are averaged."""
@@ -43,31 +43,25 @@ class Window(NamedTuple):
     truth: np.ndarray
 
 
-def cut(series: np.ndarray, start: int, length: int) -> list[Window]:
-    """The window from a start on; none where its history is constant."""
-    whole = series[start : start + length + AHEAD].astype(np.float64)
-    scale = whole[:length].std()
-    return [Window(whole[:length] / scale, whole[length:] / scale)] if scale > 1e-6 else []
+def with_history(windows: np.ndarray, rng: np.random.Generator) -> list[Window]:
+    """Histories of random lengths, of windows `[W, LONGEST + AHEAD]`; none that is constant."""
+    found = []
+    for length, whole in zip(rng.choice(LENGTHS, size=len(windows)), windows, strict=True):
+        past, truth = whole[-AHEAD - length : -AHEAD], whole[-AHEAD:]
+        if past.std() > SMALLEST_STD:
+            found.append(Window(past / past.std(), truth / past.std()))
+    return found
 
 
 def real_windows(values: np.ndarray, count: int, rng: np.random.Generator) -> list[Window]:
-    """Windows of random series `[T, C]`."""
-    found: list[Window] = []
-    for column in rng.integers(values.shape[1], size=count):
-        length = int(rng.choice(LENGTHS))
-        start = rng.integers(int(FIRST * len(values)), len(values) - length - AHEAD)
-        found += cut(values[:, column], start, length)
-    return found
+    """Windows of random series `[T, C]`, from rows that no training reads."""
+    return with_history(unseen_windows(values, count, LONGEST + AHEAD, rng), rng)
 
 
 def synthetic_windows(count: int, rng: np.random.Generator) -> list[Window]:
     """Windows of synthetic series."""
-    longest, found = max(LENGTHS), []
-    drawn = draw_windows(jax.random.key(SYNTHETIC_KEY), count, longest + AHEAD)[..., 0]
-    for series in np.asarray(drawn):
-        length = int(rng.choice(LENGTHS))
-        found += cut(series, longest - length, length)
-    return found
+    drawn = draw_windows(jax.random.key(SYNTHETIC_KEY), count, LONGEST + AHEAD)[..., 0]
+    return with_history(np.asarray(drawn, np.float64), rng)
 
 
 def scored(pair: sj.Pair, windows: list[Window], num_paths: int) -> list[dict[str, float]]:
@@ -100,7 +94,7 @@ def row_of(
 def main() -> None:
     """Scores, prints and writes a row for each share."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("first", help="a name, a file or a run; also the share 0")
+    parser.add_argument("first", help="a name, a file, a run or its last/; also the share 0")
     parser.add_argument("second")
     parser.add_argument("series", type=Path, help="[T, C] in a .npy file")
     parser.add_argument("out", type=Path)
@@ -108,7 +102,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=2000, help="of each kind, at most")
     parser.add_argument("--paths", type=int, default=100, help="sample paths of a window")
     args = parser.parse_args()
-    first, second = find_model(args.first), find_model(args.second)
+    first, second = find_trained(args.first), find_trained(args.second)
     rng = np.random.default_rng(11)
     windows = {
         "real": real_windows(np.load(args.series), args.windows, rng),

@@ -1,17 +1,25 @@
-"""Where a run begins: in an empty directory, or at the last checkpoint of a run with its config."""
+"""Where a run begins: in an empty directory, or at the last checkpoint of a run with its config.
+
+That of a run that has ended can be taken as a model, too.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from stride_jax.checkpoints.checkpoint import host_copy
+import jax
+
+from stride_jax.checkpoints.checkpoint import Checkpoint, host_copy
 from stride_jax.checkpoints.run_store import RunStore
+from stride_jax.checkpoints.store import find_model
 from stride_jax.config import from_dict, to_dict
 from stride_jax.errors import InputError, counted
-from stride_jax.training.config import OptimConfig, RunConfig
-from stride_jax.training.step import TrainState
+from stride_jax.models.timer_xl import init_params
+from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
+from stride_jax.training.step import TrainState, initial_state
 
 
 def resume(
@@ -123,3 +131,26 @@ def goes_on(before: dict[str, Any], optim: OptimConfig, out: str) -> dict[str, A
             "rises again, or start another run from its best with --init_from."
         )
     return to_dict(moved)
+
+
+def find_trained(name_or_path: str) -> Checkpoint:
+    """A forecaster as `find_model` finds it; `RUN/last` is that of the last step of a training.
+
+    `find_model` takes the parameters of the lowest validation error. Where a loss is not what is
+    validated, or where the rate has fallen to zero, those of the end may be wanted.
+
+    Raises:
+        InputError: no such model, a run of `distill.py`, or one that is not finished.
+    """
+    path = Path(name_or_path)
+    if path.name != "last" or not path.is_dir():
+        return find_model(name_or_path)
+    with RunStore(path.parent) as store:
+        stored = store.last_config() or {}
+        if not {"data", "model", "optim"} <= set(stored):
+            raise InputError(f"{path} is not the last state of a run of train.py.")
+        config = from_dict(TrainConfig, stored)
+        model = config.trained_model
+        state = initial_state(init_params(jax.random.key(0), model), config.optim, 1)
+        last: TrainState = store.restore_last(host_copy(state))
+    return Checkpoint(model, last.params, config.data.context_len)

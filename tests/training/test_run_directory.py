@@ -6,12 +6,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from helpers.toy_runs import steps, toy_run, toy_start
+from helpers.training import train_config
 
+from stride_jax.checkpoints.checkpoint import Checkpoint, host_copy
 from stride_jax.checkpoints.run_store import RunStore
+from stride_jax.config import to_dict
 from stride_jax.errors import InputError
+from stride_jax.models.timer_xl import init_params
+from stride_jax.training.resume import find_trained
+from stride_jax.training.step import initial_state
 
 UNFINISHED = ("last/7.orbax-checkpoint-tmp", "best/7.orbax-checkpoint-tmp")
 """Empty folders that a kill leaves behind."""
@@ -121,3 +128,30 @@ def test_a_refused_resume_ends_with_one_line(tmp_path: Path, tries: int) -> None
         assert run.returncode == 2
         assert run.stderr.startswith("error: nothing to resume")
         assert run.stderr.count("\n") == 1, run.stderr
+
+
+# --- the last state as a model -------------------------------------------------------------------
+
+
+def test_the_last_state_of_a_training_is_a_model(tmp_path: Path) -> None:
+    """An average would be made of other parameters than those that the training ended with."""
+    config = train_config(tmp_path)
+    params = init_params(jax.random.key(3), config.trained_model)
+    state = host_copy(initial_state(params, config.optim, 5))
+    with RunStore(tmp_path) as store:
+        best = jax.tree.map(np.zeros_like, params)
+        store.save_best(3, Checkpoint(config.trained_model, best, config.data.context_len))
+        store.save_last(5, state, to_dict(config))
+    found = find_trained(str(tmp_path / "last"))
+    assert (found.model, found.context_len) == (config.trained_model, config.data.context_len)
+    jax.tree.map(np.testing.assert_array_equal, found.params, state.params)
+    jax.tree.map(np.testing.assert_array_equal, find_trained(str(tmp_path)).params, best)
+
+
+def test_a_last_state_that_is_no_model_is_refused(tmp_path: Path) -> None:
+    """A missing key of the config would be all that is said."""
+    toy_start(tmp_path)
+    with pytest.raises(InputError, match=r"last is not the last state of a run of train\.py"):
+        find_trained(str(tmp_path / "last"))
+    with pytest.raises(InputError, match="no checkpoint"):
+        find_trained(str(tmp_path / "other" / "last"))
