@@ -5,9 +5,9 @@
 
 forecasts windows of the series of tools/make_pretraining.py, from their last rows, which neither
 training nor early stopping has, and synthetic ones that no training draws. Histories have 256 to
-1,024 steps; 96 steps are forecast, with the covariance and the mirror images of the packaged pair.
-Errors are geometric means over windows, relative to the first target's. tools/average.py writes the
-average.
+1,024 steps; 96 and 192 steps are forecast, with the covariance and the mirror images of the
+packaged pair. Errors are geometric means over windows, relative to the first target's.
+tools/average.py writes the average.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from stride_jax.evaluation.results import write_rows
 from stride_jax.evaluation.suites import Quantiles, of_paths, scores
 from stride_jax.training.resume import find_trained
 
-AHEAD, LENGTHS = 96, (256, 512, 1024, 1024)
+AHEAD, LENGTHS = (96, 192), (256, 512, 1024, 1024)
 """Steps that are forecast; steps of a history, each as likely."""
 LONGEST = max(LENGTHS)
 SYNTHETIC_KEY = 987_654
@@ -44,33 +44,35 @@ class Window(NamedTuple):
 
 
 def with_history(windows: np.ndarray, rng: np.random.Generator) -> list[Window]:
-    """Histories of random lengths, of windows `[W, LONGEST + AHEAD]`; none that is constant."""
+    """Histories of random lengths, of windows `[W, LONGEST + H]`; none that is constant."""
     found = []
     for length, whole in zip(rng.choice(LENGTHS, size=len(windows)), windows, strict=True):
-        past, truth = whole[-AHEAD - length : -AHEAD], whole[-AHEAD:]
+        past, truth = whole[LONGEST - length : LONGEST], whole[LONGEST:]
         if past.std() > SMALLEST_STD:
             found.append(Window(past / past.std(), truth / past.std()))
     return found
 
 
-def real_windows(values: np.ndarray, count: int, rng: np.random.Generator) -> list[Window]:
+def real_windows(
+    values: np.ndarray, count: int, ahead: int, rng: np.random.Generator
+) -> list[Window]:
     """Windows of random series `[T, C]`, from rows that no training reads."""
-    return with_history(unseen_windows(values, count, LONGEST + AHEAD, rng), rng)
+    return with_history(unseen_windows(values, count, LONGEST + ahead, rng), rng)
 
 
-def synthetic_windows(count: int, rng: np.random.Generator) -> list[Window]:
+def synthetic_windows(count: int, ahead: int, rng: np.random.Generator) -> list[Window]:
     """Windows of synthetic series."""
-    drawn = draw_windows(jax.random.key(SYNTHETIC_KEY), count, LONGEST + AHEAD)[..., 0]
+    drawn = draw_windows(jax.random.key(SYNTHETIC_KEY), count, LONGEST + ahead)[..., 0]
     return with_history(np.asarray(drawn, np.float64), rng)
 
 
 def scored(pair: sj.Pair, windows: list[Window], num_paths: int) -> list[dict[str, float]]:
     """The scores of every window."""
-    parts = []
+    parts, ahead = [], len(windows[0].truth)
     for first in range(0, len(windows), BATCH):
         past = [window.past for window in windows[first : first + BATCH]]
-        found = sj.forecast(pair, past, AHEAD, key=first, num_samples=num_paths)
-        parts.append(of_paths(found.paths.reshape(len(past), num_paths, AHEAD)))
+        found = sj.forecast(pair, past, ahead, key=first, num_samples=num_paths)
+        parts.append(of_paths(found.paths.reshape(len(past), num_paths, ahead)))
     steps, total = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
     return [
         scores(Quantiles(steps[i : i + 1], total[i : i + 1]), window.truth[None])
@@ -78,11 +80,16 @@ def scored(pair: sj.Pair, windows: list[Window], num_paths: int) -> list[dict[st
     ]
 
 
+Kind = tuple[str, int]
+"""Real or synthetic, and the steps that are forecast."""
+
+
 def row_of(
-    share: float, kind: str, found: list[dict[str, float]], base: list[dict[str, float]]
+    share: float, kind: Kind, found: list[dict[str, float]], base: list[dict[str, float]]
 ) -> dict[str, Any]:
     """The row of a share and one kind of windows."""
-    row: dict[str, Any] = {"share": share, "windows": kind, "number": len(found)}
+    row: dict[str, Any] = {"share": share, "windows": kind[0], "ahead": kind[1]}
+    row["number"] = len(found)
     for score in ("mae", "crps"):
         ours, others = (np.asarray([x[score] for x in one]) + SMALLEST for one in (found, base))
         row[score.upper()] = float(np.exp(np.mean(np.log(ours / others))))
@@ -104,13 +111,13 @@ def main() -> None:
     args = parser.parse_args()
     first, second = find_trained(args.first), find_trained(args.second)
     rng = np.random.default_rng(11)
-    windows = {
-        "real": real_windows(np.load(args.series), args.windows, rng),
-        "synthetic": synthetic_windows(args.windows, rng),
-    }
+    values, windows = np.load(args.series), {}
+    for ahead in AHEAD:
+        windows["real", ahead] = real_windows(values, args.windows, ahead, rng)
+        windows["synthetic", ahead] = synthetic_windows(args.windows, ahead, rng)
     packaged = sj.load_pair("zero_shot", None)
 
-    def of_share(share: float) -> dict[str, list[dict[str, float]]]:
+    def of_share(share: float) -> dict[Kind, list[dict[str, float]]]:
         model: Checkpoint = average(first, second, share)
         pair = dataclasses.replace(packaged, target=sj.load_pair(model, None).target)
         return {name: scored(pair, some, args.paths) for name, some in windows.items()}

@@ -1,8 +1,9 @@
 """The draft of the target of `train.py zero_shot`, on windows of the same kinds.
 
 `python distill.py zero_shot` (20 to 40 minutes on one CPU core). The draft in the package was so
-trained for the target of one patch ahead, from the parameters of a first run of 1,200 steps, and
-then for 3,600 steps more for the target in the package:
+trained for the target of one patch ahead, from the parameters of a first run of 1,200 steps, then
+for 3,600 steps for the target after its first training on paths, and for 3,600 more for the target
+in the package:
 
     python distill.py zero_shot --init_from runs/zero_shot_draft --run.out runs/zero_shot_again \
         --optim.epochs 3 --optim.learning_rate 1e-3

@@ -24,12 +24,24 @@ it was before:
         --covariance zero_shot --optim.schedule cosine --optim.learning_rate 2e-4 \
         --optim.warmup_steps 30 --optim.batch_size 32 --optim.epochs 11 --optim.patience 11 \
         --optim.steps_per_epoch 240
-    python tools/average.py runs/one.safetensors runs/zero_shot_paths runs/mean.safetensors \
+    python tools/average.py runs/one.safetensors runs/zero_shot_paths runs/second.safetensors \
         --share 0.33
+
+and once more, by two runs of other seeds and lengths with half of the windows real:
+
+    python train.py zero_shot --init_from runs/second.safetensors --run.out runs/zero_shot_6 \
+        --run.seed 9 --ahead 6 --optim.epochs 11 --data.synthetic_share 0.5 ...
+    python train.py zero_shot --init_from runs/second.safetensors --run.out runs/zero_shot_12 \
+        --run.seed 8 --ahead 12 --optim.epochs 9 --data.synthetic_share 0.5 ...
+    python tools/average.py runs/zero_shot_6/last runs/zero_shot_12/last runs/both.safetensors
+    python tools/average.py runs/second.safetensors runs/both.safetensors runs/mean.safetensors \
+        --share 0.6
     stride-jax convert runs/mean.safetensors runs/zero_shot_target.safetensors --half
 
-The target in the package is of 40,400 steps of the first run, 28,800 of the second (it was stopped,
-and is of its best parameters), 44,000 of the third and 2,640 of the last.
+where ... stands for the options of the run before. The target in the package is of 40,400 steps of
+the first run, 28,800 of the second (it was stopped, and is of its best parameters), 44,000 of the
+third, 2,640 of the fourth, and 2,640 and 2,160 of the last two. The matrix of real series that
+these two read is that of today's tools/make_pretraining.py.
 """
 
 from stride_jax.data.config import DataConfig

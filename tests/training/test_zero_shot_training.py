@@ -200,7 +200,7 @@ def test_a_share_is_chosen_on_rows_that_were_not_trained_on() -> None:
     script = load_tool("average_shares")
     values = np.random.default_rng(0).normal(size=(16_000, 3)).astype(np.float32)
     values[: int(0.8 * len(values))] = np.nan
-    windows = script.real_windows(values, 40, np.random.default_rng(1))
+    windows = script.real_windows(values, 40, 96, np.random.default_rng(1))
     assert len(windows) == 40
     for window in windows:
         assert np.isfinite(window.past).all()
