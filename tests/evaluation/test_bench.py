@@ -1,6 +1,7 @@
 """The bench: whose turn it is, what is compiled, what is timed and scored."""
 
 import types
+import weakref
 from dataclasses import dataclass
 
 import jax
@@ -80,6 +81,25 @@ def test_decoders_take_turns_and_the_first_call_does_not_count(monkeypatch):
     assert bench.time_in_turns(calls, 3, receive) == [[1.0, 60.0, 2.0], [3.0, 4.0, 5.0]]
     assert order == [(name, number) for number in range(4) for name in "ab"]
     assert received == [(i, n, "ab"[i]) for n in range(1, 4) for i in range(2)]
+
+
+def test_a_result_is_let_go_before_the_next_call() -> None:
+    """A GPU would record the launches of every call anew, since its results lie elsewhere."""
+
+    class Result:
+        """A leaf that can be watched."""
+
+    alive: list[int] = []
+    made: list[weakref.ref[Result]] = []
+
+    def call(_: int) -> Result:
+        alive.append(sum(result() is not None for result in made))
+        result = Result()
+        made.append(weakref.ref(result))
+        return result
+
+    bench.time_in_turns([call, call], 2)
+    assert alive == [0] * 6
 
 
 def test_the_median_counts(measured):
