@@ -325,7 +325,7 @@ class AcceleratorConfig:
         setup: Series and models of the trained pair, whose proposals are accepted by the rules;
             every horizon and every draft is measured.
         rules: Acceptance rules of the trained pair, with their settings.
-        pair_num_draft: K of the trained pair.
+        pair_num_draft: K of the trained pair, or one less than its patches where these are fewer.
         layers: Of the untrained targets; every proposal of their drafts is accepted.
         d_model: Width of the untrained targets.
         num_vars: C.
@@ -354,13 +354,13 @@ class AcceleratorConfig:
         )
     )
     rules: Rules = ("mean:tolerance=0.2", "maximal", "block")
-    pair_num_draft: Count = 6
+    pair_num_draft: Count = 13
     layers: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8)
     d_model: int = 1024
     num_vars: Annotated[tuple[Count, ...], MinLen(1)] = (1, 7)
     batches: Annotated[tuple[Count, ...], MinLen(1)] = (1, 8, 64, 512)
     patches: Count = 35
-    num_draft: Annotated[tuple[Count, ...], MinLen(1)] = (8, 17)
+    num_draft: Annotated[tuple[Count, ...], MinLen(1)] = (8, 34)
     kinds: Annotated[tuple[str, ...], MinLen(1)] = (
         "autoregressive", "linear", "multi-patch", "seasonal:96",
     )  # fmt: skip

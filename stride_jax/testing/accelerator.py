@@ -241,7 +241,9 @@ def _trained(config: AcceleratorConfig, job: Job) -> Measure:
     """The trained pair: the target alone, and with each draft by each rule."""
     setup, horizon = config.setup, job["horizon"]
     subject = build(setup, load(setup), [config.pair_num_draft])
-    sizes = DecodeConfig(horizon, config.pair_num_draft, num_paths=1)
+    patches = -(-horizon // subject.target.patch_len)
+    num_draft = max(1, min(config.pair_num_draft, patches - 1))  # the last patch is the target's
+    sizes = DecodeConfig(horizon, num_draft, num_paths=1)
     rules = dict(zip(config.rules, parse_rules(config.rules, 1), strict=True))
     cells = list(itertools.product(setup.drafts, rules))
     decoders = [target_only(subject, sizes, subject.sigma)]

@@ -57,7 +57,7 @@ def test_the_full_size_has_every_cell_once() -> None:
     drafts = Counter(tuple(draft) for job in pairs for draft in job["drafts"])
     full = 4  # the batches of the deepest target with one variable
     kinds = ("autoregressive", "linear", "multi-patch", "seasonal:96")
-    expected = {(kind, count): full for kind in kinds for count in (8, 17)}
+    expected = {(kind, count): full for kind in kinds for count in (8, 34)}
     assert drafts == expected | {("autoregressive", 8): 20, ("linear", 8): 20}
 
 
