@@ -4,13 +4,13 @@ import dataclasses
 import json
 import os
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import pytest
+from helpers.cuda import cuda_python
 
 from stride_jax.errors import InputError
 from stride_jax.evaluation.launches import Block, count, parse
@@ -194,17 +194,6 @@ def test_a_table_compares_with_an_earlier_file(tmp_path: Path) -> None:
     assert [x["prefill"] for x in cells] == ["9", "9", "9"]
     assert cells[1]["best speedup"] == "3.20 -> 100.00"  # 9 * 178 / 500, 9 * 100 / 9
     assert "batch" not in cells[0]
-
-
-def cuda_python() -> str:
-    """The Python that has jax for CUDA; skips the test where there is none."""
-    python = os.environ.get("STRIDE_JAX_CUDA_PYTHON", sys.executable)
-    probe = "import importlib.util as u; print(any(map(u.find_spec, {plugins})))"
-    probe = probe.format(plugins=("jax_cuda12_plugin", "jax_cuda13_plugin"))
-    found = subprocess.run([python, "-c", probe], stdout=subprocess.PIPE, text=True, check=True)
-    if found.stdout.strip() != "True":
-        pytest.skip("no jax for CUDA here; name a Python that has it in STRIDE_JAX_CUDA_PYTHON")
-    return python
 
 
 def committed_rows() -> list[dict[str, object]]:
