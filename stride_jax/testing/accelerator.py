@@ -6,7 +6,6 @@ parallel and timed one by one, see `evaluation.jobs`; all times come from the be
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import itertools
 import multiprocessing
@@ -19,18 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from stride_jax.config import from_dict, to_dict
 from stride_jax.data.config import DataConfig
 from stride_jax.decoding.rules import parse_rule
-from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation import parity
 from stride_jax.evaluation.bench import (
     Batch,
     Decoder,
-    Label,
     Progress,
     compile_all,
     silent,
@@ -41,26 +37,13 @@ from stride_jax.evaluation.config import AcceleratorConfig
 from stride_jax.evaluation.experiments import Report, run
 from stride_jax.evaluation.job_file import Facts, Job
 from stride_jax.evaluation.jobs import Measure, run_jobs
-from stride_jax.evaluation.latency import AcceptAll
-from stride_jax.evaluation.programs import (
-    CONTEXT,
-    PATCH_LEN,
-    Setting,
-    make,
-    untrained_target,
-)
+from stride_jax.evaluation.programs import CONTEXT
 from stride_jax.evaluation.results import Row, content, make_directory
-from stride_jax.evaluation.subject import (
-    build,
-    load,
-    parse_rules,
-    speculative,
-    target_only,
-    timing_batches,
-)
+from stride_jax.evaluation.subject import parse_rules
 from stride_jax.evaluation.training_steps import bare_steps, random_series
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import init_params
+from stride_jax.testing.accelerator_decoders import trained_decoders, untrained_decoders
 from stride_jax.testing.analytic import make_problem
 from stride_jax.testing.exactness import check
 from stride_jax.training.config import OptimConfig, TrainConfig
@@ -202,62 +185,17 @@ def prepare(fields: dict[str, Any], job: Job) -> Measure:
 
 def _untrained(config: AcceleratorConfig, job: Job) -> Measure:
     """The target alone and with each draft, every proposal accepted."""
-    batch, horizon, sigma = job["batch"], config.patches * PATCH_LEN, jnp.float32(1)
-    settings = [
-        Setting(
-            layers=job["layers"],
-            d_model=config.d_model,
-            num_vars=job["num_vars"],
-            batch=batch,
-            num_draft=min(num_draft, config.patches),
-            draft=kind,
-            dtype=job["dtype"],
-        )
-        for kind, num_draft in job["drafts"]
-    ]
-    checkpoint = untrained_target(settings[0])
-    pair = make(settings[0], checkpoint)
-    # The packed targets that the other drafts are built with are let go.
-    drafts = [pair.draft, *(make(other, checkpoint).draft for other in settings[1:])]
-
-    # No path ends before the others, so there is nothing to go on with in a smaller batch.
-    plain = DecodeConfig(horizon, 0, num_paths=1, compactions=0)
-    decoders = [Decoder(pair.target, None, sigma, None, plain, Label("cached"))]
-    for setting, draft in zip(settings, drafts, strict=True):
-        sizes = dataclasses.replace(plain, num_draft=setting.num_draft)
-        label = Label("cached", setting.draft)
-        decoders.append(Decoder(pair.target, draft, sigma, AcceptAll(), sizes, label))
-    key = jax.random.key(config.setup.seed)
-    shape = (batch, CONTEXT * PATCH_LEN, job["num_vars"])
-    context, truth = jax.random.normal(key, shape), jnp.zeros((batch, horizon, job["num_vars"]))
-    batches = [
-        Batch(jax.random.fold_in(key, n), context, truth, jnp.arange(batch), jnp.ones(batch))
-        for n in range(config.repeats + 1)
-    ]
-    return _decoders(config, decoders, batches)
+    return _measure(config, *untrained_decoders(config, job))
 
 
 def _trained(config: AcceleratorConfig, job: Job) -> Measure:
     """The trained pair: the target alone, and with each draft by each rule."""
-    setup, horizon = config.setup, job["horizon"]
-    subject = build(setup, load(setup), [config.pair_num_draft])
-    patches = -(-horizon // subject.target.patch_len)
-    num_draft = max(1, min(config.pair_num_draft, patches - 1))  # the last patch is the target's
-    sizes = DecodeConfig(horizon, num_draft, num_paths=1)
-    rules = dict(zip(config.rules, parse_rules(config.rules, 1), strict=True))
-    cells = list(itertools.product(setup.drafts, rules))
-    decoders = [target_only(subject, sizes, subject.sigma)]
-    decoders += [
-        speculative(subject, sizes, subject.sigma, name, rules[text]) for name, text in cells
-    ]
-    windows = subject.windows(horizon)
-    batches = timing_batches(subject, windows, horizon, job["batch"], config.repeats)
-    measure = _decoders(config, decoders, batches)
-    texts = [None, *(text for _, text in cells)]
+    measure = _measure(config, *trained_decoders(config, job))
+    texts = [None, *(text for _ in config.setup.drafts for text in config.rules)]
     return lambda: [{**row, "rule": text} for row, text in zip(measure(), texts, strict=True)]
 
 
-def _decoders(config: AcceleratorConfig, decoders: list[Decoder], batches: list[Batch]) -> Measure:
+def _measure(config: AcceleratorConfig, decoders: list[Decoder], batches: list[Batch]) -> Measure:
     """Rows of decoders that take turns; the first one is what the others are compared with."""
     # The processes share the cores, so that the jobs that matter most are compiled first.
     threads = max(1, (os.cpu_count() or 1) // max(1, config.processes))

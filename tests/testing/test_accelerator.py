@@ -23,7 +23,7 @@ from stride_jax.evaluation.job_file import name_of, read_rows
 from stride_jax.evaluation.programs import Setting
 from stride_jax.evaluation.results import write_results
 from stride_jax.evaluation.tables import make_table
-from stride_jax.testing import accelerator
+from stride_jax.testing import accelerator, accelerator_decoders
 
 GOLDEN = str(Path(__file__).parents[1] / "golden")
 TOY = {
@@ -96,19 +96,18 @@ def test_the_facts_say_where_and_of_what_but_not_into_which_directory(
 @pytest.mark.slow
 def test_the_target_of_an_untrained_pair_is_held_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every draft would bring a target of its own, and the largest batch would not fit."""
-    built, make = [], accelerator.make
+    built, make = [], accelerator_decoders.make
 
     def counted(*args: Any) -> Pair:
         pair = make(*args)
         built.append(weakref.ref(pair.target))
         return pair
 
-    monkeypatch.setattr(accelerator, "make", counted)
-    monkeypatch.setattr(accelerator, "_decoders", lambda config, decoders, batches: decoders)
+    monkeypatch.setattr(accelerator_decoders, "make", counted)
     kinds = ("autoregressive", "seasonal:96", "linear")
     drafts = [[kind, 1] for kind in kinds]
     job = {"layers": 1, "num_vars": 1, "batch": 2, "dtype": "float32", "drafts": drafts}
-    decoders = accelerator._untrained(AcceleratorConfig(**TOY), job)
+    decoders, _ = accelerator_decoders.untrained_decoders(AcceleratorConfig(**TOY), job)
     gc.collect()
     held = [target() for target in built if target() is not None]
     assert len(held) == 1
@@ -145,7 +144,7 @@ def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, ob
     """The rows of a run that is stopped after its training, and of the same command again."""
     for name in (*accelerator.ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR"):
         monkeypatch.setenv(name, "unused")
-    monkeypatch.setattr(accelerator, "load", lambda setup: loaded())
+    monkeypatch.setattr(accelerator_decoders, "load", lambda setup: loaded())
     config = AcceleratorConfig(setup=setup(out=str(folder)), golden=GOLDEN, **TOY)
 
     def stop(text: str) -> None:
