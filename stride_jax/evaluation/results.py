@@ -111,9 +111,11 @@ def environment() -> dict[str, Any]:
 
 
 def machine(results: Content) -> str:
-    """Where a result file was measured, in words."""
+    """Where a result file was measured, in words: the processor, or the accelerator beside it."""
     hardware = results["hardware"]
+    alone = hardware["platform"] == "cpu"
+    name, beside = (hardware["cpu"], "") if alone else (hardware["device"], " beside it")
     return (
-        f"{hardware['cpu']} ({hardware['cores']} cores, {hardware['platform']}), "
+        f"{name} ({hardware['cores']} cores{beside}, {hardware['platform']}), "
         f"jax {results['versions']['jax']}"
     )

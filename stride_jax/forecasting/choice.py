@@ -25,9 +25,10 @@ ACCEPTANCE, VERIFY_LAUNCHES = 0.8, 1.3
 """Share of proposals that an estimate takes to be accepted, and launches of a verification over
 those of a pass on a GPU (docs/results/launches.md)."""
 
-CALL, SPECULATIVE_CALL = 550, 850
-"""Launches that cost as much as a call on a GPU besides its passes: 1.1 ms for the target alone
-and 1.7 ms with a draft, at 2 microseconds each (docs/results/accelerator.md)."""
+CALL, SPECULATIVE_CALL = 350, 600
+"""Launches that cost as much as a call on a GPU besides its passes, its prefill included, where
+results are kept: .7 ms for the target alone and 1.2 ms with a draft, at 2 microseconds each
+(docs/results/accelerator.md)."""
 
 COMPACTED = 1.4
 """About the lanes x rounds that a large batch plays on a CPU over those that its paths need, where
