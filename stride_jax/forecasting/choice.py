@@ -17,6 +17,7 @@ import numpy as np
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Rule
 from stride_jax.decoding.lanes import LEAST_LANES, LEAST_PATCHES
+from stride_jax.decoding.several import chains_of
 
 MEASURED_GAIN, ESTIMATED_GAIN = 1.05, 1.5
 """How much faster speculation has to be than the target alone, by what is known of its cost."""
@@ -56,6 +57,7 @@ class Work(NamedTuple):
         lanes: paths decoded at a time, rounded up to a power of two.
         num_vars: C.
         context: patches of the longest context, one of few sizes (see `lengths.few_patches`).
+        chains: of proposals that a round drafts and verifies for each path.
     """
 
     device: str
@@ -65,6 +67,7 @@ class Work(NamedTuple):
     lanes: int
     num_vars: int
     context: int
+    chains: int = 1
 
     @property
     def key(self) -> str:
@@ -143,7 +146,8 @@ def work_of(pair: Pair, rule: Rule, patches: int, lanes: int, num_vars: int, con
     name = hashlib.blake2b(_structure(pair).encode(), digest_size=6).hexdigest()
     rounded = 1 << max(0, lanes - 1).bit_length()
     kind = f"{device.platform} {device.device_kind}"
-    return Work(kind, name, _lasting(repr(rule)), patches, rounded, num_vars, context)
+    text = _lasting(repr(rule))
+    return Work(kind, name, text, patches, rounded, num_vars, context, chains_of(rule))
 
 
 def _structure(pair: Pair) -> str:
@@ -197,15 +201,17 @@ def _on_cpu(work: Work, num_draft: int, share: float) -> float:
     """The rounds of a decode on a CPU in passes; `share` is that of all proposals of a round.
 
     A batch plays as many rounds as its slowest path, or goes on in smaller batches where it is
-    large.
+    large. What several chains are accepted more is not in the estimate.
     """
     rows = work.lanes * work.num_vars
+    drafted = rows * work.chains
     if work.lanes >= LEAST_LANES and work.patches >= LEAST_PATCHES:
         rounds = COMPACTED * slowest(work.patches, num_draft, 1)
     else:
         rounds = slowest(work.patches, num_draft, work.lanes)
-    verify = pass_of(rows * (num_draft + 1)) / pass_of(rows)
-    return rounds * (verify + share)
+    verify = pass_of(drafted * (num_draft + 1))
+    propose = share * pass_of(drafted)
+    return rounds * (verify + propose) / pass_of(rows)
 
 
 def slowest(patches: int, num_draft: int, lanes: int, acceptance: float = ACCEPTANCE) -> float:

@@ -11,6 +11,7 @@ from helpers.models import zeros_of
 
 import stride_jax as sj
 from stride_jax.checkpoints.pair import Pair
+from stride_jax.decoding.rules import Several
 from stride_jax.evaluation import programs
 from stride_jax.evaluation.programs import Setting, build
 from stride_jax.forecasting import choice as choice_module
@@ -99,10 +100,7 @@ def measured() -> list[tuple[Pair, Work, int, float]]:
 
 
 def test_what_auto_chooses_without_a_measurement_never_lost_on_the_card() -> None:
-    """`auto` would speculate on a GPU where that was measured to be slower, by any rule or K.
-
-    The costs of a call were read off the same rows, so this is no test on other data.
-    """
+    """`auto` would speculate on a GPU where that was measured to be slower, by any rule or K."""
     cells = measured()
     kept = [speedup for pair, case, _, speedup in cells if decide(pair, case, {}).num_draft]
     assert len(cells) > 30
@@ -125,3 +123,21 @@ def test_the_prefill_is_in_the_costs_of_a_cpu() -> None:
         week = work(7, 1, 1)._replace(device="cpu", context=21)
         assert decide(trained(draft), week, {}).num_draft == 0
     assert decide(trained("seasonal:24"), week._replace(patches=70), {}).num_draft in NUM_DRAFTS
+
+
+@pytest.mark.parametrize("lanes", [1, 64])
+def test_every_chain_is_in_the_costs_of_a_cpu(lanes: int) -> None:
+    """`Several` would seem as cheap as its rest, though the target verifies n times the rows."""
+    pair = trained("beijing_draft.safetensors")
+    rules = sj.Block(), Several(sj.Block(), chains=1), Several(sj.Block(), chains=4)
+    works = [choice_module.work_of(pair, rule, 28, lanes, 1, 21) for rule in rules]
+    assert [x.chains for x in works] == [1, 1, 4]
+    plain, one, four = (choice_module.estimate(pair, x._replace(device="cpu")) for x in works)
+    assert one == plain
+    assert four.plain == plain.plain
+    for num_draft, cost in four.speculative.items():
+        prefill = plain.plain - 28
+        rows = [lanes * n * (num_draft + 1) for n in (1, 4)]
+        of_one, of_four = (choice_module.pass_of(x) for x in rows)
+        least = of_four / of_one  # a draft's steps grow less than the verification
+        assert 1 < (cost - prefill) / (plain.speculative[num_draft] - prefill) <= least
