@@ -63,9 +63,8 @@ def path_task(
     """The task of a target whose sample paths are scored, `config.ahead` patches of them.
 
     A step lowers the mean of `PathScore.relative`, the validation error is `PathScore.crps`.
-    Every second window of a training step has a shorter history, of two patches or more: the
-    logarithm of their number is uniform, so that short series count. Those of the validation have
-    all of it.
+    Every second window of a training step has a shorter history, of any number of patches from two
+    on; those of the validation have all of it.
 
     Args:
         config: its loss is `paths`.
@@ -94,7 +93,8 @@ def path_task(
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         length_key, path_key = jax.random.split(key)
         count = len(windows)
-        shown = jnp.where(jnp.arange(count) % 2 == 0, patches, shorter(length_key, count, patches))
+        fewer = jax.random.randint(length_key, (count,), min(SHORTEST, patches), patches + 1)
+        shown = jnp.where(jnp.arange(count) % 2 == 0, patches, fewer)
         return jnp.mean(score(params, windows, path_key, shown * model.patch_len).relative), {}
 
     def validation_error(params: Params, windows: jax.Array) -> jax.Array:
@@ -104,16 +104,6 @@ def path_task(
     train, validation = training_windows(config.data, data, config.ahead * model.patch_len)
     task = Task(model, context_len, train, validation, loss, validation_error, "val_path_crps")
     return with_changed_windows(task, config.data, config.optim)
-
-
-def shorter(key: jax.Array, count: int, patches: int) -> jax.Array:
-    """Lengths of histories, `[count]` int32 patches of 2 to `patches`; `key` is consumed.
-
-    They are whole parts of numbers whose logarithm is uniform.
-    """
-    least = min(SHORTEST, patches)
-    drawn = least * ((patches + 1) / least) ** jax.random.uniform(key, (count,))
-    return jnp.clip(drawn.astype(jnp.int32), least, patches)
 
 
 def path_crps(

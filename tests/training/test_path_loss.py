@@ -18,13 +18,7 @@ from stride_jax.decoding.scale import PatchCovariance, make_scale
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.training import loop
-from stride_jax.training.path_loss import (
-    EXPECTED_FLOOR,
-    NUM_PATHS,
-    path_crps,
-    path_task,
-    shorter,
-)
+from stride_jax.training.path_loss import EXPECTED_FLOOR, NUM_PATHS, path_crps, path_task
 
 P, CONTEXT, AHEAD = 8, 32, 2
 GAUSSIAN = dataclasses.replace(
@@ -198,14 +192,3 @@ def test_a_covariance_of_another_patch_length_is_refused(tmp_path: Path) -> None
     """It would be broadcast, or fail while compiling."""
     with pytest.raises(InputError, match=r"must be \[P, P\]"):
         path_task(path_config(tmp_path), series_of(), PatchCovariance(np.eye(P + 1)))
-
-
-@pytest.mark.parametrize("patches", [1, 2, 3, 128])
-def test_short_histories_count_as_much_as_long_ones(patches: int) -> None:
-    """A target for thousands of steps would hardly see the length of a monthly series."""
-    lengths = np.asarray(shorter(jax.random.key(0), 20_000, patches))
-    least = min(2, patches)
-    assert (lengths.min(), lengths.max()) == (least, patches)
-    for most in range(least, patches + 1):
-        expected = np.log((most + 1) / least) / np.log((patches + 1) / least)
-        assert np.mean(lengths <= most) == pytest.approx(expected, abs=0.02)  # 5 std or more
