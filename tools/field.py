@@ -1,6 +1,6 @@
 """Every rule of the field on one pair: passes, errors, time and launches, in one table.
 
-`python tools/field.py --out docs/results/field.json` (about 10 minutes on 2 CPU cores that do
+`python tools/field.py --out docs/results/field.json` (5 to 10 minutes on 2 CPU cores that do
 nothing else) decodes test windows of the embedded series with the shipped pair. `big little` and
 `mean` with K 4 have the settings that `tools/big_little.py` fitted to a budget of a tenth; the
 judge has the weights that `tools/judge.py` wrote, and the bias that meets this budget on
