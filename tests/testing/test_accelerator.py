@@ -140,6 +140,20 @@ def test_a_result_that_is_changed_does_not_change_the_commit(
     assert accelerator._commit() == f"{first}-dirty"
 
 
+@pytest.mark.parametrize(("horizon", "num_draft"), [(20, 3), (10, 2), (4, 1)])  # patches of 4
+def test_no_patch_is_proposed_that_a_short_horizon_has_not(
+    horizon: int, num_draft: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A week would pay for the proposals of four weeks, and look slower than it is."""
+    monkeypatch.setattr(accelerator_decoders, "load", lambda setup: loaded())
+    config = AcceleratorConfig(setup=setup(), **(TOY | {"pair_num_draft": 3}))
+    job = {"horizon": horizon, "batch": 1}
+    (alone, paired), batches = accelerator_decoders.trained_decoders(config, job)
+    assert alone.draft is None
+    assert paired.config.num_draft == num_draft
+    assert len(batches) == config.repeats + 1
+
+
 def rehearse(folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """The rows of a run that is stopped after its training, and of the same command again."""
     for name in (*accelerator.ENVIRONMENT, "JAX_COMPILATION_CACHE_DIR"):
