@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stride_jax.evaluation.results import Content
+from stride_jax.evaluation.results import Content, machine
 from stride_jax.evaluation.tables.cells import Columns, markdown, number, text
 
 COLUMNS: Columns = {
@@ -31,13 +31,9 @@ COLUMNS: Columns = {
 
 def accelerator_table(content: Content) -> list[str]:
     """Where it was measured, then each kind of job under its name."""
-    hardware, versions = content["hardware"], content["versions"]
     missing = f" {content['missing']} jobs are not measured yet." if content["missing"] else ""
     flags = f", with `XLA_FLAGS={content['xla_flags']}`" if content.get("xla_flags") else ""
-    parts = [
-        f"On {hardware['device']} ({hardware['cores']} cores beside it), jax {versions['jax']}"
-        f"{flags}, stride-jax at commit {content['commit']}.{missing}"
-    ]
+    parts = [f"On {machine(content)}{flags}, stride-jax at commit {content['commit']}.{missing}"]
     kinds = dict.fromkeys(row["kind"] for row in content["rows"])
     for kind in kinds:
         rows = [row for row in content["rows"] if row["kind"] == kind]
