@@ -1,7 +1,6 @@
 """The bench: whose turn it is, what is compiled, what is timed and scored."""
 
 import types
-import weakref
 from dataclasses import dataclass
 
 import jax
@@ -9,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.trained import CONTEXT, HORIZON, loaded, setup
+from helpers.watched import Watched
 
 from stride_jax.data.windows import make_windows
 from stride_jax.decoding.naive_drafts import last_value_draft, seasonal_draft
@@ -85,21 +85,10 @@ def test_decoders_take_turns_and_the_first_call_does_not_count(monkeypatch):
 
 def test_a_result_is_let_go_before_the_next_call() -> None:
     """A GPU would record the launches of every call anew, since its results lie elsewhere."""
-
-    class Result:
-        """A leaf that can be watched."""
-
-    alive: list[int] = []
-    made: list[weakref.ref[Result]] = []
-
-    def call(_: int) -> Result:
-        alive.append(sum(result() is not None for result in made))
-        result = Result()
-        made.append(weakref.ref(result))
-        return result
-
-    bench.time_in_turns([call, call], 2)
-    assert alive == [0] * 6
+    watched = Watched()
+    calls = [lambda _: watched.make()] * 2
+    bench.time_in_turns(calls, 2)
+    assert watched.alive == [0] * 6
 
 
 def test_the_median_counts(measured):

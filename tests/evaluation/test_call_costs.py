@@ -1,39 +1,30 @@
 """The tool that times calls with their results kept and let go, and where it was measured."""
 
-import gc
-import weakref
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers.tools import load_tool
+from helpers.watched import Watched
 
 from stride_jax.evaluation.results import machine
 
 tool = load_tool("call_costs")
 
 
-class Result:
-    """A forecast that can be watched."""
-
-
 @pytest.mark.parametrize("keep", [False, True])
 def test_results_are_kept_or_let_go(keep: bool) -> None:
     """Both times would be of the same treatment."""
-    made: list[weakref.ref[Result]] = []
-    alive = []
+    watched = Watched()
 
-    def decode(*_: Any) -> tuple[Result, Any]:
-        gc.collect()
-        alive.append(sum(result() is not None for result in made))
-        result = Result()
-        made.append(weakref.ref(result))
-        return result, SimpleNamespace(target_passes=np.float32(len(made)))
+    def decode(*_: Any) -> tuple[Any, Any]:
+        result = watched.make()
+        return result, SimpleNamespace(target_passes=np.float32(len(watched.alive)))
 
     program = SimpleNamespace(decode=decode)
     _, passes = tool.times(program, None, [0, 1, 2, 3], keep)
-    assert alive == ([0, 1, 2, 3] if keep else [0] * 4)
+    assert watched.alive == ([0, 1, 2, 3] if keep else [0] * 4)
     assert passes == 3.0  # of the calls 2, 3 and 4: the first one warms up
 
 

@@ -139,5 +139,5 @@ def test_every_chain_is_in_the_costs_of_a_cpu(lanes: int) -> None:
         prefill = plain.plain - 28
         rows = [lanes * n * (num_draft + 1) for n in (1, 4)]
         of_one, of_four = (choice_module.pass_of(x) for x in rows)
-        least = of_four / of_one  # a draft's steps grow less than the verification
-        assert 1 < (cost - prefill) / (plain.speculative[num_draft] - prefill) <= least
+        most = of_four / of_one  # a draft's steps grow less than the verification
+        assert 1 < (cost - prefill) / (plain.speculative[num_draft] - prefill) <= most
