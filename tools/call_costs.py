@@ -49,7 +49,7 @@ def cells(config: AcceleratorConfig) -> Iterator[Cell]:
 
 def times(
     program: Program, decoder: Decoder, batches: list[Batch], keep: bool
-) -> tuple[float, Any]:
+) -> tuple[float, float]:
     """The median milliseconds of a call, and the mean target passes of a series."""
     kept, passes = [], []
 

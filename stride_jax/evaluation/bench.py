@@ -205,7 +205,7 @@ def time_in_turns(
     """Seconds of `call(1), ..., call(repeats)` of each call, after a `call(0)` that warms up.
 
     A result is let go before the next call: on a GPU a call whose results lie elsewhere than those
-    of the call before has to change its recorded launches, .3 to .4 ms for a decode.
+    of the call before has to change its recorded launches (docs/results/accelerator.md).
 
     Args:
         calls: functions of the number of a repeat; their results are awaited.
