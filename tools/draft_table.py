@@ -40,9 +40,9 @@ import numpy as np
 
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.config import DataConfig
-from stride_jax.decoding.base import prepare_draft
 from stride_jax.decoding.drafts import propose
 from stride_jax.decoding.rules import parse_rule
+from stride_jax.decoding.traits import prepare_draft
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation import bench
 from stride_jax.evaluation.config import Setup

@@ -33,10 +33,11 @@ import numpy as np
 from stride_jax.checkpoints.build import load_pair
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.data.embedded import embedded_series
-from stride_jax.decoding.base import Process, Rule, traits_of
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.linear_draft import LinearDraft, linear_draft
 from stride_jax.decoding.naive_drafts import last_value_draft, nearest_draft, seasonal_draft
 from stride_jax.decoding.rules import Block, Mean
+from stride_jax.decoding.traits import traits_of
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.evaluation.results import write_rows
 from stride_jax.forecasting.decoder import build_decoder

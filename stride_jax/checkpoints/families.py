@@ -14,7 +14,8 @@ from stride_jax.checkpoints.files import METADATA, read_state_dict
 from stride_jax.checkpoints.named_drafts import only_layers
 from stride_jax.checkpoints.tensor_files import INDEX, read_tensors
 from stride_jax.config import to_dict
-from stride_jax.decoding.base import Draft, Process, traits_of
+from stride_jax.decoding.base import Draft, Process
+from stride_jax.decoding.traits import traits_of
 from stride_jax.errors import InputError, nearest
 from stride_jax.models.families import recognise
 from stride_jax.models.family import Family

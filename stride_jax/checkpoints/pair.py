@@ -7,9 +7,10 @@ from typing import Any
 
 import jax
 
-from stride_jax.decoding.base import Draft, Process, check_process, traits_of
+from stride_jax.decoding.base import Draft, Process
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.scale import PatchCovariance, factor_shape
+from stride_jax.decoding.traits import check_process, traits_of
 from stride_jax.errors import InputError
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Draft, Process, density_of, for_paths, traits_of
+from stride_jax.decoding.base import Draft, Process
 from stride_jax.decoding.batching import (
     decode_batch,
     normals,
@@ -23,6 +23,7 @@ from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import prediction_sigma, propose
 from stride_jax.decoding.info import named_reports
 from stride_jax.decoding.scale import apply, correlated
+from stride_jax.decoding.traits import density_of, for_paths, traits_of
 from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig, DecodeInfo, num_patches
 
 

@@ -14,17 +14,9 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import (
-    Draft,
-    Process,
-    Proposals,
-    RespondingDraft,
-    StepwiseDraft,
-    check_predictions,
-    for_paths,
-    traits_of,
-)
+from stride_jax.decoding.base import Draft, Process, Proposals, RespondingDraft, StepwiseDraft
 from stride_jax.decoding.steps import Stop, looped, written_out
+from stride_jax.decoding.traits import check_predictions, for_paths, traits_of
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -172,7 +164,7 @@ class AutoregressiveDraft:
         return traits_of(self.process).context_len
 
     def for_paths(self, paths: int) -> AutoregressiveDraft:
-        """See `base.for_paths`."""
+        """See `traits.for_paths`."""
         return dataclasses.replace(self, process=for_paths(self.process, paths))
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Any:

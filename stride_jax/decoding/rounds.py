@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Outcome, Proposals, Round, Rule, density_of, traits_of
+from stride_jax.decoding.base import Outcome, Proposals, Round, Rule
 from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
@@ -15,6 +15,7 @@ from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, wr
 from stride_jax.decoding.rules.common import num_leading
 from stride_jax.decoding.scale import Scale, correlated
 from stride_jax.decoding.steps import unrolls
+from stride_jax.decoding.traits import density_of, traits_of
 from stride_jax.decoding.types import DecodeConfig
 
 

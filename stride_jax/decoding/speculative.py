@@ -17,16 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from stride_jax.decoding.autoregressive import roll_draft, roll_process
-from stride_jax.decoding.base import (
-    Draft,
-    Process,
-    Rule,
-    check_process,
-    for_paths,
-    length_unit,
-    prepare_draft,
-    traits_of,
-)
+from stride_jax.decoding.base import Draft, Process, Rule
 from stride_jax.decoding.batching import decode_batch, over_lanes
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.compiled import compiled
@@ -44,6 +35,13 @@ from stride_jax.decoding.rounds import (
 from stride_jax.decoding.rules import Maximal, rule_name
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.several import chains_of, round_of
+from stride_jax.decoding.traits import (
+    check_process,
+    for_paths,
+    length_unit,
+    prepare_draft,
+    traits_of,
+)
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
 
@@ -77,9 +75,9 @@ def decode(
             scales.
         sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
             front of the last. Traced. Rules that propose means take it as the unit of the gap. Of a
-            target that predicts a density (see `base.Traits`) it is the std of the proposals alone,
-            and 0 its mean path. It
-            must be positive where a rule samples; 0 gives the mean path of target or draft alone.
+            target that predicts a density (see `traits.Traits`) it is the std of the proposals
+            alone, and 0 its mean path. It must be positive where a rule samples; 0 gives the mean
+            path of target or draft alone.
             A `PatchCovariance` for errors that are correlated within a patch; target and draft
             share it, and the unit of a gap is then its factor.
         config: horizon, K, paths and chunks; static.

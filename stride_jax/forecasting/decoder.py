@@ -13,13 +13,14 @@ import numpy as np
 from jax import export as jax_export
 
 from stride_jax.checkpoints.pair import Pair
-from stride_jax.decoding.base import Process, Rule, length_unit
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
 from stride_jax.decoding.rounds import Model
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import check_choices, decode, speculates
+from stride_jax.decoding.traits import length_unit
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, Trace
 from stride_jax.errors import InputError
 from stride_jax.forecasting.settings import as_pair

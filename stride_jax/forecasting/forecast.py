@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from stride_jax.checkpoints.pair import Pair
-from stride_jax.decoding.base import Process, Rule, check_parameters, traits_of
+from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import check_size
 from stride_jax.decoding.rules import rule_name
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.traits import check_parameters, traits_of
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.forecasting.auto import with_fastest_draft
@@ -57,7 +58,7 @@ def forecast(
         pair: target and draft, from `load_pair` or `Pair(target, draft)`; a process alone is a
             target without a draft. The distribution of the forecast is the target's, with an exact
             rule whatever the draft. A process of your own sees the history as it is, one that
-            normalises sees it standardised (see `decoding.base.Traits`). Sample paths have
+            normalises sees it standardised (see `decoding.traits.Traits`). Sample paths have
             the covariance of the pair, scaled for each history so that the mean variance of a patch
             is sigma^2; where the target predicts a std for each step, these are the stds, and the
             covariance gives the correlation alone. A mean path does not use it. A pair that is

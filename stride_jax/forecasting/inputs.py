@@ -9,8 +9,9 @@ from typing import NamedTuple
 import numpy as np
 
 from stride_jax.checkpoints.pair import Pair
-from stride_jax.decoding.base import Process, traits_of
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.decoding.traits import traits_of
 from stride_jax.forecasting.covariance import history_covariance, unit_factor
 from stride_jax.forecasting.histories import Contexts, Histories, make_contexts
 from stride_jax.forecasting.lengths import View, make_view, visible_steps

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stride_jax.decoding.base import Draft, Process, traits_of
+from stride_jax.decoding.base import Draft, Process
+from stride_jax.decoding.traits import traits_of
 from stride_jax.errors import InputError
 
 

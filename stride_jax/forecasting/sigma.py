@@ -15,9 +15,10 @@ from scipy.special import ndtri, stdtrit
 
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.windows import Windows, padded_batches
-from stride_jax.decoding.base import Process, traits_of
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.batching import in_chunks
 from stride_jax.decoding.compiled import compiled
+from stride_jax.decoding.traits import traits_of
 from stride_jax.errors import InputError
 from stride_jax.forecasting.histories import Contexts
 from stride_jax.forecasting.lengths import groups

@@ -66,7 +66,7 @@ class CachedTimerXL:
         return pack(self.config, params)
 
     def for_paths(self, paths: int) -> CachedTimerXL:
-        """See `base.for_paths`."""
+        """See `traits.for_paths`."""
         return dataclasses.replace(self, joined=paths == 1)
 
     def prefill(self, params: PackedTimerXL, patches: jax.Array, skip: jax.Array | None) -> Prefill:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from stride_jax.decoding.base import Draft, Process, Rule, for_paths
+from stride_jax.decoding.base import Draft, Process, Rule
 from stride_jax.decoding.batching import typed_key
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
@@ -20,6 +20,7 @@ from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.rounds import Model
 from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.scale import PatchCovariance
+from stride_jax.decoding.traits import for_paths
 from stride_jax.decoding.types import DecodeConfig, DecodeInfo, num_patches
 from stride_jax.errors import InputError
 from stride_jax.remote.absent import Absent

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import Process, check_process, for_paths, length_unit, traits_of
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.batching import (
     as_series,
     lane_keys,
@@ -37,6 +37,7 @@ from stride_jax.decoding.rounds import (
 )
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import check_covariance, check_rule
+from stride_jax.decoding.traits import check_process, for_paths, length_unit, traits_of
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.remote.absent import Absent, choose

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import Process, traits_of
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.compiled import compiled
+from stride_jax.decoding.traits import traits_of
 
 ROUNDS = 3
 """Rounds of drafting and committing that are checked one after the other."""

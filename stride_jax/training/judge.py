@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import Draft, Outcome, Process, Round, for_paths, prepare_draft
+from stride_jax.decoding.base import Draft, Outcome, Process, Round
 from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.draft_length import Fixed
 from stride_jax.decoding.drafts import as_draft
@@ -30,6 +30,7 @@ from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.rules.common import num_leading
 from stride_jax.decoding.rules.judge import FEATURES, Judge, features
 from stride_jax.decoding.scale import Scale
+from stride_jax.decoding.traits import for_paths, prepare_draft
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 

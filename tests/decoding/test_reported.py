@@ -24,9 +24,9 @@ from helpers.toys import (
 )
 from jax.tree_util import Partial
 
-from stride_jax.decoding.base import check_predictions, traits_of
 from stride_jax.decoding.processes import cached_process, window_process
 from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.traits import check_predictions, traits_of
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 

@@ -11,8 +11,8 @@ from helpers.families import Jitted
 from helpers.fracast import recorded, sizes_not_in_shapes, tensors
 
 from stride_jax.checkpoints.pair import Pair
-from stride_jax.decoding.base import length_unit
 from stride_jax.decoding.speculative import decode
+from stride_jax.decoding.traits import length_unit
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast

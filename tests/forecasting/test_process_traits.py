@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from stride_jax.checkpoints.build import make_target
 from stride_jax.checkpoints.pair import Pair
-from stride_jax.decoding.base import Traits, traits_of
 from stride_jax.decoding.drafts import multi_patch_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import cached_process, window_process
 from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.traits import Traits, traits_of
 from stride_jax.decoding.types import DecodeInfo
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast

@@ -1,8 +1,9 @@
 """Processes: how a forecaster is rolled over its own output."""
 
-from stride_jax.decoding.base import Process, Traits, traits_of
+from stride_jax.decoding.base import Process
 from stride_jax.decoding.processes.cached import CachedModel, CachedProcess, Norm, cached_process
 from stride_jax.decoding.processes.window import WindowProcess, window_process
+from stride_jax.decoding.traits import Traits, traits_of
 
 __all__ = [
     "CachedModel",

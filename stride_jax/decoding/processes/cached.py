@@ -15,7 +15,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.decoding.base import check_predictions
 from stride_jax.decoding.normalization import (
     Moments,
     extended_moments,
@@ -27,6 +26,7 @@ from stride_jax.decoding.normalization import (
     window_stats,
 )
 from stride_jax.decoding.processes.lagged import LaggedProcess
+from stride_jax.decoding.traits import check_predictions
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -142,22 +142,22 @@ class CachedProcess(LaggedProcess):
 
     @property
     def supports_padding(self) -> bool:
-        """See `base.Traits`: padding is masked."""
+        """See `traits.Traits`: padding is masked."""
         return True
 
     @property
     def normalises(self) -> bool:
-        """See `base.Traits`."""
+        """See `traits.Traits`."""
         return self.norm is not None
 
     @property
     def reports(self) -> tuple[float | str, ...]:
-        """See `base.Traits`; the model names them in an attribute `reports`, if it has any."""
+        """See `traits.Traits`; the model names them in an attribute `reports`, if it has any."""
         return getattr(self.model, "reports", ())
 
     @property
     def starts_empty(self) -> bool:
-        """See `base.Traits`: frozen statistics need a history."""
+        """See `traits.Traits`: frozen statistics need a history."""
         return self.norm != "frozen"
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> Memory:
@@ -298,7 +298,7 @@ class CachedProcess(LaggedProcess):
         return state._replace(length=state.length + count, pending=pending, moments=moments)
 
     def for_paths(self, paths: int) -> CachedProcess:
-        """See `base.for_paths`; the form is that of the model."""
+        """See `traits.for_paths`; the form is that of the model."""
         if not hasattr(self.model, "for_paths"):
             return self
         return dataclasses.replace(self, model=self.model.for_paths(paths))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import check_predictions
+from stride_jax.decoding.traits import check_predictions
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -44,9 +44,9 @@ class WindowProcess:
         predict: the forecaster; a pytree, so that parameters inside it are traced.
         patch_len: P.
         context_len: L, or None for the whole context.
-        normalises: see `base.Traits`.
-        reports: see `base.Traits`.
-        predicts_density: see `base.Traits`.
+        normalises: see `traits.Traits`.
+        reports: see `traits.Traits`.
+        predicts_density: see `traits.Traits`.
     """
 
     predict: jax.tree_util.Partial
@@ -58,7 +58,7 @@ class WindowProcess:
 
     @property
     def supports_padding(self) -> bool:
-        """See `base.Traits`: a black box knows no padding."""
+        """See `traits.Traits`: a black box knows no padding."""
         return False
 
     def prepare(self, context: jax.Array, length: jax.Array | None = None) -> jax.Array:

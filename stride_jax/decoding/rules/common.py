@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from stride_jax.decoding.base import Round, density_at
+from stride_jax.decoding.base import Round
 from stride_jax.decoding.scale import apply, whiten
+from stride_jax.decoding.traits import density_at
 
 
 def num_leading(accepted: jax.Array, length: jax.Array) -> jax.Array:

@@ -16,7 +16,7 @@ from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
 from stride_jax.decoding import gaussian
-from stride_jax.decoding.base import Outcome, Round, Rule, density_at
+from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.mixture import leading
 from stride_jax.decoding.rules.common import (
     gap_at,
@@ -27,6 +27,7 @@ from stride_jax.decoding.rules.common import (
     target_patch,
 )
 from stride_jax.decoding.scale import Correlation, apply, whiten
+from stride_jax.decoding.traits import density_at
 
 NEWTON_STEPS = 5
 """Steps in `block`; from the fourth on the rounding of the mass is all that is left."""
