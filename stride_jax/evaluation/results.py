@@ -53,9 +53,27 @@ def write_rows(path: Path, rows: list[Row], **facts: Any) -> None:
 
 
 def write_labelled_rows(path: Path, label: str, rows: Iterable[Row]) -> None:
-    """Writes rows that carry a label, each as it comes; those of other labels stay in the file."""
-    before = read_results(path)["rows"] if path.exists() else []
-    together = [row for row in before if row["label"] != label]
+    """Writes rows that carry a label, each as it comes; those of other labels stay in the file.
+
+    Args:
+        path: JSON file to write, or to go on with.
+        label: of all the rows.
+        rows: measured as they are taken.
+
+    Raises:
+        InputError: rows of another label were measured on another machine or version of jax, so
+            the two could not be compared. Nothing is measured then.
+    """
+    together: list[Row] = []
+    if path.exists():
+        before = read_results(path)
+        together = [row for row in before["rows"] if row["label"] != label]
+        there, here = machine(before), machine(environment())
+        if together and there != here:
+            raise InputError(
+                f"{path} has rows of {together[0]['label']!r} from {there}, and this is {here}; "
+                "measure every label on one machine, into a new file."
+            )
     for row in rows:
         print(row, flush=True)
         together.append(row)
