@@ -117,15 +117,26 @@ class Clock:
 
     def off(self, times: np.ndarray) -> np.ndarray:
         """Which stamps of one series do not lie on the clock, `[T]` bool."""
-        numbers = self.numbers(times)
-        wrong: np.ndarray = self.stamps(numbers, self.time_of_day(times)) != times
-        rest = numbers % self.step
-        if self.phase is None:
-            phases, counts = np.unique(rest[~wrong], return_counts=True)
-            phase = phases[np.argmax(counts)] if len(phases) else 0
-        else:
-            phase = self.phase % self.step
-        return wrong | (rest != phase)
+        unknown = self.unknown(times)
+        return unknown | self.out_of_step(times, ~unknown)
+
+    def unknown(self, times: np.ndarray) -> np.ndarray:
+        """Which stamps the clock does not have, whatever its step, `[T]` bool."""
+        wrong: np.ndarray = self.stamps(self.numbers(times), self.time_of_day(times)) != times
+        return wrong
+
+    def out_of_step(self, times: np.ndarray, sure: np.ndarray) -> np.ndarray:
+        """Which stamps of one series lie between its steps, `[T]` bool.
+
+        Args:
+            times: `[T]`, of one series.
+            sure: `[T]` bool, those that tell where the steps are, if the clock does not.
+        """
+        rest = self.numbers(times) % self.step
+        if self.phase is not None:
+            return np.asarray(rest != self.phase % self.step)
+        phases, counts = np.unique(rest[sure], return_counts=True)
+        return np.asarray(rest != (phases[np.argmax(counts)] if len(phases) else 0))
 
     def ahead(self, last: int, horizon: int) -> np.ndarray:
         """The numbers of the `horizon` stamps after number `last`.

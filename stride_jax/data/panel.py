@@ -192,6 +192,7 @@ def _agree(
         times = _counted(stamps, clock)[rows]
         steps = np.unique(np.diff(clock.numbers(times)))
         fits = len(steps) > 1 or bool((steps == clock.step).all())
+        fits &= not _of_fewer_days(times, clock)
         if len(rows) < 3 or (fits and not clock.off(times).any()):
             continue
         single = np.zeros(len(rows), int)
@@ -206,6 +207,17 @@ def _agree(
             )
 
 
+def _of_fewer_days(times: np.ndarray, clock: Clock) -> bool:
+    """Whether a series leaves out the same days of every week of a clock of days, and no others."""
+    if clock.unit != "day":
+        return False
+    own = infer_clock(times, times, np.zeros(len(times), int))
+    if own is None or own.unit != "day" or own.week == clock.week:
+        return False
+    skips = int((np.diff(clock.numbers(times)) > clock.step).sum())
+    return skips >= 2 and bool((np.diff(own.numbers(times)) == own.step).all())
+
+
 def _counted(stamps: Stamps, clock: Clock) -> np.ndarray:
     """The stamps that a clock counts: of the wall, or in UTC."""
     return stamps.instant if clock.unit == "microsecond" else stamps.wall
@@ -218,10 +230,10 @@ def _grid(name: Any, rows: np.ndarray, stamps: Stamps, values: np.ndarray, clock
     offset = None if stamps.offset is None or stamps.zone is not None else stamps.offset[rows[-1]]
     timeline = Timeline(clock, time, stamps.zone, offset, stamps.unit)
     numbers = clock.numbers(times)
-    off = clock.off(times)
-    if off.any() and stamps.zone is not None:  # moved by the change to summer time?
-        utc = pd.DatetimeIndex(timeline.at(numbers[off])).tz_convert("UTC").tz_localize(None)
-        off[off] = utc.to_numpy().astype("M8[us]") != stamps.instant[rows][off]
+    unknown = clock.unknown(times)
+    if unknown.any() and stamps.zone is not None:
+        unknown[unknown] = ~_moved(timeline, numbers[unknown], stamps.instant[rows][unknown])
+    off = unknown | clock.out_of_step(times, ~unknown)
     if off.any():
         at = rows[int(np.argmax(off))]
         raise InputError(
@@ -229,6 +241,13 @@ def _grid(name: Any, rows: np.ndarray, stamps: Stamps, values: np.ndarray, clock
             f"not lie on its clock ({clock.describe()}); mend it, resample, or give freq (--freq)."
         )
     places = (numbers - numbers[0]) // clock.step
+    twice = np.flatnonzero(np.diff(places) == 0)
+    if len(twice):  # one hour of the change to winter time comes twice
+        at = rows[int(twice[0]) + 1]
+        raise InputError(
+            f"series {name!r} has the time {_shown(stamps, at)} twice on its clock "
+            f"({clock.describe()}; data row {at + 1}); drop or merge the rows."
+        )
     _near(name, places, rows, stamps, clock)
     grid = np.full(int(places[-1]) + 1, np.nan)
     grid[places] = values[rows]
@@ -237,6 +256,12 @@ def _grid(name: Any, rows: np.ndarray, stamps: Stamps, values: np.ndarray, clock
     if offset is not None and stamps.offset is not None and (stamps.offset[rows] != offset).any():
         offsets = stamps.offset[rows][np.searchsorted(places, np.arange(len(grid)), "right") - 1]
     return Grid(name, whole, grid, timeline, int(rows.min()), offsets)
+
+
+def _moved(timeline: Timeline, numbers: np.ndarray, instants: np.ndarray) -> np.ndarray:
+    """Which stamps are those of the numbers after the change to summer time, `[T]` bool."""
+    utc = pd.DatetimeIndex(timeline.at(numbers)).tz_convert("UTC").tz_localize(None)
+    return np.asarray(utc.to_numpy().astype("datetime64[us]") == instants)
 
 
 def _near(name: Any, places: np.ndarray, rows: np.ndarray, stamps: Stamps, clock: Clock) -> None:
