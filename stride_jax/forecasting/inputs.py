@@ -12,8 +12,9 @@ from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.traits import traits_of
+from stride_jax.forecasting.contexts import Contexts, make_contexts
 from stride_jax.forecasting.covariance import history_covariance, unit_factor
-from stride_jax.forecasting.histories import Contexts, Histories, make_contexts
+from stride_jax.forecasting.histories import Histories
 from stride_jax.forecasting.lengths import View, make_view, visible_steps
 from stride_jax.forecasting.messages import (
     check_filled,

@@ -15,7 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from stride_jax.forecasting.histories import Contexts
+from stride_jax.forecasting.contexts import Contexts
 from stride_jax.forecasting.results import Decoded
 
 

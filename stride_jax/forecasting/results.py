@@ -8,7 +8,8 @@ import jax
 import numpy as np
 
 from stride_jax.decoding.types import DecodeInfo
-from stride_jax.forecasting.histories import Contexts, Histories
+from stride_jax.forecasting.contexts import Contexts
+from stride_jax.forecasting.histories import Histories
 from stride_jax.forecasting.settings import Settings
 
 

@@ -20,7 +20,7 @@ from stride_jax.decoding.batching import in_chunks
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.traits import traits_of
 from stride_jax.errors import InputError
-from stride_jax.forecasting.histories import Contexts
+from stride_jax.forecasting.contexts import Contexts
 from stride_jax.forecasting.lengths import groups
 
 PRIOR_SIGMA = 0.5

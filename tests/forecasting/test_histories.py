@@ -1,17 +1,20 @@
 """Histories of every form, their gaps, and the standardised contexts that are made of them."""
 
+import array
 import re
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stride_jax.errors import InputError
-from stride_jax.forecasting.histories import make_contexts, read_histories
+from stride_jax.forecasting.contexts import make_contexts
+from stride_jax.forecasting.histories import read_histories
 
 NAN = float("nan")
 PROPERTY = settings(deadline=None, max_examples=40, derandomize=True)
@@ -22,6 +25,8 @@ FLAT = {
     "range": range(3),
     "float32": np.float32([3, 1, 4]),
     "float16": np.float16([3, 1, 4]),
+    "bfloat16": jnp.array([3, 1, 4], jnp.bfloat16),
+    "polars": pl.Series([3, 1, 4]),
     "int64": np.array([3, 1, 4]),
     "uint8": np.uint8([3, 1, 4]),
     "big endian": np.array([3, 1, 4], ">f8"),
@@ -32,6 +37,7 @@ STEPS = {
     "array": np.array(ROWS),
     "integers": np.array(ROWS, np.int32),
     "frame": pd.DataFrame(ROWS, columns=["a", "b"]),
+    "polars": pl.DataFrame(ROWS, schema=["a", "b"], orient="row"),
     "strided": np.array(ROWS).T.copy().T,
 }
 BATCHES = {
@@ -39,7 +45,25 @@ BATCHES = {
     "list of arrays": [np.array(ROWS), np.array(ROWS)],
     "tuple of frames": (pd.DataFrame(ROWS), np.array(ROWS, int)),
     "nested lists": [ROWS, ROWS],
+    "polars frames": [pl.DataFrame(ROWS, schema=["a", "b"], orient="row")] * 2,
 }
+
+
+LISTS = {
+    "polars": lambda *series: [pl.Series(one) for one in series],
+    "pandas": lambda *series: [pd.Series(one) for one in series],
+    "arrays of jax": lambda *series: [jnp.array(one) for one in series],
+    "arrays of Python": lambda *series: [array.array("d", one) for one in series],
+}
+
+
+@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("second", [[1.0, 5.0, 9.0], [1.0, 5.0]])
+def test_a_list_of_series_is_a_batch(name: str, second: list[float]) -> None:
+    """Those of one length would be taken for the steps of one series with many variables."""
+    found = read_histories(LISTS[name]([3.0, 1.0, 4.0], second))
+    assert (found.batched, found.flat) == (True, True)
+    assert [one[:, 0].tolist() for one in found.series] == [[3.0, 1.0, 4.0], second]
 
 
 @pytest.mark.parametrize("name", FLAT)
