@@ -19,6 +19,7 @@ from stride_jax.cli.forecast import (
 )
 from stride_jax.cli.parser import Arguments
 from stride_jax.errors import InputError, counted
+from stride_jax.forecasting.columns import CUTOFF, MODEL, NAIVE, check_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,13 +40,7 @@ def check_backtest(args: Arguments) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise InputError(f"--{name} must be a whole number from 1 on, got {value}.")
-    for flag in ("id_col", "time_col", "target_col"):
-        name = getattr(args, flag)
-        if name.split("-q-")[0] in ("cutoff", "stride", "seasonal-naive"):
-            raise InputError(
-                f"--{flag.replace('_', '-')} {name!r} is the name of a column of the result; "
-                "rename the column in the file."
-            )
+    check_columns((args.id_col, args.time_col, args.target_col), (MODEL, NAIVE, CUTOFF))
 
 
 def choose_cutoffs(args: Arguments, panel: Panel, season: int) -> list[tuple[Grid, int]]:
@@ -119,7 +114,8 @@ def backtest_table(
     import pandas as pd
 
     from stride_jax.evaluation.backtest import naive_forecasts
-    from stride_jax.forecasting.frames import backtest_panel, column_levels
+    from stride_jax.forecasting.columns import column_levels
+    from stride_jax.forecasting.frames import backtest_panel
 
     histories = [grid.until(stop) for grid, stop in cuts]
     with decoding(args, panel._replace(grids=histories)) as brief:

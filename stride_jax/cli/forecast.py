@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from stride_jax.cli.compilation_cache import cache_directory, keep_programs, quick_compilation
 from stride_jax.cli.parser import Arguments
 from stride_jax.errors import InputError, InputWarning, counted
+from stride_jax.forecasting.columns import MODEL, check_columns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -240,6 +241,7 @@ def check_flags(args: Arguments) -> None:
         raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
     if args.horizon < 1:
         raise InputError(f"--horizon must be a whole number from 1 on, got {args.horizon}.")
+    check_columns((args.id_col, args.time_col), (MODEL,))
 
 
 @contextmanager

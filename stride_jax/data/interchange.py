@@ -16,8 +16,12 @@ def as_pandas(df: Any, columns: Sequence[str]) -> pd.DataFrame:
     """Some columns of any frame, as pandas.
 
     Raises:
-        InputError: no frame, a lazy one, or one without the columns, or with one of them twice.
+        InputError: no frame, a lazy one, or one without the columns, or with one of them twice; or
+            one column is named twice.
     """
+    for column in columns:
+        if columns.count(column) > 1:
+            raise InputError(f"id, time and value must be three columns, got {list(columns)}.")
     try:
         frame = df if isinstance(df, pd.DataFrame) else nw.from_native(df, eager_only=True)
     except TypeError as error:
@@ -25,10 +29,12 @@ def as_pandas(df: Any, columns: Sequence[str]) -> pd.DataFrame:
             "df must be a DataFrame of pandas, polars or another library that narwhals reads, in "
             f"memory (collect a lazy one), got {type(df).__module__}.{type(df).__name__}."
         ) from error
-    names = [str(column) for column in frame.columns]
+    names: list[Any] = list(frame.columns)
     for column in columns:
         if column not in names:
-            raise InputError(f"the frame has no column {column!r}. {nearest(column, names)}")
+            texts = all(isinstance(name, str) for name in [column, *names])
+            hint = nearest(column, names) if texts else f"Known: {names}."
+            raise InputError(f"the frame has no column {column!r}. {hint}")
         if names.count(column) > 1:
             raise InputError(f"the frame has several columns {column!r}; rename or drop one.")
     if isinstance(frame, pd.DataFrame):
@@ -52,36 +58,48 @@ def _column(series: Any) -> pd.Series:
 def like(frame: pd.DataFrame, df: Any, columns: tuple[str, str]) -> Any:
     """The frame as one of the library of `df`, with the types of its id and time.
 
-    Stamps with offsets that stood in text are text again where the library is not pandas.
+    Text and numbers that were read as dates come back as datetimes; stamps with offsets that stood
+    in text are text again where the library is not pandas.
     """
+    id_col, time_col = columns
+    stamps = [name for name in (time_col, "cutoff") if name in frame]
     if isinstance(df, pd.DataFrame):
-        return frame
+        return _with_periods(frame, df[time_col].dtype, stamps)
     given = nw.from_native(df, eager_only=True)
-    names = [str(name) for name in frame.columns]
-    converted = nw.from_dict({n: _plain(frame[n]) for n in names}, backend=given.implementation)
-    zones = {name: _zone(frame[name]) for name in names}
+    zones = {name: _zone(frame[name], given.schema[time_col]) for name in stamps}
+    cells = {n: _plain(frame[n], zones.get(n)) for n in map(str, frame.columns)}
+    converted = nw.from_dict(cells, backend=given.implementation)
     local = [
         nw.col(name).dt.replace_time_zone("UTC").dt.convert_time_zone(zone)
         for name, zone in zones.items()
         if zone is not None
     ]
     converted = converted.with_columns(*local) if local else converted
-    id_col, time_col = columns
-    kinds = {id_col: given.schema[id_col]}
-    for name in {time_col, "cutoff"} & set(names):
-        kinds[name] = given.schema[time_col]
+    kinds = {id_col: given.schema[id_col], **dict.fromkeys(stamps, given.schema[time_col])}
     back = [nw.col(n).cast(kind) for n, kind in kinds.items() if _fits(frame[n], kind)]
     return (converted.with_columns(*back) if back else converted).to_native()
 
 
-def _zone(column: pd.Series) -> str | None:
-    """The name of the zone of a column of datetimes."""
-    return zone_name(getattr(column.dtype, "tz", None))
+def _with_periods(frame: pd.DataFrame, kind: Any, stamps: list[str]) -> pd.DataFrame:
+    """The frame with its stamps as periods, if they came as such and begin where periods do."""
+    if not isinstance(kind, pd.PeriodDtype):
+        return frame
+    periods = [frame[name].dt.to_period(kind.freq) for name in stamps]
+    for name, column in zip(stamps, periods, strict=True):
+        if (column.dt.to_timestamp() == frame[name]).all():
+            frame[name] = column
+    return frame
 
 
-def _plain(column: pd.Series) -> Any:
+def _zone(column: pd.Series, kind: Any) -> str | None:
+    """The name of the zone of a column of datetimes, as the column that it comes from writes it."""
+    zone = getattr(column.dtype, "tz", None)
+    return None if zone is None else getattr(kind, "time_zone", None) or zone_name(zone)
+
+
+def _plain(column: pd.Series, zone: str | None) -> Any:
     """A column in types that any library takes: numbers, datetimes in UTC, or Python objects."""
-    if _zone(column) is not None:
+    if zone is not None:
         return column.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy()
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return [stamp.isoformat() for stamp in column]
@@ -95,4 +113,4 @@ def _fits(column: pd.Series, kind: Any) -> bool:
     if kind == nw.Date:
         return column.dtype.kind == "M" and bool((column == column.dt.normalize()).all())
     numeric = kind.is_numeric() and column.dtype.kind in "if"
-    return numeric or isinstance(kind, nw.Categorical)
+    return numeric or isinstance(kind, nw.Categorical | nw.Enum)

@@ -11,7 +11,7 @@ from scipy.stats import gmean
 
 from stride_jax.data.panel import Grid
 from stride_jax.evaluation.suites import naive
-from stride_jax.forecasting.frames import CUTOFF, MODEL, NAIVE, column_levels, quantile_columns
+from stride_jax.forecasting.columns import CUTOFF, MODEL, NAIVE, column_levels, quantile_columns
 from stride_jax.forecasting.histories import Missing, read_histories
 
 WIDTH = 100

@@ -6,7 +6,6 @@ Frames of pandas, polars and whatever else narwhals reads; the result is a frame
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -19,13 +18,9 @@ from stride_jax.data.long_frames import Freq, read_panel
 from stride_jax.data.panel import Grid, Panel
 from stride_jax.decoding.base import Process
 from stride_jax.errors import InputError, counted
+from stride_jax.forecasting.columns import CUTOFF, MODEL, NAIVE, check_columns, quantile_columns
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.settings import as_pair, reported_levels
-
-MODEL, NAIVE = "stride", "seasonal-naive"
-"""Names of the columns of forecasts, and of naive ones; quantiles are `stride-q-10` and so on."""
-CUTOFF = "cutoff"
-"""Name of the column of the last time that was known."""
 
 
 def forecast_df(
@@ -67,10 +62,11 @@ def forecast_df(
         mean) and the quantiles.
 
     Raises:
-        InputError: quantiles without sample paths, a horizon that ends in no year; see `read_panel`
-            and `forecast`.
+        InputError: quantiles without sample paths, a horizon that ends in no year, an id or time
+            column with the name of one of the result; see `read_panel` and `forecast`.
     """
     h = whole_number("the horizon h", h, least=1)
+    check_columns((id_col, time_col), (MODEL,))
     panel = read_panel(
         df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
     )
@@ -154,21 +150,6 @@ def _forecast(
     return columns
 
 
-def quantile_columns(levels: Sequence[float], model: str = MODEL) -> list[str]:
-    """Names such as `stride-q-2.5` for .025: six digits, or all where these do not tell apart."""
-    names = [f"{100 * q:g}" for q in levels]
-    if len({*names, "0", "100"}) < len(levels) + 2:
-        names = [f"{(100 * Decimal(repr(float(q)))).normalize():f}" for q in levels]
-    return [f"{model}-q-{name}" for name in names]
-
-
-def column_levels(columns: Sequence[str], model: str = MODEL) -> dict[float, str]:
-    """The columns of quantiles of a model among those of a frame, by the levels of their names."""
-    front = f"{model}-q-"
-    named = [name for name in columns if name.startswith(front)]
-    return {float(Decimal(name.removeprefix(front)) / 100): name for name in named}
-
-
 def backtest(
     df: Any,
     h: int,
@@ -208,13 +189,14 @@ def backtest(
         quantiles; what utilsforecast's `evaluate(..., models=["stride"])` reads.
 
     Raises:
-        InputError: n_windows or step_size below 1, a series too short for its cutoffs, and see
-            `forecast_df`.
+        InputError: n_windows or step_size below 1, a series too short for its cutoffs, a column
+            with the name of one of the result, and see `forecast_df`.
     """
     step_size = h if step_size is None else step_size
     h = whole_number("the horizon h", h, least=1)
     n_windows = whole_number("n_windows", n_windows, least=1)
     step_size = whole_number("step_size", step_size, least=1)
+    check_columns((id_col, time_col, target_col), (MODEL, NAIVE, CUTOFF))
     panel = read_panel(
         df, id_col, time_col, target_col, freq, dayfirst=dayfirst, date_format=date_format
     )

@@ -133,7 +133,10 @@ BAD = {
     ),
     "a long horizon": (["--horizon", "30"], "'load' has 30 steps, too few for 2 windows of 30"),
     "a missing column": (["--target-col", "z"], "'z'"),
-    "a name that is taken": (["--target-col", "stride"], "--target-col 'stride'"),
+    "a name that is taken": (
+        ["--target-col", "stride"],
+        "'stride' is the name of a column of the result",
+    ),
     "another table": (["--out", "out.xlsx"], "out.xlsx"),
     "a table that exists": (["--out", "old.csv"], "old.csv exists"),
     "a picture that exists": (["--plot", "old.png"], "old.png exists"),

@@ -273,6 +273,8 @@ BAD = {
     "words for values": (["words.csv"], [], "'y'"),
     "no horizon": ([], ["--horizon", "0"], "horizon"),
     "an endless horizon": ([], ["--horizon", "99999999999"], "99999999999"),
+    "ids in a column of the result": ([], ["--id-col", "stride"], "'stride' is the name"),
+    "times in a column of the result": ([], ["--time-col", "stride-q-10"], "'stride-q-10' is the"),
     "an endless seed": ([], ["--seed", str(2**70)], str(2**70)),
     "no step": ([], ["--freq", "0D"], "0D"),
     "quantiles of no paths": ([], ["--quantiles", ".1", "--num-samples", "0"], "sample paths"),

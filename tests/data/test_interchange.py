@@ -151,38 +151,6 @@ def test_every_series_may_have_an_offset_of_its_own() -> None:
     assert hour == ["04:00:00+02:00", "05:00:00+02:00", "04:00:00-05:00", "05:00:00-05:00"]
 
 
-def test_periods_are_stamps() -> None:
-    """Months as periods would be refused."""
-    df = long(a=pd.period_range("2025-01", periods=9, freq="M"))
-    found = forecast_df(df, 2, **POINT)
-    assert found["ds"].tolist() == pd.to_datetime(["2025-10-01", "2025-11-01"]).tolist()
-
-
-def test_the_order_of_dates_can_be_said() -> None:
-    """A frame of text that is refused as ambiguous could not be forecast at all."""
-    df = long(a=hours(3)).assign(ds=["01/02/2024", "02/02/2024", "03/02/2024"])
-    with pytest.raises(InputError, match="dayfirst="):
-        forecast_df(df, 2, **POINT)
-    for said in ({"dayfirst": True}, {"date_format": "%d/%m/%Y"}):
-        found = forecast_df(df, 2, **said, **POINT)
-        assert found["ds"].tolist() == pd.to_datetime(["2024-02-04", "2024-02-05"]).tolist()
-        tested = backtest(df, 1, **said, **POINT)
-        assert tested["ds"].tolist() == [pd.Timestamp("2024-02-03")]
-
-
-def test_quantiles_without_paths_are_refused() -> None:
-    """Who asks for quantiles would get a frame without them, and no word."""
-    for call in (forecast_df, backtest):
-        with pytest.raises(InputError, match="sample paths"):
-            call(long(a=hours(9)), 2, **POINT, quantiles=(0.1,))
-
-
-def test_counts_of_a_backtest_may_be_numpy_integers() -> None:
-    """What `forecast` takes would be refused."""
-    found = backtest(long(a=hours(24)), np.int64(2), n_windows=np.int32(2), **POINT)
-    assert len(found) == 4
-
-
 # --- polars --------------------------------------------------------------------------------------
 
 

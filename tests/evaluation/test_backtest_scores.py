@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from stride_jax.data.long_frames import read_panel
 from stride_jax.evaluation import backtest as scoring
 from stride_jax.evaluation.figures import forecasts as plots
-from stride_jax.forecasting.frames import column_levels, quantile_columns
+from stride_jax.forecasting.columns import column_levels, quantile_columns
 
 
 def rows(**columns: list[float]) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from pandas.api.types import is_numeric_dtype
 
 from stride_jax.decoding.types import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
 from stride_jax.evaluation.figures.canvas import new_figure
-from stride_jax.forecasting.frames import CUTOFF, NAIVE
+from stride_jax.forecasting.columns import CUTOFF, NAIVE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
