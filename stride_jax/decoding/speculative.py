@@ -101,7 +101,7 @@ def decode(
             none, different patch lengths, settings out of range, a learned scale with a rule that
             ties the scales, a target that predicts a density with a rule for Gaussians alone, a
             covariance with a rule or a target that takes none, a draft alone with K = 0, and see
-            `decoding.check_inputs`.
+            `decoding.checks.check_inputs`.
     """
     rule = Maximal() if rule is None else rule
     draft_length = Fixed() if draft_length is None else draft_length

@@ -169,7 +169,7 @@ class Costs(NamedTuple):
     def predictions(self, row: dict[str, Any], batch: int) -> dict[str, Any]:
         """Speedups that theory expects from the acceptances of a row.
 
-        `paper`: its formula, with a verification as dear as one pass. `independent`: with the
+        `paper`: its formula, with a verification as expensive as one pass. `independent`: with the
         measured costs of draft and verification, a finite horizon, and the slowest of a batch.
         `markov`: the same with acceptances that depend on the one before.
         """

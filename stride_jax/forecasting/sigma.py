@@ -153,7 +153,7 @@ def _prior(
     See `forecast`.
 
     Args:
-        contexts: as in `sigmas`.
+        contexts: as in `history_sigmas`.
         context_len: L.
         known: `[B, 1, C]`, patches that were measured.
         ahead: `[B, P, C]`, the forecast of the next patch.
