@@ -9,6 +9,7 @@ from pathlib import Path
 from stride_jax.checkpoints.covariances import load_covariance
 from stride_jax.checkpoints.store import find_model
 from stride_jax.cli import flags as cli
+from stride_jax.cli.huge_pages import restart_with_huge_pages
 from stride_jax.data.splits import load_data
 from stride_jax.sharding import connect
 from stride_jax.training.config import TrainConfig
@@ -28,4 +29,5 @@ def main(argv: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     cli.run(main)
