@@ -60,8 +60,9 @@ def run_convert(args: Arguments) -> None:
     """`stride-jax convert`: reads a model of ours or of the original and writes it elsewhere.
 
     Raises:
-        InputError: a foundation model of another family; see `checkpoints.pytorch.load_pytorch`
-            and `checkpoints.store.save_model`.
+        InputError: a foundation model of another family, or a part of the config for a directory
+            that holds it; see `checkpoints.pytorch.load_pytorch` and
+            `checkpoints.store.save_model`.
     """
     from stride_jax.checkpoints.checkpoint import Checkpoint
     from stride_jax.checkpoints.families import FamilyCheckpoint
@@ -69,6 +70,11 @@ def run_convert(args: Arguments) -> None:
     from stride_jax.checkpoints.store import AnyCheckpoint, load_any, save_model
 
     if args.activation or args.no_instance_norm or args.covariate:
+        if args.input.is_dir():
+            raise InputError(
+                f"{args.input} is a directory of ours, which holds the whole config; leave out "
+                "--activation, --no-instance-norm and --covariate."
+            )
         config, params = load_pytorch(
             args.input,
             activation=args.activation or "relu",

@@ -598,6 +598,19 @@ def test_convert_sets_the_dtype_of_the_computation(
     assert not out.exists()
 
 
+@pytest.mark.parametrize(
+    "flag", [["--activation", "gelu"], ["--no-instance-norm"], ["--covariate"]]
+)
+def test_convert_of_a_directory_takes_no_part_of_a_config(
+    flag: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    """It would be called unreadable, with the advice to give what it is."""
+    assert app.main(["convert", str(tmp_path), str(tmp_path / "out.npz"), *flag]) == 2
+    assert "is a directory of ours, which holds the whole config; leave out" in (
+        capsys.readouterr().err
+    )
+
+
 def test_convert_explains_itself(capsys: Capture) -> None:
     """The help of `convert` would say to see the help of `convert`."""
     with pytest.raises(SystemExit) as caught:
