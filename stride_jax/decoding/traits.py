@@ -1,4 +1,4 @@
-"""What a process tells of itself beside its contract, and checks of what it is and returns."""
+"""Traits: what a process tells of itself, beside its contract, and the checks of a process."""
 
 from __future__ import annotations
 
