@@ -25,6 +25,8 @@ def require(condition: bool, message: str) -> None:
 
 LARGEST_INDEX = 2**31 - 1
 """The largest number of anything that a device counts by int32."""
+LARGEST_SEED = 2**32 - 1
+"""The largest seed: JAX takes 32 bits of it, so a larger one would be the same as a smaller one."""
 
 
 def whole_number(name: str, value: Any, *, least: int, most: int = LARGEST_INDEX) -> int:
@@ -52,6 +54,7 @@ BOUNDS = {
 """Name, test, words and bracket of a bound, by the class that states it in the type of a field."""
 
 Count = Annotated[int, Ge(1)]
+Seed = Annotated[int, Ge(0), Le(LARGEST_SEED)]
 Positive = Annotated[float, Gt(0)]
 NotNegative = Annotated[float, Ge(0)]
 Share = Annotated[float, Ge(0), Le(1)]

@@ -306,6 +306,16 @@ def test_a_refusal_names_field_bounds_and_value(cls, values, message):
     assert str(caught.value) == message
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+@pytest.mark.parametrize("cls", [c for c in CLASSES if hasattr(c, "seed")])
+def test_seeds_that_jax_would_change_are_refused(cls, seed):
+    """A run would have the draws of another seed, or end in an OverflowError."""
+    with pytest.raises(InputError) as caught:
+        cls(seed=seed)
+    assert str(caught.value) == f"seed must be in [0, {2**32 - 1}], got {seed}."
+    assert [cls(seed=edge).seed for edge in (0, 2**32 - 1)] == [0, 2**32 - 1]
+
+
 def test_the_edges_of_good_values_are_accepted():
     """A check would refuse a sensible run."""
     TimerXLConfig(1, 4, 1, 1, 1, dropout=0.0, variable_stride=0)

@@ -19,6 +19,7 @@ import numpy as np
 
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.store import find_model, save_model
+from stride_jax.decoding.checks import as_key
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, init_params
 
@@ -59,7 +60,7 @@ def deepened(checkpoint: Checkpoint, windows: jax.Array, seed: int) -> Checkpoin
     """Twice as many blocks: a trained one, an idle one, and so on."""
     layers = checkpoint.model.num_layers
     model: TimerXLConfig = dataclasses.replace(checkpoint.model, num_layers=2 * layers)
-    new = init_params(jax.random.key(seed), model)
+    new = init_params(as_key(seed), model)
     params = {name: checkpoint.params.get(name, leaf) for name, leaf in new.items()}
     for number, (mean, std) in enumerate(token_moments(checkpoint, windows)):
         params[f"block_{2 * number}"] = checkpoint.params[f"block_{number}"]

@@ -20,6 +20,7 @@ from stride_jax.checkpoints.store import find_model
 from stride_jax.data.synthetic_series import draw_windows
 from stride_jax.data.unseen import unseen_windows
 from stride_jax.decoding.base import Process
+from stride_jax.decoding.checks import as_key
 
 LENGTH, FIRST, LARGEST = 1024, 4, 4.0
 """Steps of a window; patches of it that are no error's; the largest error, in stds."""
@@ -65,9 +66,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=2**20)
     args = parser.parse_args()
     target = make_target(find_model(args.model), "cached", None, 1)
-    rng = np.random.default_rng(args.seed)
+    key, rng = as_key(args.seed), np.random.default_rng(args.seed)
     real = real_windows(np.load(args.series), args.windows, rng)
-    drawn = draw_windows(jax.random.key(args.seed), args.windows, LENGTH)[..., 0]
+    drawn = draw_windows(key, args.windows, LENGTH)[..., 0]
     each = [errors(target, windows) for windows in (real, np.asarray(drawn))]
     z = np.clip(np.concatenate(each), -LARGEST, LARGEST)
     covariance = z.T @ z / len(z)

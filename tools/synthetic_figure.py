@@ -15,6 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from stride_jax.data.synthetic_series import FAMILIES, draw_windows
+from stride_jax.decoding.checks import as_key
 
 COLUMNS, ROWS = 4, 5
 LENGTH = 512
@@ -26,7 +27,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    key = jax.random.key(args.seed)
+    key = as_key(args.seed)
     panels = {
         name.replace("_", " "): family(jax.random.fold_in(key, i), LENGTH)
         for i, (name, (family, _)) in enumerate(FAMILIES.items())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from stride_jax.cli.compilation_cache import cache_directory, keep_programs, quick_compilation
 from stride_jax.cli.parser import Arguments
+from stride_jax.config import LARGEST_SEED
 from stride_jax.errors import InputError, InputWarning, counted
 from stride_jax.forecasting.columns import MODEL, check_columns
 
@@ -237,8 +238,8 @@ def check_flags(args: Arguments) -> None:
             raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
         if path and path.exists():
             raise InputError(f"{path} exists; name a new file, or remove it.")
-    if not 0 <= args.seed < 2**32:  # jax would silently take the last 32 bits of another one
-        raise InputError(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}.")
+    if not 0 <= args.seed <= LARGEST_SEED:
+        raise InputError(f"--seed must be from 0 to {LARGEST_SEED}, got {args.seed}.")
     if args.horizon < 1:
         raise InputError(f"--horizon must be a whole number from 1 on, got {args.horizon}.")
     check_columns((args.id_col, args.time_col), (MODEL,))

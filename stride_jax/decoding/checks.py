@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.config import LARGEST_INDEX, whole_number
+from stride_jax.config import LARGEST_INDEX, LARGEST_SEED, whole_number
 from stride_jax.decoding.scale import (
     PatchCovariance,
     Scale,
@@ -107,10 +107,6 @@ class Inputs(NamedTuple):
     def scale(self, patch_len: int) -> Scale:
         """The scale of a patch, with a leading B as the context has one; float32."""
         return make_scale(self.sigma, (*self.context.shape[:-2], patch_len, self.context.shape[-1]))
-
-
-LARGEST_SEED = 2**32 - 1
-"""JAX takes 32 bits of a seed; larger ones would be the same as smaller ones."""
 
 
 @functools.lru_cache

@@ -8,7 +8,15 @@ from typing import Annotated, Literal
 import tyro
 from annotated_types import Ge, MinLen
 
-from stride_jax.config import Count, NotNegative, Positive, check_factor, check_fields, require
+from stride_jax.config import (
+    Count,
+    NotNegative,
+    Positive,
+    Seed,
+    check_factor,
+    check_fields,
+    require,
+)
 from stride_jax.data.config import DataConfig
 
 Rules = tuple[str, ...]
@@ -33,7 +41,7 @@ class Setup:
         horizons: Steps to forecast; each has its own rows.
         stride: Steps between two scored windows; 1 scores every window.
         batch_size: Windows decoded together when scoring.
-        seed: Of the one key that everything random is derived from.
+        seed: Of the one key that everything random is derived from; below 2**32.
         out: Directory of the results.
     """
 
@@ -48,7 +56,7 @@ class Setup:
     horizons: Annotated[tuple[Count, ...], MinLen(1)] = (168,)
     stride: Count = 1
     batch_size: Count = 64
-    seed: int = 0
+    seed: Seed = 0
     out: str = "results"
 
     def __post_init__(self) -> None:
@@ -286,7 +294,7 @@ class LatencyConfig:
         max_seconds: A cell whose decode by the target only would take longer is left out and
             listed, by an estimate at `gflops`.
         gflops: Billions of operations per second, for that estimate.
-        seed: Of weights and contexts.
+        seed: Of weights and contexts; below 2**32.
         out: Directory of the results.
     """
 
@@ -307,7 +315,7 @@ class LatencyConfig:
     repeats: Count = 5
     max_seconds: Positive = 1.0
     gflops: Positive = 100.0
-    seed: int = 0
+    seed: Seed = 0
     out: str = "results/latency"
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Draft, Process
+from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import as_draft, propose
 
@@ -36,11 +37,11 @@ def check_draft(
 
     Raises:
         AssertionError: a claim is wrong; the message names it.
-        InputError: see `drafts.propose`.
+        InputError: a seed outside 0 to 2**32 - 1; see also `drafts.propose`.
     """
     draft = as_draft(draft)
     shape = (num_draft, draft.patch_len, context.shape[1])
-    noise_key, patch_key = jax.random.split(jax.random.key(seed))
+    noise_key, patch_key = jax.random.split(as_key(seed))
     noise = jax.random.normal(noise_key, shape)
     sigma = jnp.broadcast_to(jnp.std(context, axis=0)[None] + 1e-3, shape[1:])
     drawn = jax.random.normal(patch_key, (num_draft + 1, *shape[1:]))

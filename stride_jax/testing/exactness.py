@@ -28,6 +28,7 @@ from scipy import stats
 
 from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import Draft, Outcome, Round, Rule
+from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.rules import RULES, AsReleased, Resample, SharedNoise
 from stride_jax.decoding.rules.common import (
     gap_products,
@@ -120,7 +121,7 @@ def decode_problem(
 ) -> Any:
     """`(context [L, C], forecast [S, N * P, C], info)` of S paths of one context."""
     target, usual = processes(problem, kind)
-    rng = np.random.default_rng(seed)
+    key, rng = as_key(seed), np.random.default_rng(seed)
     context = rng.normal(size=(CONTEXT * problem.patch_len, problem.num_vars)).astype(np.float32)
     config = DecodeConfig(
         problem.num_patches * problem.patch_len,
@@ -130,7 +131,7 @@ def decode_problem(
     )
     series = jnp.asarray(context.T[:, :, None] if problem.separate else context[None])
     forecast, info = decoder(
-        jax.random.key(seed),
+        key,
         series,
         target=target,
         draft=usual if draft is None else draft,

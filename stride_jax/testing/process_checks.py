@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Process
+from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.traits import traits_of
 
@@ -42,8 +43,9 @@ def check_process(
 
     Raises:
         AssertionError: a claim is wrong; the message names it.
+        InputError: a seed outside 0 to 2**32 - 1.
     """
-    keys = jax.random.split(jax.random.key(seed), ROUNDS)
+    keys = jax.random.split(as_key(seed), ROUNDS)
     shape = (num_draft, process.patch_len, context.shape[1])
     scale = jnp.std(context, axis=0)[None, None] + 1e-3  # [1, 1, C]
     level = jnp.mean(context, axis=0)[None, None]  # [1, 1, C]

@@ -39,7 +39,7 @@ def check_exact(
         seed: of the paths; the same seed gives the same result.
 
     Raises:
-        InputError: a correlation outside (-1, 1).
+        InputError: a correlation outside (-1, 1), or a seed outside 0 to 2**32 - 1.
         AssertionError: a corrected p-value is below .001. The message gives the process, the claim
             and all p-values.
     """

@@ -11,6 +11,7 @@ from stride_jax.config import (
     Count,
     NotNegative,
     Positive,
+    Seed,
     Share,
     check_context,
     check_factor,
@@ -76,7 +77,7 @@ class RunConfig:
         out: directory of the run: log.jsonl, last/ and best/.
         resume: go on from the last checkpoint in `out`, with the same settings; optim.epochs may
             change, and optim.patience may grow, where the steps already done would be the same.
-        seed: of the one key everything random is derived from.
+        seed: of the one key everything random is derived from; below 2**32.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints; one is also written after each epoch.
         distributed: join the other processes of a run on several hosts, see `sharding.connect`.
@@ -86,7 +87,7 @@ class RunConfig:
 
     out: str = "runs/train"
     resume: bool = False
-    seed: int = 2021
+    seed: Seed = 2021
     log_every: Count = 20
     save_every: Count = 500
     distributed: bool = False

@@ -21,6 +21,7 @@ from stride_jax.config import to_dict
 from stride_jax.data.gaps import with_gaps
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import epoch_order
+from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params
@@ -82,9 +83,9 @@ def fit(
         The last state, on every device.
 
     Raises:
-        InputError: too few windows, a batch that the devices cannot share, a number of steps per
-            dispatch below 1, a hook that asks for a step already done, or a validation error that
-            is not finite.
+        InputError: too few windows, a batch that the devices cannot share, a seed outside 0 to
+            2**32 - 1, a number of steps per dispatch below 1, a hook that asks for a step already
+            done, or a validation error that is not finite.
     """
     epoch_steps = steps_per_epoch(task, optim)
     step = make_step(task, make_optimizer(optim, epoch_steps), optim, epoch_steps)
@@ -122,7 +123,7 @@ def fit(
 
 def _keys(seed: int) -> jax.Array:
     """Keys of the order of the windows and of the steps."""
-    return jax.random.split(jax.random.key(seed))
+    return jax.random.split(as_key(seed))
 
 
 def _counted(state: TrainState, error: np.ndarray, mesh: Mesh) -> TrainState:

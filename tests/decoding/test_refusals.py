@@ -18,11 +18,13 @@ from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
+from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.frames import backtest
+from stride_jax.testing import check_draft, check_exact, check_process
 
 CONFIG = DecodeConfig(6, 2)
 DECODERS = {
@@ -143,6 +145,19 @@ def test_seeds_that_would_be_another_one_are_refused(seed: int) -> None:
     """Seed 2**32 would give the paths of seed 0, and 2**70 an OverflowError."""
     with pytest.raises(InputError, match=f"seed.*{seed}"):
         forecast(TARGET, CONTEXT, 6, key=seed, num_samples=0)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+def test_checks_of_your_own_parts_refuse_such_seeds(seed: int) -> None:
+    """A check would say that it passed with other draws than those of its seed."""
+    checks = (
+        lambda: check_exact(Maximal(), seed=seed),
+        lambda: check_process(TARGET, CONTEXT, seed=seed),
+        lambda: check_draft(DRAFT, CONTEXT, seed=seed),
+    )
+    for check in checks:
+        with pytest.raises(InputError, match=f"seed.*{seed}"):
+            check()
 
 
 def test_keys_of_every_form_are_keys() -> None:

@@ -288,6 +288,15 @@ def test_the_step_compiles_once(whole: Trained) -> None:
     assert [steps._cache_size() for steps in whole.compiled] == [1]
 
 
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+def test_seeds_that_jax_would_change_are_refused(tmp_path: Path, seed: int) -> None:
+    """A run would have the order and the draws of another seed."""
+    task, (optim, _, _) = toy_runs.toy_task(), toy_runs.settings(tmp_path, epochs=1)
+    state = training.initial_state(toy_runs.parameters(), optim, 3)
+    with pytest.raises(InputError, match=f"seed.*{seed}"):
+        trainer.fit(task, optim, state, toy_runs.VALUES, seed=seed)
+
+
 def test_the_state_that_fit_begins_with_is_left_alone(tmp_path: Path) -> None:
     """The step donates its state: a caller could not start twice from the same parameters."""
     task, (optim, _, _) = toy_runs.toy_task(), toy_runs.settings(tmp_path, epochs=1)
