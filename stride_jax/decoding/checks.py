@@ -15,9 +15,13 @@ import numpy as np
 
 from stride_jax.config import LARGEST_INDEX, LARGEST_SEED, whole_number
 from stride_jax.decoding.scale import (
+    HUGE,
+    TINY,
     PatchCovariance,
     Scale,
+    as_float32,
     check_factor,
+    host_sigma,
     make_scale,
     valid_factor,
 )
@@ -33,12 +37,15 @@ def on_host(value: Any) -> bool:
 def _as(value: Any, dtype: Any) -> Any:
     """An array of a type: of numpy for a value of the host, else where it is."""
     if on_host(value):
-        return np.asarray(value, dtype)
+        return as_float32(value) if dtype == np.float32 else np.asarray(value, dtype)
     return value if value.dtype == dtype else value.astype(dtype)
 
 
 def check_scalar(name: str, value: Any, *, at_least: float) -> None:
-    """Raises InputError unless `value` is a scalar and, on the host, finite and not too small."""
+    """Raises InputError unless `value` is a scalar and, on the host, finite and not too small.
+
+    It must still be finite in the 32 bits that a decode takes of it.
+    """
     if np.ndim(value) != 0:
         raise InputError(f"{name} must be a scalar, got shape {np.shape(value)}.")
     if not on_host(value):
@@ -46,6 +53,10 @@ def check_scalar(name: str, value: Any, *, at_least: float) -> None:
     number = np.asarray(value).dtype.kind in "biuf"
     if not (number and np.isfinite(value) and value >= at_least):
         raise InputError(f"{name} must be finite and at least {at_least}, got {value}.")
+    if np.asarray(value).dtype.kind in "iu" and not -LARGEST_INDEX <= value <= LARGEST_INDEX:
+        raise InputError(f"{name} must be at most {LARGEST_INDEX} as a whole number, got {value}.")
+    if not np.isfinite(as_float32(value)):
+        raise InputError(f"{name} must be a number of float32, to {HUGE:.2g}, got {value}.")
 
 
 class Inputs(NamedTuple):
@@ -94,7 +105,8 @@ class Inputs(NamedTuple):
         steps, lengths = self.context.shape[-2], self.lengths
         finite = jnp.isfinite(self.context)
         sigma = self.scale(patch_len).sigma
-        scales = jnp.isfinite(sigma) & ((sigma > 0) if sampling else (sigma >= 0))
+        # a smaller one than TINY is 0 to some processors
+        scales = jnp.isfinite(sigma) & (sigma >= (TINY if sampling else 0))
         valid = jnp.all(scales, axis=(-2, -1))
         if isinstance(self.sigma, PatchCovariance):
             valid &= valid_factor(jnp.asarray(self.sigma.factor), valid.shape)
@@ -182,10 +194,10 @@ def check_inputs(
     Raises:
         InputError: a key that is not one PRNG key; more values than can be counted; context not
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
-            no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite,
-            or 0 where a rule samples; a covariance whose factor is none; a series index that is not
-            one number per series; lengths that are not a whole number of units per series, at most
-            L.
+            no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite as
+            float32, or 0 as float32 where a rule samples; a covariance whose factor is none; a
+            series index that is not one number per series; lengths that are not a whole number of
+            units per series, at most L.
     """
     key, context, sigma, series_index, lengths = inputs
     check_key(key)
@@ -208,7 +220,7 @@ def check_inputs(
     _check_lengths(lengths, shape, unit)
     check_size(shape, patch_len, config)
     if on_host(context) and on_host(lengths):
-        bad = ~np.isfinite(np.asarray(context, np.float32))
+        bad = ~np.isfinite(as_float32(context))
         if lengths is not None:
             # what is before the history is padding
             first = shape[-2] - np.asarray(lengths, np.int64)[..., None]
@@ -261,9 +273,10 @@ def _dtype(value: Any) -> np.dtype[Any]:
 
 def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
     """`shape` is that of a patch of every series, `[P, C]` or `[B, P, C]`."""
-    if isinstance(sigma, PatchCovariance):
-        check_factor(sigma.factor, shape)
-        sigma = sigma.sigma
+    covariance = sigma
+    if isinstance(covariance, PatchCovariance):
+        check_factor(covariance.factor, shape)
+        sigma = covariance.sigma
     sizes = array_shape("sigma", sigma)[::-1]
     if not _is_real(_dtype(sigma)):
         raise InputError(f"sigma must be real numbers, got {sigma!r}.")
@@ -282,4 +295,26 @@ def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
         raise InputError(
             f"sigma must be > 0 for a rule that samples, got {sigma}; sigma 0, the mean path, is "
             "for the target or the draft alone."
+        )
+    _check_stds("sigma", as_float32(sigma), sigma, sampling)
+    if isinstance(covariance, PatchCovariance) and on_host(covariance.factor):
+        name = "sigma times the stds of the factor"
+        _check_stds(name, host_sigma(covariance, shape), sigma, sampling)
+
+
+def _check_stds(name: str, values: np.ndarray, given: Any, sampling: bool) -> None:
+    """Raises InputError for stds that a decode would take as infinite, or as 0 where it samples.
+
+    Args:
+        name: of the stds.
+        values: the stds, float32.
+        given: the sigma that they come from.
+        sampling: whether a rule samples.
+    """
+    if not np.isfinite(values).all():
+        raise InputError(f"{name} must be at most {HUGE:.2g}, all that float32 holds, got {given}.")
+    if sampling and (values < TINY).any():
+        raise InputError(
+            f"{name} must be at least {TINY:.2g}, the least above 0 that float32 holds, for a rule "
+            f"that samples, got {given}."
         )

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.drafts import as_draft
+from stride_jax.decoding.scale import as_float32
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -105,7 +106,7 @@ def corrected_draft(draft: Any, responses: Any) -> CorrectedDraft:
                 f"the draft {type(draft).__name__} {problem}; correct one that predicts all "
                 "patches from the context."
             )
-    array = np.asarray(responses, np.float32)
+    array = as_float32(responses)
     size = draft.patch_len
     if array.ndim != 4 or array.shape != (len(array), size, len(array), size) or not len(array):
         raise InputError(

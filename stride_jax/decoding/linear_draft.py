@@ -17,6 +17,7 @@ import numpy as np
 
 from stride_jax.config import whole_number
 from stride_jax.decoding.drafts import filled, moved_window
+from stride_jax.decoding.scale import as_float32
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -241,8 +242,13 @@ def linear_draft(
     matrices = [np.stack(each, axis=2) for each in zip(*steps, strict=True)]
     if array.ndim == 3 and gate is None:  # the maps are those of C variables: M is 1
         matrices = [each[:, :, None] for each in matrices]
-    means, responses = (jnp.asarray(each, jnp.float32) for each in matrices)
-    return LinearDraft(means, responses, gate, level)
+    means, responses = (as_float32(each) for each in matrices)
+    if not (np.isfinite(means).all() and np.isfinite(responses).all()):
+        raise InputError(
+            f"maps must give finite float32 numbers for all {num_draft} proposals, got maps with a "
+            f"largest value of {np.abs(array).max():.3g}; fit the draft again, or take fewer."
+        )
+    return LinearDraft(jnp.asarray(means), jnp.asarray(responses), gate, level)
 
 
 def _check_gate(maps: np.ndarray, gate: Gate | None) -> None:

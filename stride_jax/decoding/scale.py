@@ -18,7 +18,15 @@ import numpy as np
 from stride_jax.errors import InputError
 
 TINY = float(np.finfo(np.float32).tiny)
-"""The smallest square of a diagonal entry of a factor, as smaller ones may become 0."""
+"""The smallest number of float32; a processor may take smaller ones as 0."""
+HUGE = float(np.finfo(np.float32).max)
+"""The largest number of float32."""
+
+
+def as_float32(value: Any) -> np.ndarray:
+    """Numbers of the host as a decode takes them; without a warning where one becomes infinite."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.asarray(value, np.float32)
 
 
 @jax.tree_util.register_dataclass
@@ -114,6 +122,18 @@ def make_scale(sigma: Any, shape: tuple[int, ...]) -> Scale:
     )
 
 
+def host_sigma(covariance: PatchCovariance, shape: tuple[int, ...]) -> np.ndarray:
+    """The sigma of `make_scale` of a covariance on the host, float32 of the shape of the patches.
+
+    It may be 0 or infinite where neither the factor nor its sigma is.
+    """
+    std = np.linalg.norm(as_float32(covariance.factor), axis=-1)  # [P], [C, P] or [B, C, P]
+    columns = np.swapaxes(np.atleast_2d(std), -1, -2)  # [..., P, C]
+    with np.errstate(over="ignore", under="ignore"):
+        scaled: np.ndarray = as_float32(covariance.sigma) * np.broadcast_to(columns, shape)
+    return scaled
+
+
 def valid_factor(factor: jax.Array, batch: tuple[int, ...]) -> jax.Array:
     """Whether a factor is one of `PatchCovariance`, for each series: bool, of the shape `batch`."""
     diagonal = jnp.square(jnp.diagonal(factor, axis1=-2, axis2=-1)) >= TINY
@@ -156,7 +176,7 @@ def check_factor(factor: Any, shape: tuple[int, ...]) -> None:
         raise InputError("the factor of a PatchCovariance must be finite real numbers.")
     diagonal = np.diagonal(values, axis1=-2, axis2=-1)
     with np.errstate(over="ignore", under="ignore"):
-        squares = np.square(values.astype(np.float32))
+        squares = np.square(as_float32(values))
     least = np.diagonal(squares, axis1=-2, axis2=-1) < TINY
     if not np.isfinite(squares).all() or ((diagonal > 0) & least).any():
         size = np.abs(values)

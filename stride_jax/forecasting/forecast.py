@@ -22,7 +22,7 @@ from stride_jax.forecasting.auto import with_fastest_draft
 from stride_jax.forecasting.histories import Histories, Missing, read_histories
 from stride_jax.forecasting.inputs import Inputs, prepare_inputs
 from stride_jax.forecasting.lengths import groups
-from stride_jax.forecasting.messages import check_finite
+from stride_jax.forecasting.messages import check_finite, check_given_sigma
 from stride_jax.forecasting.mirror import turned_back, upright
 from stride_jax.forecasting.results import Decoded, Forecast, in_order, make_forecast
 from stride_jax.forecasting.settings import (
@@ -148,6 +148,8 @@ def forecast(
     config = _checked_config(pair, settings, histories)
 
     inputs = prepare_inputs(pair, histories, settings, ids)
+    if settings.sigma is not None:
+        check_given_sigma(settings.sigma, inputs.sigma, histories.names)
     decoded = _decoded(pair, inputs, settings, config, histories.names)
     contexts, sigmas = inputs.contexts, inputs.sigma
     if pair.mirrored:

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 
+from stride_jax.decoding.scale import HUGE, TINY, as_float32
 from stride_jax.errors import InputError, InputWarning
 
 FILLED_WARNS, FILLED_FAILS = 0.25, 0.5
@@ -51,6 +52,26 @@ def listed(names: list[str], rows: np.ndarray) -> str:
     """Up to three names, and the number of the others."""
     more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
     return ", ".join(names[row] for row in rows[:3]) + more
+
+
+def check_given_sigma(sigma: float, relative: np.ndarray, names: list[str]) -> None:
+    """Raises InputError for a sigma of the caller that is 0 or infinite as a decode takes it.
+
+    Args:
+        sigma: in the units of the histories.
+        relative: `[B, 1, C]`, over the scale of each history.
+        names: of the histories; rows past them are those of mirrored ones, in the same order.
+    """
+    values = as_float32(relative)
+    bad = np.argwhere(~np.isfinite(values) | (values < TINY))
+    if len(bad):
+        row = tuple(bad[0])
+        series = names[row[0] % len(names)]
+        raise InputError(
+            f"sigma {sigma} is {relative[row]:.3g} times the scale of {series}; "
+            f"float32 holds {TINY:.2g} to {HUGE:.2g}. Give a sigma in the units of the history, or "
+            "None to have it measured."
+        )
 
 
 def check_finite(name: str, rows: np.ndarray, values: np.ndarray, names: list[str]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.checks import array_shape, check_scalar, on_host
 from stride_jax.decoding.rules.common import gaps, num_leading
+from stride_jax.decoding.scale import as_float32
 from stride_jax.decoding.uncertainty import draft_uncertainty, rms
 from stride_jax.errors import InputError
 
@@ -59,7 +60,7 @@ class Judge(Rule):
                 f"weights of a Judge must be {len(FEATURES)} numbers, one for each of "
                 f"{', '.join(FEATURES)}; got shape {shape}."
             )
-        if on_host(self.weights) and not np.isfinite(np.asarray(self.weights, float)).all():
+        if on_host(self.weights) and not np.isfinite(as_float32(self.weights)).all():
             raise InputError(f"weights of a Judge must be finite, got {self.weights}.")
         check_scalar("bias", self.bias, at_least=-np.inf)
 
