@@ -19,7 +19,7 @@ import numpy as np
 
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.store import find_model, save_model
-from stride_jax.decoding.checks import as_key
+from stride_jax.decoding.keys import as_key
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import Params, TimerXL, init_params
 

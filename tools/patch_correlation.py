@@ -20,7 +20,7 @@ from stride_jax.checkpoints.store import find_model
 from stride_jax.data.synthetic_series import draw_windows
 from stride_jax.data.unseen import unseen_windows
 from stride_jax.decoding.base import Process
-from stride_jax.decoding.checks import as_key
+from stride_jax.decoding.keys import as_key
 
 LENGTH, FIRST, LARGEST = 1024, 4, 4.0
 """Steps of a window; patches of it that are no error's; the largest error, in stds."""

@@ -15,7 +15,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from stride_jax.data.synthetic_series import FAMILIES, draw_windows
-from stride_jax.decoding.checks import as_key
+from stride_jax.decoding.keys import as_key
 
 COLUMNS, ROWS = 4, 5
 LENGTH = 512

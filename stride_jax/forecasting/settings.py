@@ -12,7 +12,8 @@ import numpy as np
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.config import whole_number
 from stride_jax.decoding.base import Process, Rule
-from stride_jax.decoding.checks import array_shape, as_key
+from stride_jax.decoding.checks import array_shape
+from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.rules import Block, Mean, Residual, rule_name
 from stride_jax.decoding.traits import traits_of
 from stride_jax.decoding.types import DecodeConfig

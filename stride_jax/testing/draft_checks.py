@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Draft, Process
-from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import as_draft, propose
+from stride_jax.decoding.keys import as_key
 
 
 def check_draft(

@@ -28,7 +28,7 @@ from scipy import stats
 
 from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import Draft, Outcome, Round, Rule
-from stride_jax.decoding.checks import as_key
+from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.rules import RULES, AsReleased, Resample, SharedNoise
 from stride_jax.decoding.rules.common import (
     gap_products,

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from stride_jax.decoding.base import Process
-from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.compiled import compiled
+from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.traits import traits_of
 
 ROUNDS = 3

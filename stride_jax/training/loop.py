@@ -21,7 +21,7 @@ from stride_jax.config import to_dict
 from stride_jax.data.gaps import with_gaps
 from stride_jax.data.splits import ForecastData
 from stride_jax.data.windows import epoch_order
-from stride_jax.decoding.checks import as_key
+from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import Params, init_params

@@ -14,8 +14,8 @@ from jax.tree_util import Partial
 
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding import speculative
-from stride_jax.decoding.checks import as_key
 from stride_jax.decoding.drafts import as_draft
+from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Maximal
