@@ -67,7 +67,7 @@ class Inputs(NamedTuple):
         context: `[L, C]` or `[B, L, C]`, float32.
         sigma: scalar, `[C]`, `[P, C]`, or with a B in front of the last, one for each series; or a
             `PatchCovariance`.
-        series_index: scalar or `[B]` int, default 0..B-1.
+        series_index: scalar or `[B]` int32, default 0..B-1.
         lengths: scalar or `[B]` int, steps of each history at the end of its context; the steps
             before them are padding. None for all L.
     """
@@ -79,17 +79,20 @@ class Inputs(NamedTuple):
     lengths: jax.Array | None
 
     def as_arrays(self) -> Inputs:
-        """With context and sigma as float32 and lengths as int32 arrays, none of them read back.
+        """With context and sigma as float32 and whole numbers as int32, none of them read back.
 
         So lists, Python numbers and arrays of any type are taken by the same compiled program.
         """
         lengths = None if self.lengths is None else _as(self.lengths, np.int32)
+        index = self.series_index
+        if index is not None and on_host(index):
+            index = _as(index, np.int32)
         context, sigma = _as(self.context, np.float32), self.sigma
         if isinstance(sigma, PatchCovariance):
             sigma = PatchCovariance(*(_as(x, np.float32) for x in (sigma.factor, sigma.sigma)))
         else:
             sigma = _as(sigma, np.float32)
-        return self._replace(context=context, sigma=sigma, lengths=lengths)
+        return self._replace(context=context, sigma=sigma, series_index=index, lengths=lengths)
 
     def valid(self, patch_len: int, *, sampling: bool, unit: int | None = None) -> jax.Array:
         """Whether `check_inputs` accepts the values, for each series: bool, scalar or `[B]`.
@@ -162,8 +165,8 @@ def check_inputs(
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
             no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite as
             float32, or 0 as float32 where a rule samples; a covariance whose factor is none; a
-            series index that is not one number per series; lengths that are not a whole number of
-            units per series, at most L.
+            series index that is not one number of int32 per series; lengths that are not a whole
+            number of units per series, at most L.
     """
     key, context, sigma, series_index, lengths = inputs
     check_key(key)
@@ -176,13 +179,7 @@ def check_inputs(
     unit = patch_len if unit is None else unit
     if shape[-2] < unit:
         raise InputError(f"context has {shape[-2]} steps, fewer than one patch of {patch_len}.")
-    if series_index is not None and np.shape(series_index) != shape[:-2]:
-        raise InputError(
-            f"series_index must have one number per series, shape {shape[:-2]}, got "
-            f"{np.shape(series_index)}."
-        )
-    if series_index is not None and not np.issubdtype(_dtype(series_index), np.integer):
-        raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
+    _check_series_index(series_index, shape)
     _check_lengths(lengths, shape, unit)
     check_size(shape, patch_len, config)
     if on_host(context) and on_host(lengths):
@@ -198,6 +195,27 @@ def check_inputs(
                 f"{where}; fill or drop them before forecasting."
             )
     _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
+
+
+def _check_series_index(series_index: Any, shape: tuple[int, ...]) -> None:
+    if series_index is None:
+        return
+    if np.shape(series_index) != shape[:-2]:
+        raise InputError(
+            f"series_index must have one number per series, shape {shape[:-2]}, got "
+            f"{np.shape(series_index)}."
+        )
+    if not np.issubdtype(_dtype(series_index), np.integer):
+        raise InputError(f"series_index must be whole numbers, got {_dtype(series_index)}.")
+    if not on_host(series_index):
+        return
+    values = np.atleast_1d(np.asarray(series_index))
+    bad = (values < -LARGEST_INDEX - 1) | (values > LARGEST_INDEX)
+    if bad.any():  # JAX would take the last 32 bits, which are those of another series
+        raise InputError(
+            f"series_index must be from {-LARGEST_INDEX - 1} to {LARGEST_INDEX}, got "
+            f"{values[bad][0]}; number the series, or take 31 bits of a hash."
+        )
 
 
 def _check_lengths(lengths: Any, shape: tuple[int, ...], unit: int) -> None:

@@ -84,8 +84,8 @@ def decode(
         rule: acceptance rule with its settings, traced; None for `Maximal()`. A rule of means
             decodes the mean path, also of the target or the draft alone.
         draft_length: proposals per round with its settings, traced; None for always K.
-        series_index: `[B]` global numbers of the series, default 0..B-1; with them a part of a
-            batch is the same as in the whole.
+        series_index: `[B]` global numbers of the series, within int32, default 0..B-1; with them a
+            part of a batch is the same as in the whole.
         lengths: `[B]` steps of each history at the end of its context, whole patches unless the
             target masks single steps (see `Traits`); what stands before is padding and does not
             matter. Only for a target that supports padding; a draft that does not sees the first
