@@ -75,8 +75,8 @@ from .errors import InputError as InputError
 from .evaluation.calibration import calibrate as calibrate
 from .forecasting.decoder import Decoder as Decoder
 from .forecasting.decoder import build_decoder as build_decoder
-from .forecasting.decoder import load_decoder as load_decoder
 from .forecasting.forecast import forecast as forecast
 from .forecasting.frames import backtest as backtest
 from .forecasting.frames import forecast_df as forecast_df
 from .forecasting.results import Forecast as Forecast
+from .forecasting.saved_decoder import load_decoder as load_decoder

@@ -1,9 +1,9 @@
-"""A decode compiled once for one shape, for a server: `build_decoder`, and its file."""
+"""A decode compiled once for one shape, for a server: `build_decoder`."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 from jax import export as jax_export
 
 from stride_jax.checkpoints.pair import Pair
+from stride_jax.config import whole_number
 from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import Inputs, check_inputs
 from stride_jax.decoding.draft_length import DraftLength, Fixed
@@ -21,7 +22,7 @@ from stride_jax.decoding.rules import Maximal
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import check_choices, decode, speculates
 from stride_jax.decoding.traits import length_unit
-from stride_jax.decoding.types import DecodeConfig, DecodeInfo, Trace
+from stride_jax.decoding.types import DecodeConfig, DecodeInfo
 from stride_jax.errors import InputError
 from stride_jax.forecasting.settings import as_pair
 
@@ -55,6 +56,26 @@ class Shapes(NamedTuple):
     context: tuple[int, ...]
     sigma: tuple[int, ...]
     padded: bool
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> Shapes:
+        """The shapes of inputs, whose sigma is no covariance."""
+        sigma = plain(inputs.sigma)
+        return cls(np.shape(inputs.context), np.shape(sigma), inputs.lengths is not None)
+
+    def check(self, inputs: Inputs) -> None:
+        """Raises InputError for inputs of other shapes."""
+        given = Shapes.of(inputs)
+        if given != self:
+            raise InputError(
+                f"this decoder takes {self.words()}, got {given.words()}; build another one with "
+                "build_decoder for other shapes."
+            )
+
+    def words(self) -> str:
+        """The shapes in words."""
+        lengths = "lengths" if self.padded else "no lengths"
+        return f"a context of shape {self.context}, a sigma of shape {self.sigma} and {lengths}"
 
     def inputs(self, key: Any) -> Inputs:
         """Arguments of these shapes without values, for `key`."""
@@ -110,16 +131,11 @@ class Decoder:
 
     def _check(self, inputs: Inputs) -> None:
         target, config = self.model.target, self.config
-        sigma = _plain(inputs.sigma)
+        inputs = inputs._replace(sigma=plain(inputs.sigma))
         sampling = speculates(self.model, config) and self.model.rule.proposes != "mean"
         unit = length_unit(target)
         check_inputs(inputs, target.patch_len, config, sampling=sampling, unit=unit)
-        given = Shapes(np.shape(inputs.context), np.shape(sigma), inputs.lengths is not None)
-        if given != self.shapes:
-            raise InputError(
-                f"this decoder takes {_words(self.shapes)}, got {_words(given)}; build another "
-                "one with build_decoder for other shapes."
-            )
+        self.shapes.check(inputs)
 
     def lower(self) -> jax.stages.Lowered:
         """The lowered program; `lower().as_text()` is its StableHLO."""
@@ -192,8 +208,8 @@ def build_decoder(
         draft_length: proposals per round; None for always K.
 
     Raises:
-        InputError: a mirrored pair, or one with a covariance and a rule that samples; see also
-            `decode`.
+        InputError: a mirrored pair, or one with a covariance and a rule that samples; a shape that
+            is no tuple of sizes; see also `decode`.
     """
     pair = as_pair(pair)
     rule = Maximal() if rule is None else rule
@@ -209,7 +225,11 @@ def build_decoder(
             "a compiled decoder takes each history as it is, and the pair is mirrored; build it of "
             "dataclasses.replace(pair, mirrored=False), or call forecast."
         )
-    shapes = Shapes(tuple(context_shape), tuple(sigma_shape), bool(padded))
+    shapes = Shapes(
+        _sizes("context_shape", context_shape, "[L, C]"),
+        _sizes("sigma_shape", sigma_shape, "[C]"),
+        bool(padded),
+    )
     leaves, structure = jax.tree.flatten(Model(pair.target, pair.draft, rule, draft_length))
     leaves = jax.device_put(leaves)
 
@@ -238,7 +258,7 @@ def _decoded(model: Model, inputs: Inputs, config: DecodeConfig) -> Decoded:
     )
 
 
-def _plain(sigma: Any) -> Any:
+def plain(sigma: Any) -> Any:
     """A sigma as it is; InputError for a covariance."""
     if isinstance(sigma, PatchCovariance):
         raise InputError("a compiled decoder takes no PatchCovariance; call decode with it.")
@@ -258,34 +278,12 @@ def _typed(key: jax.Array, kind: Any) -> jax.Array:
     return key
 
 
-def _words(shapes: Shapes) -> str:
-    """Shapes in words."""
-    lengths = "lengths" if shapes.padded else "no lengths"
-    return f"a context of shape {shapes.context}, a sigma of shape {shapes.sigma} and {lengths}"
-
-
-def load_decoder(path: str | Path) -> Callable[..., Decoded]:
-    """Loads a decoder from a file of `Decoder.save`: `(key, context, sigma) -> (forecast, info)`.
-
-    A padded decoder also takes `lengths`, last.
-
-    Raises:
-        InputError: no such file, or not a saved decoder; and by what it returns, a sigma that is a
-            covariance.
-    """
+def _sizes(name: str, shape: Any, axes: str) -> tuple[int, ...]:
+    """A shape as a tuple; InputError where it is none."""
     try:
-        exported = jax_export.deserialize(bytearray(Path(path).read_bytes()))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error}") from error
-    except Exception as error:
-        raise InputError(f"{path} is no saved decoder: {error}") from error
-    program = jax.jit(exported.call)
-
-    def run(key: jax.Array, context: Any, sigma: Any, lengths: Any | None = None) -> Decoded:
-        data = jax.random.key_data(key) if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) else key
-        inputs = Inputs(data, context, _plain(sigma), None, lengths).as_arrays()
-        forecast, fields = program(*(x for x in inputs if x is not None))
-        trace = fields.pop("trace")
-        return forecast, DecodeInfo(**fields, trace=trace and Trace(**trace))
-
-    return run
+        sizes = tuple(shape)
+    except TypeError as error:
+        raise InputError(
+            f"{name} must be a tuple such as that of {axes}, got {shape!r}."
+        ) from error
+    return tuple(whole_number(f"each size of {name}", size, least=1) for size in sizes)

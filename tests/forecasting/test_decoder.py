@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,11 +34,14 @@ from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.draft_length import Gain
 from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
-from stride_jax.forecasting.decoder import Decoder, build_decoder, load_decoder
+from stride_jax.forecasting.decoder import Decoder, build_decoder
+from stride_jax.forecasting.saved_decoder import load_decoder
 
 PAIR = Pair(TARGET, DRAFT)
+Loaded = Callable[..., Any]
 ALONE = """
 import sys
 import jax, numpy as np
@@ -60,6 +65,21 @@ def exported(decoder: Decoder, tmp_path_factory: pytest.TempPathFactory) -> Path
     path = tmp_path_factory.mktemp("export") / "decoder.bin"
     decoder.save(path, platforms=("cpu", "cuda", "tpu"))
     return path
+
+
+@pytest.fixture(scope="module")
+def loaded(exported: Path) -> Loaded:
+    """The decoder from its file."""
+    return load_decoder(exported)
+
+
+@pytest.fixture(scope="module")
+def padded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Decoder, Loaded]:
+    """A padded decoder, and the same from its file."""
+    path = tmp_path_factory.mktemp("export") / "padded.bin"
+    decoder = build_decoder(fading(), CONFIG, context_shape=BATCH[:2].shape, padded=True)
+    decoder.save(path)
+    return decoder, load_decoder(path)
 
 
 def same(found, expected) -> None:
@@ -122,8 +142,17 @@ BAD = {
     "NaN": ({"context": np.full(BATCH.shape, np.nan)}, "120 values that are NaN"),
     "sigma 0": ({"sigma": 0.0}, "sigma must be > 0"),
     "several keys": ({"key": jax.random.split(jax.random.key(0))}, "one PRNG key"),
-    "another kind of key": ({"key": jax.random.key(0, impl="rbg")}, "keys of the kind"),
+    "another kind of key": ({"key": jax.random.key(0, impl="rbg")}, "takes keys"),
+    "an int key": ({"key": 7}, "PRNG key.*got 7"),
+    "no sigma": ({"sigma": None}, "sigma must be real"),
+    "negative sigma": ({"sigma": -1.0}, "sigma.*not negative"),
+    "a sigma beyond float32": ({"sigma": 1e39}, "sigma must be at most"),
+    "a covariance": ({"sigma": PatchCovariance(np.eye(PATCH_LEN))}, "no PatchCovariance"),
+    "no context": ({"context": None}, r"context must be \[L, C\]"),
+    "a text": ({"context": "series"}, r"context must be \[L, C\]"),
 }
+IN_A_FILE = [name for name in BAD if name != "sigma 0"]
+"""The file does not tell whether its rule samples."""
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -132,6 +161,41 @@ def test_a_decoder_refuses_other_inputs(decoder: Decoder, key: jax.Array, name: 
     changes, said = BAD[name]
     with pytest.raises(InputError, match=said):
         decoder(**{"key": key, "context": BATCH, "sigma": SIGMA, **changes})
+
+
+@pytest.mark.parametrize("name", IN_A_FILE)
+def test_a_decoder_of_a_file_refuses_what_the_decoder_does(
+    loaded: Loaded, key: jax.Array, name: str
+) -> None:
+    """What a test of the decoder refused would be forecast where it is deployed."""
+    changes, said = BAD[name]
+    with pytest.raises(InputError, match=said):
+        loaded(**{"key": key, "context": BATCH, "sigma": SIGMA, **changes})
+
+
+def test_the_program_of_a_file_tells_what_its_loader_cannot(loaded: Loaded, key: jax.Array) -> None:
+    """Nobody would know that the forecast means nothing."""
+    _, info = loaded(key, BATCH, 0.0)
+    assert not info.valid_input.any()
+
+
+@pytest.mark.parametrize("lengths", [None, [6, 13], [0, 12], [6.0, 12.0], [6]], ids=repr)
+def test_a_padded_decoder_refuses_other_lengths(
+    padded: tuple[Decoder, Loaded], key: jax.Array, lengths: Any
+) -> None:
+    """A missing length would be a message about pytrees, a wrong one a forecast from padding."""
+    for decoder in padded:
+        with pytest.raises(InputError, match="lengths"):
+            decoder(key, BATCH[:2], SIGMA, lengths)
+
+
+@pytest.mark.parametrize("name", ["context_shape", "sigma_shape"])
+@pytest.mark.parametrize("shape", [5, None, (2.5, 1), (0, 1), "96", (True, 1)], ids=repr)
+def test_what_is_no_shape_is_refused(name: str, shape: Any) -> None:
+    """`'int' object is not iterable` would be the answer to a number of steps."""
+    shapes = {"context_shape": BATCH.shape, name: shape}
+    with pytest.raises(InputError, match=rf"{name}.* got "):
+        build_decoder(PAIR, CONFIG, **shapes)
 
 
 def test_what_cannot_be_decoded_is_not_built() -> None:
@@ -158,10 +222,9 @@ def test_a_decoder_tells_its_cost(decoder: Decoder) -> None:
 
 
 def test_a_file_decodes_as_the_decoder_does(
-    decoder: Decoder, exported: Path, key: jax.Array
+    decoder: Decoder, loaded: Loaded, key: jax.Array
 ) -> None:
     """A deployed file that forecasts something else is worse than none."""
-    loaded = load_decoder(exported)
     for seed in (key, jax.random.key_data(jax.random.key(7))):
         assert_same(loaded(seed, BATCH, SIGMA), decoder(seed, BATCH, SIGMA), atol=1e-6)
 
@@ -196,3 +259,7 @@ def test_bad_files(decoder: Decoder, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "other.bin").write_bytes(b"not it")
     with pytest.raises(InputError, match=r"other\.bin is no saved"):
         load_decoder(tmp_path / "other.bin")
+    program = jax.export.export(jax.jit(lambda x: 2 * x))(jnp.ones(3))
+    (tmp_path / "program.bin").write_bytes(program.serialize())
+    with pytest.raises(InputError, match=r"program\.bin is no saved"):
+        load_decoder(tmp_path / "program.bin")
