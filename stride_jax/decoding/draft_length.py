@@ -158,7 +158,8 @@ class Threshold(DraftLength):
     ) -> LengthState:
         """See `DraftLength`."""
         share = num_accepted / jnp.maximum(state.length, 1)
-        change = (share > self.upper).astype(jnp.int32) - (share < self.lower)
+        more, fewer = share > self.upper, share < self.lower
+        change = more.astype(jnp.int32) - fewer.astype(jnp.int32)
         return state._replace(length=jnp.clip(state.length + change, 1, num_draft))
 
 
@@ -193,8 +194,8 @@ class Gain(DraftLength):
     ) -> LengthState:
         """See `DraftLength`."""
         tested = jnp.minimum(num_accepted + 1, state.length)
-        hits = self.decay * state.accepted + num_accepted
-        total = self.decay * state.tested + tested
+        hits = self.decay * state.accepted + num_accepted.astype(jnp.float32)
+        total = self.decay * state.tested + tested.astype(jnp.float32)
         acceptance = jnp.full(num_draft, (hits + 1) / (total + 2))
         if chances is not None:
             drafted = jnp.arange(num_draft) < state.length
@@ -213,7 +214,7 @@ def expected_speed(acceptance: jax.Array, draft_cost: jax.Array) -> jax.Array:
         draft_cost: c.
     """
     patches = 1 + jnp.cumsum(jnp.cumprod(acceptance))
-    return patches / (1 + draft_cost * jnp.arange(1, len(acceptance) + 1))
+    return patches / (1 + draft_cost * jnp.arange(1, len(acceptance) + 1, dtype=jnp.float32))
 
 
 def expected_acceptance(logvar: jax.Array, sigma: jax.Array) -> jax.Array:

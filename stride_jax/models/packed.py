@@ -181,9 +181,10 @@ class Rotation(NamedTuple):
 def rotation(config: TimerXLConfig, positions: jax.Array | np.ndarray, num_vars: int) -> Rotation:
     """The rotation of tokens at `positions [C * k]`, the same for all blocks."""
     host = isinstance(positions, np.ndarray)
-    lib: Any = np if host else jnp  # float64 on the host
-    each = lib.asarray(frequencies(config.head_width // 2), None if host else jnp.float32)
-    angle = positions[:, None] * each[None]  # [C * k, E / 4]
+    lib: Any = np if host else jnp
+    dtype: Any = np.float64 if host else jnp.float32
+    each = lib.asarray(frequencies(config.head_width // 2), dtype)
+    angle = lib.asarray(positions, dtype)[:, None] * each[None]  # [C * k, E / 4]
     shape = (num_vars, -1, config.head_width // 4)
     return Rotation(
         *(jnp.asarray(f(angle), config.dtype).reshape(shape) for f in (lib.cos, lib.sin))

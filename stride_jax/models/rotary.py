@@ -40,7 +40,8 @@ def rotate(x: jax.Array, positions: np.ndarray | jax.Array) -> jax.Array:
         angle = positions[:, None] * frequency[None, :]  # [S, W / 2], float64 on the host
         cosine, sine = jnp.asarray(np.cos(angle)), jnp.asarray(np.sin(angle))
     else:
-        traced = positions[:, None] * jnp.asarray(frequency, jnp.float32)[None, :]
+        places = jnp.asarray(positions, jnp.float32)
+        traced = places[:, None] * jnp.asarray(frequency, jnp.float32)[None, :]
         cosine, sine = jnp.cos(traced), jnp.sin(traced)
     cos = cosine.astype(x.dtype)[None, None]  # [1, 1, S, W / 2]
     sin = sine.astype(x.dtype)[None, None]

@@ -112,6 +112,7 @@ def features(current: Round) -> jax.Array:
     # Places, as numbers of patches.
     place = jnp.arange(len(gap), dtype=jnp.float32)
     missing = current.length if current.missing is None else current.missing
+    missing = missing.astype(jnp.float32)
     later = (place > 0).astype(jnp.float32)
 
     # Sizes: of the gap and of its parts, and of the predictions.
