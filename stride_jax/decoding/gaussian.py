@@ -1,4 +1,4 @@
-"""Two Gaussians of one scale: their gap, a reflection, the most that can be accepted.
+"""Two Gaussians of one scale: a reflection across their gap, the most that can be accepted.
 
 q = N(mean_q, sigma^2) is the draft's distribution, p = N(mean_p, sigma^2) the target's;
 `delta = |(mean_p - mean_q) / sigma|`. Patches are `[P, C]`, sigma a scalar or `[P, C]`.
@@ -9,11 +9,6 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
-
-
-def mean_gap(mean_p: jax.Array, mean_q: jax.Array, sigma: jax.Array) -> jax.Array:
-    """delta, a scalar: the distance of the means in units of sigma."""
-    return jnp.sqrt(jnp.sum(jnp.square((mean_p - mean_q) / sigma)))
 
 
 def mirror(noise: jax.Array, gap: jax.Array) -> jax.Array:

@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.errors import InputError
-
 EPS = 1e-5
 """Added to the variance: a constant window is divided by sqrt(1e-5), not by zero."""
 
@@ -149,26 +147,3 @@ def last(moments: Moments) -> Moments:
 def std(moments: Moments) -> jax.Array:
     """`sqrt(m2 / count + 1e-5)`, the shape of the mean."""
     return jnp.sqrt(moments.m2 / jnp.maximum(moments.total, 1)[..., None] + EPS)
-
-
-def center_context(context: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Takes each variable's mean off in float64 on the host, before float32 rounds it away.
-
-    A series around 1e6 with a spread of 1 keeps only .06 of resolution in float32. With a model
-    that normalises, forecasts of the centred context plus the offset are those of the context.
-
-    Args:
-        context: `[..., L, C]`.
-
-    Returns:
-        `(centred float32 [..., L, C], offset float64 [..., 1, C])`.
-
-    Raises:
-        InputError: not a float or integer array of two axes or more.
-    """
-    values = np.asarray(context)
-    real = np.issubdtype(values.dtype, np.floating) or np.issubdtype(values.dtype, np.integer)
-    if values.ndim < 2 or not real:
-        raise InputError(f"context must be numbers [..., L, C], got {values.dtype} {values.shape}.")
-    offset = values.mean(axis=-2, keepdims=True, dtype=np.float64)
-    return (values - offset).astype(np.float32), offset

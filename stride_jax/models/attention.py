@@ -150,7 +150,6 @@ class TimeAttention(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        num_vars: int,
         layout: Layout,
         deterministic: bool,
     ) -> jax.Array:
@@ -158,7 +157,6 @@ class TimeAttention(nn.Module):
 
         Args:
             x: `[B, C * N, D]`.
-            num_vars: C.
             layout: see `Layout`.
             deterministic: no dropout; otherwise the rng `dropout` is consumed.
 

@@ -27,7 +27,6 @@ class Block(nn.Module):
     def __call__(
         self,
         x: jax.Array,
-        num_vars: int,
         layout: Layout,
         deterministic: bool,
     ) -> jax.Array:
@@ -38,7 +37,7 @@ class Block(nn.Module):
         def drop(y: jax.Array) -> jax.Array:
             return nn.Dropout(config.dropout)(y, deterministic=deterministic)
 
-        attended = TimeAttention(config, name="attention")(x, num_vars, layout, deterministic)
+        attended = TimeAttention(config, name="attention")(x, layout, deterministic)
         x = x[:, layout.queries] + drop(attended)
         x = nn.LayerNorm(epsilon=1e-5, dtype=dtype, name="norm1")(x)
         y = dense(config, config.d_ff, "ffn_in")(x)
@@ -141,7 +140,7 @@ class TimerXL(nn.Module):
             asked = last if last is not None and i == len(self.block) - 1 else layout
 
             def run(block: Block, y: jax.Array, asked: Layout = asked) -> jax.Array:
-                return block(y, num_vars, asked, deterministic)
+                return block(y, asked, deterministic)
 
             y = (nn.remat(run) if self.config.remat else run)(block, y)
         return self.norm(y)

@@ -29,7 +29,6 @@ from stride_jax.models import init_params
 from stride_jax.models.config import TimerXLConfig
 
 BLOCK = "blocks.attn_layers.0"
-BIAS = f"{BLOCK}.attention.inner_attention.attn_bias.emb.weight"
 
 
 def same_trees(a, b) -> bool:

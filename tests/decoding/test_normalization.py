@@ -12,14 +12,12 @@ from hypothesis import strategies as st
 from stride_jax.decoding.normalization import (
     EPS,
     Moments,
-    center_context,
     merge,
     patch_moments,
     std,
     window_stats,
 )
 from stride_jax.decoding.normalization import running_moments as _running_moments
-from stride_jax.errors import InputError
 
 PROPERTY = settings(deadline=None, max_examples=8, derandomize=True)
 running_moments = jax.jit(_running_moments, compiler_options={"xla_backend_optimization_level": 0})
@@ -136,35 +134,3 @@ def test_constant_values_have_the_least_std():
     patches = jnp.full((5, 4, 2), 7.0)
     np.testing.assert_allclose(std(running_moments(patches)), np.full((5, 2), 1e-5**0.5), rtol=1e-6)
     np.testing.assert_allclose(window_stats(patches[0])[1], np.full((1, 2), 1e-5**0.5), rtol=1e-6)
-
-
-def test_center_context_gives_back_the_series():
-    """Digits that the file has would be lost before the model sees them."""
-    context = 1e6 + np.random.default_rng(0).normal(size=(2, 64, 3))  # float64
-    centred, offset = center_context(context)
-    assert centred.dtype == np.float32
-    assert offset.dtype == np.float64
-    assert offset.shape == (2, 1, 3)
-    np.testing.assert_allclose(offset, context.mean(axis=1, keepdims=True), rtol=1e-15)
-    # a float32 of size up to 4 is rounded by at most 2^-23; straight to float32 it would be .03
-    np.testing.assert_allclose(centred + offset, context, rtol=0, atol=2.0**-22)
-    assert np.abs(context.astype(np.float32) - context).max() > 1e-2
-    whole, level = center_context(np.arange(6).reshape(3, 2))
-    np.testing.assert_array_equal(whole + level, np.arange(6).reshape(3, 2))
-
-
-@pytest.mark.parametrize(
-    "context",
-    [np.zeros(5), np.float64(3), np.array([["a", "b"]]), np.ones((3, 2), bool)],
-    ids=["one axis", "a number", "text", "bool"],
-)
-def test_a_context_that_is_no_series_is_refused(context):
-    """A single column without its axis would be centred over the wrong axis."""
-    with pytest.raises(InputError, match=r"context must be numbers \[\.\.\., L, C\]"):
-        center_context(context)
-
-
-def test_complex_values_are_refused():
-    """A spectrum passed by mistake would lose its imaginary part (the docstring: float or int)."""
-    with pytest.raises(InputError, match="context must be"):
-        center_context(np.ones((3, 2)) + 1j)
