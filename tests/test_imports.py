@@ -1,8 +1,10 @@
 """Imports of a part bring in no more than it needs; the direction itself is in pyproject.toml."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,25 @@ def test_programs_import_the_library_and_not_each_other(path):
         if isinstance(node, ast.ImportFrom):
             names = [node.module or ""]
         assert {name.split(".")[0] for name in names} & others == set()
+
+
+def imported(path: Path) -> set[str]:
+    """The packages that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def test_what_the_package_needs_is_a_dependency():
+    """A feature would end in a ModuleNotFoundError after a plain `pip install`."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = [re.split(r"[\[<>=]", need)[0].replace("-", "_") for need in project["dependencies"]]
+    given = {"orbax" if need == "orbax_checkpoint" else need for need in needs}
+    used = set().union(*map(imported, (ROOT / "stride_jax").rglob("*.py")))
+    used.add("flatbuffers")  # jax.export, which saves a decoder, needs it
+    extras = {"matplotlib", "torch"}  # named by a message where they are absent
+    assert used - given - extras - set(sys.stdlib_module_names) - {"stride_jax"} == set()
