@@ -1,4 +1,4 @@
-"""The exact rule follows the target's law; wrong rules are caught by the same test."""
+"""The exact rule keeps the distribution of the target; wrong rules are caught by the same test."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,9 @@ from stride_jax.testing.analytic import closed_form_covariance, make_problem, pr
         pytest.param("residual", "cached", "one", marks=pytest.mark.slow),
     ],
 )
-def test_exact_rules_follow_the_target_s_law(rule: str, kind: str, shape: str) -> None:
+def test_exact_rules_follow_the_distribution_of_the_target(
+    rule: str, kind: str, shape: str
+) -> None:
     """Any flaw in accepting, recovering, the bonus or the bookkeeping shows in 50,000 paths."""
     scale = 1.3 if RULES[rule].scales == "free" else 1.0
     problem = make_problem(delta=1.0, draft_scale=scale, **exactness.SHAPES[shape])
