@@ -211,11 +211,11 @@ def _of_fewer_days(times: np.ndarray, clock: Clock) -> bool:
     """Whether a series leaves out the same days of every week of a clock of days, and no others."""
     if clock.unit != "day":
         return False
-    own = infer_clock(times, times, np.zeros(len(times), int))
-    if own is None or own.unit != "day" or own.week == clock.week:
+    alone = infer_clock(times, times, np.zeros(len(times), int))
+    if alone is None or alone.unit != "day" or alone.week == clock.week:
         return False
     skips = int((np.diff(clock.numbers(times)) > clock.step).sum())
-    return skips >= 2 and bool((np.diff(own.numbers(times)) == own.step).all())
+    return skips >= 2 and bool((np.diff(alone.numbers(times)) == alone.step).all())
 
 
 def _counted(stamps: Stamps, clock: Clock) -> np.ndarray:

@@ -13,10 +13,10 @@ CUTOFF = "cutoff"
 """Name of the column of the last time that was known."""
 
 
-def check_columns(columns: Sequence[str], made: Sequence[str]) -> None:
+def check_columns(columns: Sequence[str], result: Sequence[str]) -> None:
     """Raises InputError for a column of a frame or file that one of the result would overwrite."""
     for name in columns:
-        if str(name).split("-q-")[0] in made:
+        if str(name).split("-q-")[0] in result:
             raise InputError(
                 f"{name!r} is the name of a column of the result; rename that of the frame or file."
             )

@@ -111,10 +111,10 @@ def test_a_shorter_context_keeps_the_trained_positions(kind: str) -> None:
     target = Checkpoint(model, TARGET.params, 16)
     short = make_pair(target, "last-value", kind, 8, 2).target
     memory = short.prepare(BATCH[0, :8])
-    laws, _ = short.verify(memory, short.start(memory, 1), jnp.zeros((0, 4, 2)))
+    distributions, _ = short.verify(memory, short.start(memory, 1), jnp.zeros((0, 4, 2)))
     pinned = TimerXL(dataclasses.replace(model, variable_stride=4))
     expected = pinned.apply({"params": TARGET.params}, BATCH[:1, :8])[0, -4:]
-    np.testing.assert_allclose(laws.mean[0], expected, atol=1e-5)
+    np.testing.assert_allclose(distributions.mean[0], expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("count", [0, 2, 3])

@@ -12,9 +12,9 @@ from helpers.rounds import (
     check_rate,
     decide,
     decoded,
+    distribution_p_value,
+    distributions_of,
     doubles,
-    law_p_value,
-    laws_of,
     random_rounds,
     towards,
 )
@@ -167,16 +167,18 @@ class Shown(Rule):
         return out._replace(num_accepted=jnp.int32(0), patch=out.emitted[0])
 
 
-def test_shared_noise_emits_the_law_of_the_target_and_keeps_the_draft():
-    """What is put out would have the draft's law; the documented context would be another."""
-    laws = laws_of((0.5, 8.0))
-    kept, accepted = decoded(SharedNoise(0.5), laws, draws=10_000)
+def test_shared_noise_emits_the_distribution_of_the_target_and_keeps_the_draft():
+    """The output would have the draft's distribution; the documented context would be another."""
+    distributions = distributions_of((0.5, 8.0))
+    kept, accepted = decoded(SharedNoise(0.5), distributions, draws=10_000)
     assert (accepted == 1).all()
-    e = towards(laws)
+    e = towards(distributions)
     assert stats.kstest(kept[:, 0] @ e + 0.5, "norm").pvalue > 1e-4  # the proposal
-    assert law_p_value(kept[:, 1], towards(laws, 1)) > 1e-4  # where it was rejected
-    emitted, _ = decoded(Shown(), laws, draws=10_000)
-    assert law_p_value(emitted[:, 0], e) > 1e-4
+    assert (
+        distribution_p_value(kept[:, 1], towards(distributions, 1)) > 1e-4
+    )  # where it was rejected
+    emitted, _ = decoded(Shown(), distributions, draws=10_000)
+    assert distribution_p_value(emitted[:, 0], e) > 1e-4
 
 
 # ---------------------------------------------------------------- as_released

@@ -18,7 +18,7 @@ from helpers.toys import (
     assert_same,
     fading,
     line,
-    line_laws,
+    line_distributions,
     parameters,
     registered,
     roll,
@@ -153,7 +153,7 @@ def test_a_thousand_paths_follow_the_target(key, decode):
     assert forecast.shape == (1_000, 4, 1)
     assert info.rounds.shape == (1_000,)
     patches = np.asarray(forecast).reshape(1_000, 2, 2)
-    for patch, (mean, std) in enumerate(line_laws(SIGMA, 2)):
+    for patch, (mean, std) in enumerate(line_distributions(SIGMA, 2)):
         error = (patches[:, patch].mean(0) - mean) / (std / np.sqrt(1_000))
         assert np.max(np.abs(error)) < 4.5
         np.testing.assert_allclose(patches[:, patch].std(0), std, rtol=4.5 / np.sqrt(2_000))

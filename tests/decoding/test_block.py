@@ -1,4 +1,4 @@
-"""`block` against quadrature in float64, design figures, the target's law and wrong versions."""
+"""`block` against quadrature in float64, design figures, the target, and wrong versions."""
 
 import functools
 import math
@@ -8,15 +8,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.rounds import (
-    Laws,
+    Distributions,
     Stale,
     check_rate,
     decide,
     decide_each,
     decoded,
+    distribution_p_value,
+    distributions_of,
     doubles,
-    law_p_value,
-    laws_of,
     log_density_ratio,
     random_rounds,
     towards,
@@ -141,27 +141,27 @@ def test_patches_a_round_are_those_of_the_theory(places):
         a = 2 * stats.norm.cdf(-delta / 2)
         plain = sum(a ** np.arange(1, places + 1))
         assert abs(plain + 1 - singles) < 0.012
-        laws = laws_of((delta,) * places, (1, 1))
+        distributions = distributions_of((delta,) * places, (1, 1))
         for rule, mean in ((Block(), exact), (Maximal(), plain)):
-            _, accepted = decoded(rule, laws, draws=DRAWS)
+            _, accepted = decoded(rule, distributions, draws=DRAWS)
             error = accepted.std() / np.sqrt(DRAWS)
             assert abs(accepted.mean() - mean) < 4 * error
 
 
 def test_wrong_rules_fail_the_test_of_the_count():
     """The test of the number of patches would pass any rule, so it would prove nothing."""
-    laws, exact = laws_of((1.0,) * 3, (1, 1)), expected_accepted((1.0,) * 3)
+    distributions, exact = distributions_of((1.0,) * 3, (1, 1)), expected_accepted((1.0,) * 3)
     for rule in (Maximal(), Eager(), Stale(Block(), 0.9)):
-        _, accepted = decoded(rule, laws, draws=DRAWS)
+        _, accepted = decoded(rule, distributions, draws=DRAWS)
         assert abs(accepted.mean() - exact) > 8 * accepted.std() / np.sqrt(DRAWS)
 
 
 @pytest.mark.parametrize("deltas", [(0.3, 2.0, 0.1), (2.5, 0.2, 0.2), (0.1, 0.1, 3.0)])
 def test_places_that_differ_keep_as_many_as_the_theory_and_never_fewer(deltas):
     """It would use the gap of another place: not exact, and slower than `maximal`."""
-    laws = laws_of(deltas)
-    _, accepted = decoded(Block(), laws, draws=DRAWS)
-    _, plain = decoded(Maximal(), laws, draws=DRAWS)
+    distributions = distributions_of(deltas)
+    _, accepted = decoded(Block(), distributions, draws=DRAWS)
+    _, plain = decoded(Maximal(), distributions, draws=DRAWS)
     error = accepted.std() / np.sqrt(DRAWS)
     assert abs(accepted.mean() - expected_accepted(deltas)) < 4 * error
     assert accepted.mean() > plain.mean() - 5 * np.hypot(error, plain.std() / np.sqrt(DRAWS))
@@ -171,31 +171,37 @@ def test_places_that_differ_keep_as_many_as_the_theory_and_never_fewer(deltas):
 def test_one_proposal_is_accepted_twice_a_normal_tail(shape):
     """With one proposal it would not be the optimal rule that it then is."""
     for delta in (0.1, 1.0, 3.0):
-        _, accepted = decoded(Block(), laws_of((delta,), shape), draws=DRAWS)
+        _, accepted = decoded(Block(), distributions_of((delta,), shape), draws=DRAWS)
         check_rate(accepted, 2 * stats.norm.cdf(-delta / 2))
 
 
-# ---------------------------------------------------------------- the law
+# ---------------------------------------------------------------- the distribution
 
 
 @pytest.mark.parametrize("deltas", [(1.5,), (1.0, 0.5, 1.0), (1.0, 0.4, 2.0), (1.0, 1.0, 1e-4)])
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2)])
 def test_every_patch_of_a_decode_follows_the_target(deltas, shape):
     """The rule would not be exact: forecasts would not follow the target."""
-    laws = laws_of(deltas, shape)
-    noise, accepted = decoded(Block(), laws, draws=DRAWS)
+    distributions = distributions_of(deltas, shape)
+    noise, accepted = decoded(Block(), distributions, draws=DRAWS)
     assert {0, len(deltas)} <= set(accepted)
     for place in range(len(deltas)):
-        assert law_p_value(noise[:, place], towards(laws, place)) > 1e-4
-    assert law_p_value(noise[:, -1], towards(laws)) > 1e-4
+        assert distribution_p_value(noise[:, place], towards(distributions, place)) > 1e-4
+    assert distribution_p_value(noise[:, -1], towards(distributions)) > 1e-4
 
 
 @pytest.mark.parametrize("rule", [Mirrored(), Redrawn(), Eager(), Stale(Block())])
-def test_wrong_rules_fail_the_test_of_the_law(rule):
-    """The test of the law would pass rules that are not exact, so it would prove nothing."""
-    laws = laws_of((1.0, 1.0, 1.0), (1, 1))
-    noise, _ = decoded(rule, laws, draws=DRAWS)
-    assert min(law_p_value(noise[:, place], towards(laws, place)) for place in range(3)) < 1e-6
+def test_wrong_rules_fail_the_test_of_the_distribution(rule):
+    """The test of the distribution would pass wrong rules, so it would prove nothing."""
+    distributions = distributions_of((1.0, 1.0, 1.0), (1, 1))
+    noise, _ = decoded(rule, distributions, draws=DRAWS)
+    assert (
+        min(
+            distribution_p_value(noise[:, place], towards(distributions, place))
+            for place in range(3)
+        )
+        < 1e-6
+    )
 
 
 def target_of(last: jax.Array) -> jax.Array:
@@ -205,7 +211,7 @@ def target_of(last: jax.Array) -> jax.Array:
 
 @compiled
 def prefixed(keys: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
-    """A round of three proposals for each key, whose laws depend on the last patch.
+    """A round of three proposals for each key, whose distributions depend on the last patch.
 
     And the noise `[count, 4]` of what comes after it, and keys for a rule.
     """
@@ -230,7 +236,7 @@ def prefixed(keys: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
 
 
 def follow(rule: Rule, keys: jax.Array) -> np.ndarray:
-    """The target's noise `[count, 4]` in decodes of 4 patches whose laws depend on the last one."""
+    """The target's noise `[count, 4]` in decodes of 4 patches that depend on the last one."""
     rounds, rest, rule_keys = prefixed(keys)
     out = jax.tree.map(np.asarray, decide_each(rule, rule_keys, rounds))
     proposals = np.asarray(rounds.proposals)[..., 0, 0]
@@ -255,7 +261,7 @@ def path_p_value(rule) -> float:
 
 
 @pytest.mark.parametrize("rule", [Block(), Maximal()])
-def test_laws_that_depend_on_the_prefix_are_followed_jointly(rule):
+def test_distributions_that_depend_on_the_prefix_are_followed_jointly(rule):
     """Real forecasters look at what was drafted; the path, not only each patch, must be right."""
     assert path_p_value(rule) > 1e-4
 
@@ -308,7 +314,7 @@ def test_residual_mass_is_the_integral(delta):
 
 @pytest.mark.parametrize("delta", [0.05, 0.5, 2.0, 8.0, 40.0])
 def test_residual_along_inverts_the_distribution(delta):
-    """A recovered patch would come from another law than the residual."""
+    """A recovered patch would come from another distribution than the residual."""
     v = np.asarray([1e-4, 0.01, 0.2, 0.5, 0.8, 0.99], np.float32)
     for lam in (1.0, 0.9, 0.5, 1e-2, 1e-6):
         mass = quadrature(lam, delta)
@@ -324,7 +330,7 @@ def test_residual_along_inverts_the_distribution(delta):
 
 
 def test_residual_guards():
-    """Equal laws, or a prefix that is impossible, would put NaN into the forecast."""
+    """Equal distributions, or a prefix that is impossible, would put NaN into the forecast."""
     for log_lam in (0.0, -1e-7, -1.0, -80.0, -1e4, -jnp.inf):
         for delta in (0.0, 1e-8, 1e-3, 1.0, 30.0, 1e4, 1e18):
             mass = float(mass_of(np.float32(log_lam), np.float32(delta)))
@@ -353,11 +359,11 @@ def many(current: Round, count: int = 500) -> Outcome:
 
 
 @pytest.mark.slow
-def test_equal_laws_are_kept_and_equal_laws_after_a_bad_prefix_are_not():
+def test_equal_distributions_are_kept_and_equal_distributions_after_a_bad_prefix_are_not():
     """A gap of 0 would divide by zero, or keep a prefix that the target cannot produce."""
     out = many(fixed_round([0.0, 0.0, 0.0], [0.3, -1.0, 2.0]))
     assert (out.num_accepted == 3).all()
-    # p_1 = exp(-50 - 2) stays below 1, as nothing after it can tell the laws apart
+    # p_1 = exp(-50 - 2) stays below 1, as nothing after it can tell the distributions apart
     out = many(fixed_round([10.0, 0.0, 0.0], [-0.2, -1.0, 2.0]))
     assert (out.num_accepted == 0).all()
     assert np.isfinite(out.patch).all()
@@ -384,11 +390,16 @@ def test_a_draft_that_diverges_is_never_kept(bad, places):
 
 def test_length_ends_the_block():
     """In a shorter round, the last drafted proposal would be judged as if another followed."""
-    laws = laws_of((1.0, 1.0, 1.0))
-    short = Laws(laws.mean_p[:3], laws.sigma_p[:3], laws.mean_q[:2], laws.sigma_q[:2])
-    noise, accepted = decoded(Shorter(), laws, draws=DRAWS)
+    distributions = distributions_of((1.0, 1.0, 1.0))
+    short = Distributions(
+        distributions.mean_p[:3],
+        distributions.sigma_p[:3],
+        distributions.mean_q[:2],
+        distributions.sigma_q[:2],
+    )
+    noise, accepted = decoded(Shorter(), distributions, draws=DRAWS)
     assert set(accepted) == {0, 1, 2}
     error = accepted.std() / np.sqrt(DRAWS)
     assert abs(accepted.mean() - expected_accepted((1.0, 1.0))) < 4 * error
     for place in range(2):
-        assert law_p_value(noise[:, place], towards(short, place)) > 1e-4
+        assert distribution_p_value(noise[:, place], towards(short, place)) > 1e-4

@@ -1,7 +1,7 @@
 """The cached process against full passes over the whole sequence, and against a plain loop.
 
-No exactness test of the decoders can see a stale cache of the draft, so its laws are compared here
-after every number of acceptances.
+No exactness test of the decoders can see a stale cache of the draft, so its predictions are
+compared after every number of acceptances.
 """
 
 import dataclasses
@@ -115,7 +115,7 @@ def opened(process, context: np.ndarray):
 
 
 def full_pass(config, norm, context: np.ndarray, grown: np.ndarray) -> PatchDistribution:
-    """Laws after each patch of `grown [N, P, C]` by one ordinary pass, `[N, P, C]`.
+    """Distributions after each patch of `grown [N, P, C]` by one ordinary pass, `[N, P, C]`.
 
     Frozen: the model without normalisation, on values standardised by hand with the context's
     statistics in float64.
@@ -136,29 +136,29 @@ def full_pass(config, norm, context: np.ndarray, grown: np.ndarray) -> PatchDist
     return PatchDistribution(mean, logvar)
 
 
-def law_error(
+def distribution_error(
     found: PatchDistribution, config, norm, context, grown: np.ndarray, first: int
 ) -> float:
-    """The largest error of laws after patches `first`, `first + 1`, ... of the sequence.
+    """The largest error of distributions after patches `first`, `first + 1`, ... of the sequence.
 
     In units of each variable's spread, where that is above 1.
     """
-    laws, num_vars = len(found.mean), grown.shape[2]
-    assert found.features.shape == (laws, num_vars, config.d_model)
-    assert found.mean.shape == (laws, P, num_vars)
+    distributions, num_vars = len(found.mean), grown.shape[2]
+    assert found.features.shape == (distributions, num_vars, config.d_model)
+    assert found.mean.shape == (distributions, P, num_vars)
     assert found.mean.dtype == jnp.float32
     assert (found.logvar is None) == (config.head == "mean")
     noise = 50 * random_patches(LENGTH - len(grown), num_vars, seed=99)
     expected = full_pass(config, norm, context, np.concatenate([grown, noise]))
-    errors = [np.abs(found.mean - expected.mean[first : first + laws]).max()]
+    errors = [np.abs(found.mean - expected.mean[first : first + distributions]).max()]
     if found.logvar is not None:
         assert found.logvar.dtype == jnp.float32
-        errors.append(np.abs(found.logvar - expected.logvar[first : first + laws]).max())
+        errors.append(np.abs(found.logvar - expected.logvar[first : first + distributions]).max())
     return float(max(errors))
 
 
 def target_errors(process, config, norm, num_vars: int, counts=COUNTS, prefill=PROMPT):
-    """Error of the laws of each round: verify K proposals, keep `count` patches.
+    """Error of the distributions of each round: verify K proposals, keep `count` patches.
 
     The last patch kept is the one recovered, which `verify` has not seen.
     """
@@ -167,9 +167,11 @@ def target_errors(process, config, norm, num_vars: int, counts=COUNTS, prefill=P
     grown, errors = context, []
     for seed, count in enumerate(counts, 1):
         proposals = 3 * random_patches(K, num_vars, seed=seed)
-        laws, seen = _verify(process, memory, state, jnp.asarray(proposals))
+        distributions, seen = _verify(process, memory, state, jnp.asarray(proposals))
         sequence = np.concatenate([grown, proposals])
-        errors.append(law_error(laws, config, norm, context, sequence, len(grown) - 1))
+        errors.append(
+            distribution_error(distributions, config, norm, context, sequence, len(grown) - 1)
+        )
         kept = proposals[:count].copy()
         kept[count - 1 :] = random_patches(1, num_vars, seed=seed + 50)
         bonus = random_patches(1, num_vars, seed=seed + 70)
@@ -181,7 +183,7 @@ def target_errors(process, config, norm, num_vars: int, counts=COUNTS, prefill=P
 
 
 def draft_errors(process, config, norm, num_vars: int, counts=COUNTS, wanted=None):
-    """Error of the laws of each round: K proposals patch by patch, keep `count` patches.
+    """Error of the distributions of each round: K proposals patch by patch, keep `count` patches.
 
     `wanted`: how many proposals a round makes; K each by default.
     """
@@ -191,13 +193,17 @@ def draft_errors(process, config, norm, num_vars: int, counts=COUNTS, wanted=Non
     for seed, count in enumerate(counts, 1):
         many = K if wanted is None else wanted[seed - 1]
         proposals = 3 * random_patches(many, num_vars, seed=seed)
-        laws, ahead = _verify(process, memory, state, jnp.zeros((0, P, num_vars)))
+        distributions, ahead = _verify(process, memory, state, jnp.zeros((0, P, num_vars)))
         for patch in proposals[:-1]:
-            law, ahead = _step(process, memory, ahead, jnp.asarray(patch))
-            laws = jax.tree.map(lambda x, y: jnp.concatenate([x, y[None]]), laws, law)
-        assert len(laws.mean) == many
+            distribution, ahead = _step(process, memory, ahead, jnp.asarray(patch))
+            distributions = jax.tree.map(
+                lambda x, y: jnp.concatenate([x, y[None]]), distributions, distribution
+            )
+        assert len(distributions.mean) == many
         sequence = np.concatenate([grown, proposals])
-        errors.append(law_error(laws, config, norm, context, sequence, len(grown) - 1))
+        errors.append(
+            distribution_error(distributions, config, norm, context, sequence, len(grown) - 1)
+        )
         patches = np.concatenate([proposals, random_patches(1, num_vars, seed=seed + 70)])
         if 0 < count <= many:
             patches[count - 1] = random_patches(1, num_vars, seed=seed + 50)[0]
@@ -222,7 +228,7 @@ DEPTHS = [
 
 
 @pytest.mark.parametrize("name", DEPTHS)
-def test_target_laws_are_those_of_a_full_pass(name):
+def test_target_distributions_are_those_of_a_full_pass(name):
     """Decoding from caches would be another forecast than the model's own."""
     config, num_vars, norm = case(name)
     errors = target_errors(process_of(config, norm), config, norm, num_vars)
@@ -230,7 +236,7 @@ def test_target_laws_are_those_of_a_full_pass(name):
 
 
 @pytest.mark.parametrize("name", DEPTHS)
-def test_draft_laws_are_those_of_a_full_pass(name):
+def test_draft_distributions_are_those_of_a_full_pass(name):
     """A stale cache would cost acceptances without any other test noticing."""
     config, num_vars, norm = case(name)
     draft = process_of(config, norm).drafting()
@@ -246,9 +252,9 @@ def test_the_last_reference_pass_has_no_patch_behind():
     process = process_of(config, norm)
     memory, state = opened(process, context)
     proposals = random_patches(K, num_vars, seed=1)
-    laws, _ = _verify(process, memory, state, jnp.asarray(proposals))
+    distributions, _ = _verify(process, memory, state, jnp.asarray(proposals))
     grown = np.concatenate([context, proposals])
-    assert law_error(laws, config, norm, context, grown, len(context) - 1) < 1e-4
+    assert distribution_error(distributions, config, norm, context, grown, len(context) - 1) < 1e-4
 
 
 @pytest.mark.parametrize("norm", ["causal", "frozen"])
@@ -277,9 +283,9 @@ def test_only_the_last_steps_of_a_longer_context_count():
     process = process_of(config, norm, context_len=PROMPT * P)
     memory, state = opened(process, np.concatenate([1e4 * context[:2], context[2:]]))
     proposals = random_patches(K, num_vars, seed=1)
-    laws, _ = _verify(process, memory, state, jnp.asarray(proposals))
+    distributions, _ = _verify(process, memory, state, jnp.asarray(proposals))
     grown = np.concatenate([context[2:], proposals])
-    assert law_error(laws, config, norm, context[2:], grown, PROMPT - 1) < 1e-4
+    assert distribution_error(distributions, config, norm, context[2:], grown, PROMPT - 1) < 1e-4
 
 
 def test_the_draft_class_proposes_by_a_full_pass():
@@ -343,11 +349,11 @@ class KeepingRejected(CachedProcess):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class LateLaws(CachedProcess):
-    """A mistake: the law for proposal i is taken after it (the original's slice)."""
+    """A mistake: the distribution for proposal i is taken after it (the original's slice)."""
 
     def verify(self, memory, state, proposals):
-        laws, state = super().verify(memory, state, proposals)
-        return jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), laws), state
+        distributions, state = super().verify(memory, state, proposals)
+        return jax.tree.map(lambda x: jnp.roll(x, -1, axis=0), distributions), state
 
 
 @jax.tree_util.register_dataclass
@@ -378,7 +384,7 @@ def test_planted_mistakes_are_caught(kind):
 @pytest.mark.parametrize("lag", [1, 2])
 @pytest.mark.parametrize("name", ["1 layer, frozen", "1 layer, 3 variables, all limits"])
 def test_keeping_nothing_changes_nothing(name, lag):
-    """A finished path, or a round of rejections, would leave a trace in later laws."""
+    """A finished path, or a round of rejections, would leave a trace in later distributions."""
     config, num_vars, norm = case(name)
     process = process_of(config, norm, lag=lag)
     memory, state = opened(process, random_patches(PROMPT, num_vars))
@@ -390,9 +396,9 @@ def test_keeping_nothing_changes_nothing(name, lag):
     back = _commit(process, seen, rejected, jnp.int32(0))
     for now in range(2):  # at once, and after one more round
         proposals = jnp.asarray(random_patches(K + 1, num_vars, seed=3 + now))
-        laws, state = _verify(process, memory, state, proposals[:K])
+        distributions, state = _verify(process, memory, state, proposals[:K])
         again, back = _verify(process, memory, back, proposals[:K])
-        jax.tree.map(np.testing.assert_array_equal, laws, again)
+        jax.tree.map(np.testing.assert_array_equal, distributions, again)
         state = _commit(process, state, proposals, jnp.int32(3))
         back = _commit(process, back, proposals, jnp.int32(3))
 
@@ -410,12 +416,12 @@ def test_paths_share_the_prompt_and_stay_apart(name):
     commit = jax.jit(jax.vmap(process.commit), compiler_options=FAST)
     paths = jax.tree.map(lambda x: jnp.broadcast_to(x, (K + 2, *x.shape)), state)
     for _ in range(2):
-        laws, seen = verify(memory, paths, patches[:, :K])
+        distributions, seen = verify(memory, paths, patches[:, :K])
         for i in range(K + 2):
             one = jax.tree.map(lambda x, i=i: x[i], paths)
             alone, _ = _verify(process, memory, one, patches[i, :K])
-            np.testing.assert_allclose(laws.mean[i], alone.mean, atol=1e-5)
-            np.testing.assert_allclose(laws.features[i], alone.features, atol=1e-5)
+            np.testing.assert_allclose(distributions.mean[i], alone.mean, atol=1e-5)
+            np.testing.assert_allclose(distributions.features[i], alone.features, atol=1e-5)
         paths = commit(seen, patches, jnp.arange(K + 2))  # lengths differ from now on
     np.testing.assert_array_equal(paths.length, 2 * np.arange(K + 2))
 
@@ -427,8 +433,8 @@ def test_parameters_are_traced():
     def run(process, context):
         traces.append(process)
         memory = process.prepare(context)
-        laws, _ = process.verify(memory, process.start(memory, 1), jnp.zeros((0, P, 1)))
-        return laws.mean
+        distributions, _ = process.verify(memory, process.start(memory, 1), jnp.zeros((0, P, 1)))
+        return distributions.mean
 
     run = jax.jit(run, compiler_options=FAST)
     config = case("1 layer")[0]
@@ -447,30 +453,32 @@ def test_parameters_are_traced():
 
 
 @pytest.mark.parametrize("name", ["1 layer, frozen", "1 layer, 3 variables, all limits"])
-def test_laws_are_in_the_units_of_the_series(name):
+def test_distributions_are_in_the_units_of_the_series(name):
     """Celsius and Fahrenheit would get different forecasts, or a variance of another size."""
     config, num_vars, norm = case(name)
     process = process_of(config, norm)
     context, proposals = random_patches(PROMPT, num_vars), random_patches(K, num_vars, seed=1)
-    laws, _ = _verify(process, *opened(process, context), jnp.asarray(proposals))
+    distributions, _ = _verify(process, *opened(process, context), jnp.asarray(proposals))
     other, _ = _verify(
         process, *opened(process, 10 * context - 40), jnp.asarray(10 * proposals - 40)
     )
-    np.testing.assert_allclose(other.mean, 10 * laws.mean - 40, atol=2e-3)
-    np.testing.assert_allclose(other.logvar, laws.logvar + 2 * np.log(10), atol=1e-3)
-    np.testing.assert_allclose(other.features, laws.features, atol=1e-3)
-    assert laws.features.shape == (K + 1, num_vars, config.d_model)
+    np.testing.assert_allclose(other.mean, 10 * distributions.mean - 40, atol=2e-3)
+    np.testing.assert_allclose(other.logvar, distributions.logvar + 2 * np.log(10), atol=1e-3)
+    np.testing.assert_allclose(other.features, distributions.features, atol=1e-3)
+    assert distributions.features.shape == (K + 1, num_vars, config.d_model)
 
 
 def test_features_are_what_the_head_reads():
-    """A rule or a calibration on features would see something else than what makes the law."""
+    """A rule or a calibration on features would see something else than the predictions do."""
     config, num_vars, _ = case("2 layers, as it is, 3 variables")
     process = process_of(config, None)
     proposals = jnp.asarray(random_patches(K, num_vars, seed=1))
-    laws, _ = _verify(process, *opened(process, random_patches(PROMPT, num_vars)), proposals)
+    distributions, _ = _verify(
+        process, *opened(process, random_patches(PROMPT, num_vars)), proposals
+    )
     head = params_of(config)["head_mean"]
-    mean = laws.features @ head["kernel"] + head["bias"][None, None]  # [k, C, P]
-    np.testing.assert_allclose(laws.mean, mean.transpose(0, 2, 1), atol=1e-5)
+    mean = distributions.features @ head["kernel"] + head["bias"][None, None]  # [k, C, P]
+    np.testing.assert_allclose(distributions.mean, mean.transpose(0, 2, 1), atol=1e-5)
 
 
 @pytest.mark.parametrize("norm", ["causal", "frozen"])
@@ -480,21 +488,21 @@ def test_bfloat16_errs_by_its_rounding_alone(norm):
     short = dataclasses.replace(exact, dtype="bfloat16")
     context = 1000 + random_patches(PROMPT, 1)
     proposals = jnp.asarray(1000 + random_patches(K, 1, seed=1))
-    laws = []
+    distributions = []
     for config in (exact, short):
         process = cached_process(CachedTimerXL(config), params_of(exact), P, norm=norm)
         memory, state = opened(process, context)
         found, state = _verify(process, memory, state, proposals)
-        laws.append(found)
+        distributions.append(found)
     assert {x.dtype for x in jax.tree.leaves(state.cache)} == {jnp.dtype("bfloat16")}
     for x in (*memory.moments, memory.center, memory.scale, memory.origin, state.moments):
         assert x.dtype == jnp.float32
-    assert laws[1].mean.dtype == laws[1].logvar.dtype == jnp.float32
-    error = np.asarray(laws[1].mean - laws[0].mean)
+    assert distributions[1].mean.dtype == distributions[1].logvar.dtype == jnp.float32
+    error = np.asarray(distributions[1].mean - distributions[0].mean)
     unit = 2.0**-8  # one rounding
-    spread = np.asarray(laws[0].mean).std()
+    spread = np.asarray(distributions[0].mean).std()
     assert 1e-5 * spread < np.sqrt(np.mean(error**2)) < 4 * unit * spread
-    np.testing.assert_allclose(laws[1].logvar, laws[0].logvar, atol=16 * unit)
+    np.testing.assert_allclose(distributions[1].logvar, distributions[0].logvar, atol=16 * unit)
 
 
 # A trained model from caches.
@@ -506,18 +514,18 @@ def test_the_first_patch_is_that_of_the_window_process():
     params = params_of(trained)
     context = random_patches(PROMPT, 3)
     window = window_process(make_predict(trained, params), P)
-    law = jax.jit(window.predict_patch, compiler_options=FAST)
-    expected = law(jnp.asarray(context.reshape(-1, 3)))
+    distribution = jax.jit(window.predict_patch, compiler_options=FAST)
+    expected = distribution(jnp.asarray(context.reshape(-1, 3)))
     config = cacheable(trained, PROMPT * P, 3)
     process = cached_process(CachedTimerXL(config), params, P, norm="frozen")
-    laws, _ = _verify(process, *opened(process, context), jnp.zeros((0, P, 3)))
-    np.testing.assert_allclose(laws.mean[0], expected.mean, rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(laws.logvar[0], expected.logvar, rtol=1e-4, atol=1e-4)
+    distributions, _ = _verify(process, *opened(process, context), jnp.zeros((0, P, 3)))
+    np.testing.assert_allclose(distributions.mean[0], expected.mean, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(distributions.logvar[0], expected.logvar, rtol=1e-4, atol=1e-4)
     # and other positions would be seen
     other = dataclasses.replace(config, variable_stride=PROMPT + 1)
     process = cached_process(CachedTimerXL(other), params, P, norm="frozen")
-    laws, _ = _verify(process, *opened(process, context), jnp.zeros((0, P, 3)))
-    assert np.abs(laws.mean[0] - expected.mean).max() > 1e-3
+    distributions, _ = _verify(process, *opened(process, context), jnp.zeros((0, P, 3)))
+    assert np.abs(distributions.mean[0] - expected.mean).max() > 1e-3
 
 
 def test_cacheable_pins_what_depends_on_the_length():
@@ -533,7 +541,7 @@ def test_cacheable_pins_what_depends_on_the_length():
 
 
 def test_the_originals_covariate_mask_is_refused():
-    """Proposals would be verified by laws that have already seen them."""
+    """Proposals would be verified by distributions that have already seen them."""
     config = make(instance_norm="window", covariate=True)
     with pytest.raises(InputError, match=r"covariate.mask"):
         cacheable(config, 6 * P, 3)
@@ -575,15 +583,15 @@ def test_a_context_that_is_too_short(length, context_len, lag, need):
 
 
 def test_a_draft_that_sees_one_patch():
-    """A draft of one patch of context would give one law too few, a shape deep inside the loop."""
+    """A draft of one patch of context would predict one patch too few, a shape deep in the loop."""
     draft = process_of(case("1 layer")[0], "causal", context_len=P).drafting()
 
-    def laws(context):
+    def distributions(context):
         memory = draft.prepare(context)
         return draft.verify(memory, draft.start(memory, K), jnp.zeros((0, P, 1)))[0].mean
 
     try:
-        found = jax.eval_shape(laws, jnp.zeros((2 * P, 1)))
+        found = jax.eval_shape(distributions, jnp.zeros((2 * P, 1)))
     except InputError:
         return  # saying that it needs two is fine as well
     assert found.shape == (1, P, 1)
@@ -641,8 +649,8 @@ class MovingAverage:
     def extend(self, params, prefill, cache, patches, start):
         before = jnp.where(start == 0, prefill, cache[start - 1])
         levels = self._run(params, before, patches)
-        law = PatchDistribution(levels + params["drift"], 2 * levels)
-        return law, jax.lax.dynamic_update_slice_in_dim(cache, levels, start, 0)
+        distribution = PatchDistribution(levels + params["drift"], 2 * levels)
+        return distribution, jax.lax.dynamic_update_slice_in_dim(cache, levels, start, 0)
 
 
 def plain_average(norm, context: np.ndarray, grown: np.ndarray) -> PatchDistribution:
@@ -675,14 +683,16 @@ def test_a_forecaster_that_is_no_transformer(norm, lag, prefill):
         proposals = 3 * random_patches(K + 1, 2, seed=seed)
         expected = plain_average(norm, context, np.concatenate([grown, proposals[:K]]))
         part = slice(len(grown) - 1, None)
-        laws, seen = _verify(process, memory, state, jnp.asarray(proposals[:K]))
-        np.testing.assert_allclose(laws.mean, expected.mean[part], rtol=1e-5, atol=1e-5)
-        np.testing.assert_allclose(laws.logvar, expected.logvar[part], rtol=1e-5, atol=2e-5)
-        law, ahead = _verify(process, memory, state, jnp.zeros((0, P, 2)))
-        found = [law.mean[0]]
+        distributions, seen = _verify(process, memory, state, jnp.asarray(proposals[:K]))
+        np.testing.assert_allclose(distributions.mean, expected.mean[part], rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(
+            distributions.logvar, expected.logvar[part], rtol=1e-5, atol=2e-5
+        )
+        distribution, ahead = _verify(process, memory, state, jnp.zeros((0, P, 2)))
+        found = [distribution.mean[0]]
         for patch in proposals[: K - 1]:
-            law, ahead = _step(process, memory, ahead, jnp.asarray(patch))
-            found.append(law.mean)
+            distribution, ahead = _step(process, memory, ahead, jnp.asarray(patch))
+            found.append(distribution.mean)
         np.testing.assert_allclose(found, expected.mean[part][:K], rtol=1e-5, atol=1e-5)
         state = _commit(
             process, ahead if lag == 2 else seen, jnp.asarray(proposals), jnp.int32(count)

@@ -114,7 +114,7 @@ def growing(window):
     ["block", *(pytest.param(name, marks=pytest.mark.slow) for name in ("maximal", "residual"))],
 )
 def test_drafts_that_are_not_finite_leave_the_forecast_finite(key, name):
-    """One causal pass sees all proposals: a NaN would spread to the laws of those before it."""
+    """One causal pass sees all proposals: a NaN would reach the predictions before it."""
     fixed = Partial(constant, jnp.float32(jnp.nan))
     for predict in (fixed, Partial(constant, jnp.float32(jnp.inf)), growing):
         draft = window_process(predict, PATCH_LEN)
@@ -136,9 +136,9 @@ def test_a_cached_draft_recovers_from_what_is_not_finite():
     verify = jax.jit(draft.verify)
     patches = jnp.zeros((2, PATCH_LEN, NUM_VARS))
     _, after = verify(memory, state, patches + jnp.nan)
-    laws, _ = verify(memory, after, patches)
+    distributions, _ = verify(memory, after, patches)
     clean, _ = verify(memory, state, patches)
-    np.testing.assert_allclose(laws.mean, clean.mean, atol=1e-6)
+    np.testing.assert_allclose(distributions.mean, clean.mean, atol=1e-6)
 
 
 def test_an_oscillating_draft_leaves_the_forecast_finite(key):
@@ -354,7 +354,7 @@ def test_output_is_float32(key, decode):
 
 @DECODERS
 def test_a_half_precision_forecaster_gets_full_precision_noise(decode, key):
-    """Noise in bfloat16 has 128 values; the law of the paths would be a coarse grid."""
+    """Noise in bfloat16 has 128 values; the distribution of the paths would be a coarse grid."""
     half = window_process(lambda window: jnp.zeros((1, 1), jnp.bfloat16), 1)
     options = {"draft": half} if decode is speculate else {}
     config = DecodeConfig(horizon=1, num_draft=1)

@@ -39,13 +39,13 @@ class Bounded(AutoregressiveDraft):
 
     def predict_next(self, memory: Any, state: Any, shape: Any) -> tuple[PatchDistribution, Any]:
         """The clipped mean of the first patch."""
-        law, state = super().predict_next(memory, state, shape)
-        return law._replace(mean=jnp.maximum(law.mean, 0)), state
+        distribution, state = super().predict_next(memory, state, shape)
+        return distribution._replace(mean=jnp.maximum(distribution.mean, 0)), state
 
     def step(self, memory: Any, state: Any, patch: jax.Array) -> tuple[PatchDistribution, Any]:
         """The clipped mean of the patch after."""
-        law, state = super().step(memory, state, patch)
-        return law._replace(mean=jnp.maximum(law.mean, 0)), state
+        distribution, state = super().step(memory, state, patch)
+        return distribution._replace(mean=jnp.maximum(distribution.mean, 0)), state
 
 
 @jax.tree_util.register_static
@@ -212,12 +212,12 @@ def test_one_place_serves_both_kinds_of_draft(key: jax.Array) -> None:
             return memory, jnp.int32(0)
 
         def predict_next(self, memory: Any, state: Any, shape: Any) -> Any:
-            laws, kept = self.whole.predict_next(memory, state[0], shape)
-            return jax.tree.map(lambda x: x[:1], laws), (kept, jnp.int32(1))
+            distributions, kept = self.whole.predict_next(memory, state[0], shape)
+            return jax.tree.map(lambda x: x[:1], distributions), (kept, jnp.int32(1))
 
         def step(self, memory: Any, state: Any, patch: Any) -> Any:
-            laws, kept = self.whole.predict_next(memory, state[0], (3, *patch.shape))
-            return jax.tree.map(lambda x: x[state[1]], laws), (kept, state[1] + 1)
+            distributions, kept = self.whole.predict_next(memory, state[0], (3, *patch.shape))
+            return jax.tree.map(lambda x: x[state[1]], distributions), (kept, state[1] + 1)
 
         def commit(self, state: Any, patches: Any, count: Any) -> Any:
             return self.whole.commit(state[0], patches, count), jnp.int32(0)

@@ -13,7 +13,7 @@ from helpers.toys import (
     draft_steps,
     fading,
     line,
-    line_laws,
+    line_distributions,
     process,
     registered,
     speculate,
@@ -213,14 +213,14 @@ def test_a_series_of_varied_rounds_does_not_depend_on_its_batch(key, target):
 @pytest.mark.slow
 @pytest.mark.parametrize("rule", [Maximal(), Block()])
 def test_a_varied_length_keeps_exact_rules_exact(key, rule):
-    """Choosing the length by what was accepted would bend the law of the samples."""
+    """Choosing the length by what was accepted would bend the distribution of the samples."""
     config = DecodeConfig(8, 3, num_paths=20_000)
     options = {"config": config, "rule": rule, "draft_length": Gain(draft_cost=0.4)}
     forecast, info = speculate(key, LINE, line(), line(0.5), **options)
     fixed = [draft_steps(origins, 3) for origins in info.origin.tolist()]
     assert 0 < np.mean(np.asarray(info.drafted) < fixed) < 1
     patches = np.asarray(forecast)[..., 0].reshape(-1, 4, 2)
-    for patch, (mean, std) in enumerate(line_laws(0.6, 4)):
+    for patch, (mean, std) in enumerate(line_distributions(0.6, 4)):
         for i in range(2):
             found = (patches[:, patch, i] - mean[i]) / std[i]
             assert stats.kstest(found, "norm").pvalue > 1e-4

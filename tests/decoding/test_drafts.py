@@ -15,7 +15,7 @@ from helpers.toys import (
     fading,
     history,
     line,
-    line_laws,
+    line_distributions,
     speculate,
     timer_xl,
 )
@@ -102,7 +102,7 @@ def test_nearest_by_hand():
 
 
 def test_noise_is_added_with_the_scale_asked_for():
-    """Proposals would not be draws from the law that the rule is told."""
+    """Proposals would not be draws from the distribution that the rule is told."""
     noise, draft = jnp.asarray(history(2, PATCH_LEN, NUM_VARS)), seasonal_draft(PATCH_LEN, 4)
     for learned in (False, True):
         made = propose(draft, CONTEXT, 2, noise, learned=learned)
@@ -129,11 +129,11 @@ def several(window):
 def test_multi_patch_model():
     """A model of several patches a pass would be cut in the wrong places."""
     draft = multi_patch_draft(Partial(several), PATCH_LEN, context_len=6)
-    law = several(CONTEXT[-6:])
+    distribution = several(CONTEXT[-6:])
     made = propose(draft, CONTEXT, 2)
-    np.testing.assert_array_equal(flat(made.mean), law.mean)
-    np.testing.assert_array_equal(flat(made.logvar), law.logvar)
-    np.testing.assert_array_equal(flat(propose(draft, CONTEXT, 1).mean), law.mean[:3])
+    np.testing.assert_array_equal(flat(made.mean), distribution.mean)
+    np.testing.assert_array_equal(flat(made.logvar), distribution.logvar)
+    np.testing.assert_array_equal(flat(propose(draft, CONTEXT, 1).mean), distribution.mean[:3])
     with pytest.raises(InputError, match=r"6 steps.*9.*num_draft"):
         propose(draft, CONTEXT, 3)
     with pytest.raises(InputError, match=r"5 steps.*6"):
@@ -165,13 +165,13 @@ def test_autoregressive_draft_equals_a_python_loop(model):
     assert np.isfinite(shorter.patches).all()
 
     @jax.jit
-    def law(series):  # a full pass over everything, no state carried on
+    def distribution(series):  # a full pass over everything, no state carried on
         memory = process.prepare(series)
         none = jnp.zeros((0, PATCH_LEN, NUM_VARS))
         return process.verify(memory, process.start(memory, 1), none)[0].mean[0]
 
     for i in range(3):
-        mean = law(series)
+        mean = distribution(series)
         np.testing.assert_allclose(made.mean[i], mean, atol=1e-4)
         np.testing.assert_allclose(made.patches[i], mean + SIGMA * noise[i], atol=1e-4)
         series = np.concatenate([series, made.patches[i]])
@@ -235,7 +235,7 @@ def test_any_draft_decodes_exactly(key, draft):
     config = DecodeConfig(4, 2, num_paths=10_000)
     forecast, info = speculate(key, LINE, line(), draft, config=config)
     patches = np.asarray(forecast)[..., 0].reshape(-1, 2, 2)
-    for patch, (mean, std) in enumerate(line_laws(SIGMA, 2)):
+    for patch, (mean, std) in enumerate(line_distributions(SIGMA, 2)):
         for i in range(2):
             found = (patches[:, patch, i] - mean[i]) / std[i]
             assert stats.kstest(found, "norm").pvalue > 1e-4

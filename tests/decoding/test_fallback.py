@@ -12,7 +12,7 @@ from helpers.toys import (
     SIGMA,
     TARGET_LEN,
     line,
-    line_laws,
+    line_distributions,
     parameters,
     speculate,
 )
@@ -125,7 +125,7 @@ def test_stopping_keeps_exact_rules_exact(key, rule):
     forecast, info = speculate(key, LINE, line(), line(0.5), **options)
     assert 0.2 < np.mean(np.asarray(info.drafted) < 5) < 0.999
     patches = np.asarray(forecast)[..., 0].reshape(-1, 4, 2)
-    for patch, (mean, std) in enumerate(line_laws(0.6, 4)):
+    for patch, (mean, std) in enumerate(line_distributions(0.6, 4)):
         for i in range(2):
             noise = (patches[:, patch, i] - mean[i]) / std[i]
             assert stats.kstest(noise, "norm").pvalue > 1e-4

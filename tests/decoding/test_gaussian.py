@@ -25,7 +25,7 @@ def noise_and_gap(seed: int, delta: float) -> tuple[np.ndarray, np.ndarray]:
 @PROPERTY
 @given(seed=st.integers(0, 2**31), delta=st.floats(1e-10, 1e10))
 def test_mirror_is_a_householder_matrix(seed, delta):
-    """Recovered patches would not follow the target's law."""
+    """Recovered patches would not follow the target's distribution."""
     noise, gap = noise_and_gap(seed, delta)
     e = gap.astype(np.float64).ravel()
     e /= np.linalg.norm(e)
@@ -74,7 +74,7 @@ def test_acceptance_is_twice_a_normal_tail(delta):
 
 
 @pytest.mark.parametrize("delta", [0.1, 1.0, 4.0])
-def test_acceptance_is_the_overlap_of_the_laws(delta):
+def test_acceptance_is_the_overlap_of_the_distributions(delta):
     """The formula quoted for every speedup would not be the most that can be accepted."""
 
     def smaller(s: float) -> float:

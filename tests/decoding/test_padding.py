@@ -101,7 +101,7 @@ class WholeState(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Whole:
-    """The process without padding and without caches: a pass over all patches for every law.
+    """The process without padding and without caches: a pass over all patches for each one.
 
     The history goes to the front, where nothing is before it. What stands behind it no causal model
     sees.
@@ -140,7 +140,7 @@ class Whole:
         spare = jnp.zeros((room + K + 1, *front.shape[1:]))
         return WholeState(jnp.concatenate([front, spare]), count, count)
 
-    def _laws(self, memory, patches, first, count):
+    def _distributions(self, memory, patches, first, count):
         _, _, center, scale = memory
         x = ((patches - center) / scale).reshape(1, -1, patches.shape[2])
         out = TimerXL(self.config).apply({"params": self.params}, x)
@@ -155,13 +155,15 @@ class Whole:
 
     def verify(self, memory, state, proposals):
         grown = jax.lax.dynamic_update_slice_in_dim(state.patches, proposals, state.length, 0)
-        laws = self._laws(memory, grown, state.length - 1, len(proposals) + 1)
-        return laws, state._replace(patches=grown, fed=state.length + len(proposals))
+        distributions = self._distributions(memory, grown, state.length - 1, len(proposals) + 1)
+        return distributions, state._replace(patches=grown, fed=state.length + len(proposals))
 
     def step(self, memory, state, patch):
         grown = jax.lax.dynamic_update_slice_in_dim(state.patches, patch[None], state.fed, 0)
-        laws = self._laws(memory, grown, state.fed, 1)
-        return jax.tree.map(lambda x: x[0], laws), WholeState(grown, state.length, state.fed + 1)
+        distributions = self._distributions(memory, grown, state.fed, 1)
+        return jax.tree.map(lambda x: x[0], distributions), WholeState(
+            grown, state.length, state.fed + 1
+        )
 
     def commit(self, state, patches, count):
         grown = jax.lax.dynamic_update_slice_in_dim(state.patches, patches, state.length, 0)
@@ -223,16 +225,16 @@ def garbage(name: str, kind: str) -> np.ndarray:
     return context
 
 
-# --- laws, round by round --------------------------------------------------------------------
+# --- distributions, round by round ----------------------------------------------------------------
 
 COUNTS = (K + 1, 1, 2)
 """Patches kept a round; the first one keeps all, so that a draft lags."""
 
 
 class Played(NamedTuple):
-    """The laws of every round, and the first slot that holds no padding."""
+    """The distributions of every round, and the first slot that holds no padding."""
 
-    laws: list[PatchDistribution]
+    distributions: list[PatchDistribution]
     first: list[jax.Array | None]
 
 
@@ -246,12 +248,12 @@ def play(processes, context, length, patches) -> Played:
         looks = [
             p.verify(m, s, made[:K]) for p, m, s in zip(processes, memories, states, strict=True)
         ]
-        laws = [law._replace(features=None) for law, _ in looks]
+        distributions = [distribution._replace(features=None) for distribution, _ in looks]
         after = [p.commit(s, made, count) for p, (_, s) in zip(processes, looks, strict=True)]
-        return after, laws
+        return after, distributions
 
-    _, laws = jax.lax.scan(turn, starts, (patches, jnp.array(COUNTS)))
-    return Played(laws, [getattr(m, "first", None) for m in memories])
+    _, distributions = jax.lax.scan(turn, starts, (patches, jnp.array(COUNTS)))
+    return Played(distributions, [getattr(m, "first", None) for m in memories])
 
 
 FAST = {"xla_backend_optimization_level": 0}
@@ -275,7 +277,7 @@ def played(name: str, context=None) -> Played:
 @pytest.mark.parametrize("name", cases(QUICK))
 def test_neither_target_nor_draft_sees_padding(name):
     """A short history would be forecast as if something had happened before it."""
-    target, draft, expected = played(name).laws
+    target, draft, expected = played(name).distributions
     assert expected.mean.shape[:3] == (len(LENGTHS), len(COUNTS), K + 1)
     assert_same(target, expected, ATOL)
     assert_same(draft, expected, ATOL)
@@ -283,12 +285,12 @@ def test_neither_target_nor_draft_sees_padding(name):
 
 @pytest.mark.parametrize("name", cases(QUICK))
 @pytest.mark.parametrize("kind", ["large", "random", "nan"])
-def test_what_stands_in_the_padding_changes_no_law(name, kind):
+def test_what_stands_in_the_padding_changes_no_distribution(name, kind):
     """Whatever a batch was padded with would leak into the forecast."""
     context = garbage(name, kind)
     assert (context != contexts_of(name)).any(axis=2).sum() == (N * P - LENGTHS).sum()
     found, plain = played(name, context), played(name)
-    jax.tree.map(np.testing.assert_array_equal, found.laws[:2], plain.laws[:2])
+    jax.tree.map(np.testing.assert_array_equal, found.distributions[:2], plain.distributions[:2])
 
 
 def test_the_first_slot_that_is_no_padding():
@@ -301,14 +303,14 @@ def test_the_first_slot_that_is_no_padding():
 
 
 @pytest.mark.parametrize("name", cases(["causal"]))
-def test_laws_are_those_of_the_context_without_padding(name):
-    """Cutting a context to its history by hand would give other laws than its length does."""
+def test_distributions_are_those_of_the_context_without_padding(name):
+    """Cutting a context to its history by hand would give other predictions than a length."""
     i, count = 1, HISTORIES[1]
     processes = [cached(name), cached(name, lag=2)]
     own = contexts_of(name)[i, (N - count) * P :]
     found = one_series(processes, own, None, patches_of(name)[i])
     assert found.first == [None, None]
-    assert_same(found.laws, take(played(name).laws[:2], i), ATOL)
+    assert_same(found.distributions, take(played(name).distributions[:2], i), ATOL)
 
 
 # --- decodes -----------------------------------------------------------------------------------
@@ -402,8 +404,8 @@ class AllFrozen(CachedProcess):
             return super().prepare(context, length)
 
 
-def first_laws(process, context, length, proposals):
-    """The laws of the first round."""
+def first_distributions(process, context, length, proposals):
+    """The distributions of the first round."""
     memory = process.prepare(context, length)
     return process.verify(memory, process.start(memory, K), proposals)[0].mean
 
@@ -423,10 +425,12 @@ MISTAKES = [
 )
 def test_planted_mistakes_are_caught(name, changes):
     """The tests above would pass whatever the masks and the statistics do."""
-    laws = jax.jit(jax.vmap(first_laws, in_axes=(None, 0, 0, 0)), compiler_options=FAST)
+    distributions = jax.jit(
+        jax.vmap(first_distributions, in_axes=(None, 0, 0, 0)), compiler_options=FAST
+    )
     wrong = cached(name, **changes)
-    found = laws(wrong, contexts_of(name), LENGTHS, patches_of(name)[:, 0, :K])
-    expected = played(name).laws[2].mean[:, 0]
+    found = distributions(wrong, contexts_of(name), LENGTHS, patches_of(name)[:, 0, :K])
+    expected = played(name).distributions[2].mean[:, 0]
     assert np.abs(found - expected).max() > 100 * ATOL
 
 

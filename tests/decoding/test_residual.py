@@ -1,17 +1,17 @@
-"""`residual`: Gaussians of unequal variance against quadrature, the target's law, wrong rules."""
+"""`residual`: Gaussians of unequal variance against quadrature, the target, wrong rules."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.rounds import (
-    Laws,
+    Distributions,
     check_leading,
     check_rate,
     decide,
     decoded,
-    law_p_value,
-    laws_of,
+    distribution_p_value,
+    distributions_of,
     log_density_ratio,
     play,
     random_rounds,
@@ -54,11 +54,11 @@ class Tied(Rule):
 
 @pytest.mark.parametrize(("gap", "wider"), CASES)
 def test_one_value_follows_the_target_and_is_accepted_as_often_as_possible(gap, wider):
-    """A draft with a learned spread would change the forecast's law, or be rejected needlessly."""
-    laws = laws_of((gap,), (1, 1), wider=wider)
-    noise, accepted = decoded(Residual(), laws, draws=DRAWS)
+    """A draft with a learned std would change the forecast, or be rejected needlessly."""
+    distributions = distributions_of((gap,), (1, 1), wider=wider)
+    noise, accepted = decoded(Residual(), distributions, draws=DRAWS)
     check_rate(accepted, overlap(gap, wider))
-    assert law_p_value(noise[:, 0], np.ones(1)) > 1e-4
+    assert distribution_p_value(noise[:, 0], np.ones(1)) > 1e-4
 
 
 @pytest.mark.parametrize(
@@ -73,30 +73,30 @@ def test_one_value_follows_the_target_and_is_accepted_as_often_as_possible(gap, 
         (Maximal(), 0.7, 1.8),
     ],
 )
-def test_wrong_rules_fail_the_test_of_the_law(rule, gap, wider):
-    """The test of the law would pass rules that are not exact, so it would prove nothing."""
-    laws = laws_of((gap,), (1, 1), wider=wider)
-    noise, _ = decoded(rule, laws, draws=DRAWS)
-    assert law_p_value(noise[:, 0], np.ones(1)) < 1e-6
+def test_wrong_rules_fail_the_test_of_the_distribution(rule, gap, wider):
+    """The test of the distribution would pass wrong rules, so it would prove nothing."""
+    distributions = distributions_of((gap,), (1, 1), wider=wider)
+    noise, _ = decoded(rule, distributions, draws=DRAWS)
+    assert distribution_p_value(noise[:, 0], np.ones(1)) < 1e-6
 
 
 @pytest.mark.slow
 def test_three_values_of_different_spread_follow_the_target():
-    """A spread of its own for every value would be averaged, and the law be lost."""
-    laws = laws_of((0.8, 0.8), (3, 1))
+    """A spread of its own for every value would be averaged, and the distribution be lost."""
+    distributions = distributions_of((0.8, 0.8), (3, 1))
     wider = jnp.asarray([0.6, 1.0, 1.6], jnp.float32).reshape(1, 3, 1)
-    laws = laws._replace(sigma_q=laws.sigma_q * wider)
-    noise, accepted = decoded(Residual(), laws, draws=DRAWS)
+    distributions = distributions._replace(sigma_q=distributions.sigma_q * wider)
+    noise, accepted = decoded(Residual(), distributions, draws=DRAWS)
     assert set(accepted) == {0, 1, 2}
     for place in range(2):
-        for direction in (towards(laws, place), *np.eye(3)):
-            assert law_p_value(noise[:, place], direction) > 1e-4
+        for direction in (towards(distributions, place), *np.eye(3)):
+            assert distribution_p_value(noise[:, place], direction) > 1e-4
 
 
 @pytest.mark.parametrize("delta", [pytest.param(0.1, marks=pytest.mark.slow), 1.0, 3.0])
 def test_equal_spreads_accept_like_maximal(delta):
     """With one sigma it would not be the optimal rule that it then is."""
-    _, accepted = decoded(Residual(), laws_of((delta,)), draws=DRAWS)
+    _, accepted = decoded(Residual(), distributions_of((delta,)), draws=DRAWS)
     check_rate(accepted, 2 * stats.norm.cdf(-delta / 2))
 
 
@@ -147,16 +147,16 @@ def test_running_out_is_counted_as_often_as_it_must_happen():
 def test_running_out_is_rare(delta, wider):
     """Forecasts would not be exact more often than one can neglect."""
     keys = jax.random.split(jax.random.key(4), DRAWS)
-    _, _, overflow = play(Residual(), laws_of((delta,), wider=wider), keys)
+    _, _, overflow = play(Residual(), distributions_of((delta,), wider=wider), keys)
     assert np.asarray(overflow).mean() < 1e-3
 
 
 def test_a_draft_that_is_not_finite_is_no_overflow():
     """A run would be reported as inexact although its patch is the target's own draw."""
-    laws = laws_of((0.5,))
+    distributions = distributions_of((0.5,))
     keys = jax.random.split(jax.random.key(4), 200)
     for bad in (np.nan, np.inf, 1e30):
-        wrong = Laws(*laws)._replace(mean_q=laws.mean_q.at[0].set(bad))
+        wrong = Distributions(*distributions)._replace(mean_q=distributions.mean_q.at[0].set(bad))
         patches, accepted, overflow = play(Residual(), wrong, keys)
         assert np.isfinite(np.asarray(patches)).all()
         assert not np.asarray(accepted).any()

@@ -1,4 +1,4 @@
-"""Every rule as a pure function; the laws of maximal and resample; planted wrong rules."""
+"""Every rule as a pure function; the distributions of maximal and resample; planted wrong rules."""
 
 import dataclasses
 import functools
@@ -13,9 +13,9 @@ from helpers.rounds import (
     check_rate,
     decide,
     decoded,
+    distribution_p_value,
+    distributions_of,
     doubles,
-    law_p_value,
-    laws_of,
     log_density_ratio,
     random_rounds,
     towards,
@@ -143,42 +143,42 @@ def test_log_ratios_in_float32_at_dimension_10000():
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2)])
 @pytest.mark.parametrize("delta", [0.3, 1.5, 4.0])
-def test_maximal_emits_the_target_law(delta, shape):
+def test_maximal_emits_the_target_distribution(delta, shape):
     """The rule would not be exact: forecasts would not follow the target."""
-    laws = laws_of((delta,), shape)
-    noise, _ = decoded(Maximal(), laws)
-    assert law_p_value(noise[:, 0], towards(laws)) > 1e-4
+    distributions = distributions_of((delta,), shape)
+    noise, _ = decoded(Maximal(), distributions)
+    assert distribution_p_value(noise[:, 0], towards(distributions)) > 1e-4
 
 
 @pytest.mark.parametrize("offset", [1e3, 1e6, 1e8, 1e30])
-def test_maximal_emits_the_target_law_whatever_the_draft(offset):
-    """A draft that has gone astray would change the law of the forecasts, silently."""
-    laws = laws_of((1.0,), offset=offset)
-    noise, _ = decoded(Maximal(), laws)
+def test_maximal_emits_the_target_distribution_whatever_the_draft(offset):
+    """A draft that has gone astray would change the distribution of the forecasts, silently."""
+    distributions = distributions_of((1.0,), offset=offset)
+    noise, _ = decoded(Maximal(), distributions)
     e = np.ones(6) / np.sqrt(6)
-    assert law_p_value(noise[:, 0], e) > 1e-4
+    assert distribution_p_value(noise[:, 0], e) > 1e-4
 
 
 @pytest.mark.parametrize("rule", [Resample(), Unmirrored(), Generous(), Stale(Maximal())])
-def test_wrong_rules_fail_the_test_of_the_law(rule):
-    """The test of the law would pass rules that are not exact, so it would prove nothing."""
-    laws = laws_of((1.5,))
-    noise, _ = decoded(rule, laws)
-    assert law_p_value(noise[:, 0], towards(laws)) < 1e-6
+def test_wrong_rules_fail_the_test_of_the_distribution(rule):
+    """The test of the distribution would pass wrong rules, so it would prove nothing."""
+    distributions = distributions_of((1.5,))
+    noise, _ = decoded(rule, distributions)
+    assert distribution_p_value(noise[:, 0], towards(distributions)) < 1e-6
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (12, 5)])
 @pytest.mark.parametrize("delta", [0.0, 0.05, 0.5, 1.5, 3.0])
 def test_maximal_accepts_twice_a_normal_tail(delta, shape):
     """The rule would accept fewer than it can, or more than it may."""
-    _, accepted = decoded(Maximal(), laws_of((delta,), shape), draws=10_000)
+    _, accepted = decoded(Maximal(), distributions_of((delta,), shape), draws=10_000)
     check_rate(accepted, 2 * stats.norm.cdf(-delta / 2))
 
 
 @pytest.mark.parametrize("rule", [Generous(), Stale(Maximal())])
 def test_wrong_rules_fail_the_test_of_the_rate(rule):
     """The test of the rate would pass a rule that accepts too much."""
-    _, accepted = decoded(rule, laws_of((1.5,)), draws=20_000)
+    _, accepted = decoded(rule, distributions_of((1.5,)), draws=20_000)
     with pytest.raises(AssertionError):
         check_rate(accepted, 2 * stats.norm.cdf(-0.75))
 
@@ -201,18 +201,18 @@ def test_maximal_is_a_plain_loop():
 
 def test_later_patches_of_a_round_follow_the_target_too():
     """Only the first patch of a round would be exact."""
-    laws = laws_of((0.5, 1.2, 0.8))
-    noise, accepted = decoded(Maximal(), laws)
+    distributions = distributions_of((0.5, 1.2, 0.8))
+    noise, accepted = decoded(Maximal(), distributions)
     assert set(accepted) == {0, 1, 2, 3}
     for place in range(3):
-        assert law_p_value(noise[:, place], towards(laws, place)) > 1e-4
-    assert law_p_value(noise[:, 3], towards(laws, 0)) > 1e-4
-    joint = noise[:, 0] @ towards(laws, 0) + noise[:, 1] @ towards(laws, 1)
+        assert distribution_p_value(noise[:, place], towards(distributions, place)) > 1e-4
+    assert distribution_p_value(noise[:, 3], towards(distributions, 0)) > 1e-4
+    joint = noise[:, 0] @ towards(distributions, 0) + noise[:, 1] @ towards(distributions, 1)
     assert stats.kstest(joint / np.sqrt(2), "norm").pvalue > 1e-4
 
 
 def test_maximal_is_exact_at_dimension_10000():
-    """Long patches of many variables would follow another law, by float32 rounding."""
+    """Long patches of many variables would follow another distribution, by float32 rounding."""
     shape, delta, count = (100, 100), 1.5, 1500
     rng = np.random.default_rng(2)
     sigma = jnp.asarray(rng.uniform(0.5, 2, shape), jnp.float32)
@@ -245,13 +245,15 @@ def test_maximal_is_exact_at_dimension_10000():
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("scale", [pytest.param(1e-6, marks=pytest.mark.slow), 1.0, 1e6])
-def test_exact_rules_accept_equal_laws_always(name, scale):
+def test_exact_rules_accept_equal_distributions_always(name, scale):
     """A draft equal to the target would be rejected now and then."""
-    laws = laws_of((0.0, 0.0))
-    laws = laws._replace(
-        mean_q=laws.mean_p[:-1], sigma_p=scale * laws.sigma_p, sigma_q=scale * laws.sigma_q
+    distributions = distributions_of((0.0, 0.0))
+    distributions = distributions._replace(
+        mean_q=distributions.mean_p[:-1],
+        sigma_p=scale * distributions.sigma_p,
+        sigma_q=scale * distributions.sigma_q,
     )
-    _, accepted = decoded(RULES[name](), laws, draws=5000)
+    _, accepted = decoded(RULES[name](), distributions, draws=5000)
     assert (accepted == 2).all()
 
 
@@ -259,27 +261,27 @@ def test_exact_rules_accept_equal_laws_always(name, scale):
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("entry", ["one value", "all values"])
 def test_exact_rules_replace_a_draft_that_is_not_finite(name, bad, entry):
-    """A diverged draft would put NaN into the forecast, or change its law."""
-    laws = laws_of((0.5, 0.5))
+    """A diverged draft would put NaN into the forecast, or change its distribution."""
+    distributions = distributions_of((0.5, 0.5))
     where = (0, 0, 0) if entry == "one value" else slice(None)
-    laws = laws._replace(mean_q=laws.mean_q.at[where].set(bad))
-    noise, accepted = decoded(RULES[name](), laws, draws=5000)
+    distributions = distributions._replace(mean_q=distributions.mean_q.at[where].set(bad))
+    noise, accepted = decoded(RULES[name](), distributions, draws=5000)
     assert (accepted == 0).all()
     assert np.isfinite(noise).all()
-    assert law_p_value(noise[:, 0], np.ones(6) / np.sqrt(6)) > 1e-4
+    assert distribution_p_value(noise[:, 0], np.ones(6) / np.sqrt(6)) > 1e-4
 
 
 @pytest.mark.parametrize("name", EXACT)
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e30])
 def test_exact_rules_stay_exact_before_a_draft_diverges(name, bad):
-    """A draft that diverges within a round would change the law of the patches before that."""
-    laws = laws_of((1.0, 1.0))
-    laws = laws._replace(mean_q=laws.mean_q.at[1].set(bad))
-    noise, accepted = decoded(RULES[name](), laws)
+    """A draft that diverges within a round would change the patches before that."""
+    distributions = distributions_of((1.0, 1.0))
+    distributions = distributions._replace(mean_q=distributions.mean_q.at[1].set(bad))
+    noise, accepted = decoded(RULES[name](), distributions)
     assert set(accepted) == {0, 1}
     assert np.isfinite(noise).all()
-    assert law_p_value(noise[:, 0], towards(laws)) > 1e-4
-    assert law_p_value(noise[:, 1], np.ones(6) / np.sqrt(6)) > 1e-4
+    assert distribution_p_value(noise[:, 0], towards(distributions)) > 1e-4
+    assert distribution_p_value(noise[:, 1], np.ones(6) / np.sqrt(6)) > 1e-4
 
 
 # ---------------------------------------------------------------- resample
@@ -310,17 +312,17 @@ def test_resample_accepts_more_with_a_larger_bias():
     """The bias would not do what the paper sweeps it for."""
     delta, rates = 1.5, []
     for bias in (1.0, 1.5, 2.0, 3.0):
-        _, accepted = decoded(Resample(bias=bias), laws_of((delta,)))
+        _, accepted = decoded(Resample(bias=bias), distributions_of((delta,)))
         check_rate(accepted, resample_acceptance(delta, bias))
         rates.append(accepted.mean())
     assert np.all(np.diff(rates) > 0.01)
 
 
-def test_resample_has_its_own_law():
-    """Its documented bound on the total variation would be about another law."""
+def test_resample_has_its_own_distribution():
+    """Its documented bound on the total variation would be about another distribution."""
     delta = 1.5
-    laws = laws_of((delta,))
-    noise, _ = decoded(Resample(), laws)
+    distributions = distributions_of((delta,))
+    noise, _ = decoded(Resample(), distributions)
     beta = 2 * stats.norm.cdf(-delta / 2)
 
     def cdf(s: np.ndarray) -> np.ndarray:  # of e . z under min(p, q) + (1 - beta) p
@@ -328,26 +330,26 @@ def test_resample_has_its_own_law():
         high = stats.norm.cdf(np.maximum(s, -delta / 2) + delta) - stats.norm.cdf(delta / 2)
         return low + high + (1 - beta) * stats.norm.cdf(s)
 
-    assert stats.kstest(noise[:, 0] @ towards(laws), cdf).pvalue > 1e-4
+    assert stats.kstest(noise[:, 0] @ towards(distributions), cdf).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("delta", [0.5, 1.5, 3.0])
 @pytest.mark.parametrize("bias", [1.0, 2.0])
 def test_resample_is_within_its_total_variation(delta, bias):
     """The quoted distance from the target would be too small to be a bound."""
-    laws = laws_of((delta,))
-    noise, _ = decoded(Resample(bias=bias), laws)
+    distributions = distributions_of((delta,))
+    noise, _ = decoded(Resample(bias=bias), distributions)
     edges = np.concatenate([[-np.inf], np.linspace(-5, 3, 50), [np.inf]])
-    found = np.histogram(noise[:, 0] @ towards(laws), edges)[0] / len(noise)
+    found = np.histogram(noise[:, 0] @ towards(distributions), edges)[0] / len(noise)
     distance = 0.5 * np.sum(np.abs(found - np.diff(stats.norm.cdf(edges))))
     beta = 2 * stats.norm.cdf(-delta / 2)
     bound = beta * (1 - beta) if bias == 1 else 1 - beta
     assert distance <= bound + 0.02
-    # Not by being the target's law; 0.02 is about three times the noise of this estimate.
+    # Not by being the target's distribution; 0.02 is about three times the noise of this estimate.
     s = np.linspace(-12, 12, 20_001)
     p, q = stats.norm.pdf(s), stats.norm.pdf(s + delta)
-    law = np.minimum(bias * p, q) + (1 - resample_acceptance(delta, bias)) * p
-    assert abs(distance - 0.5 * np.sum(np.abs(law - p)) * (s[1] - s[0])) < 0.02
+    distribution = np.minimum(bias * p, q) + (1 - resample_acceptance(delta, bias)) * p
+    assert abs(distance - 0.5 * np.sum(np.abs(distribution - p)) * (s[1] - s[0])) < 0.02
 
 
 def far_rounds(gap: float, count: int = 1) -> Round:
@@ -458,7 +460,7 @@ def test_proposals_past_the_length_change_nothing(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4])
 def test_all_accepted_gives_the_bonus_after_the_length(name, length):
-    """The bonus would come from the target's law at another place."""
+    """The bonus would come from the target's distribution at another place."""
     rounds = random_rounds(ROUNDS, PLACES, 0.0)
     rounds = rounds._replace(length=jnp.full(ROUNDS, length, jnp.int32))
     out = decide(RULES[name](), rounds)
@@ -501,11 +503,11 @@ def test_a_rule_of_ones_own_plugs_in(count):
     """Nobody could try a rule of their own: accept all, reject all, reject at i."""
     rule = Keeps(count)
     assert (rule.exact, rule.proposes, rule.scales) == (False, "sample", "tied")
-    laws = laws_of((0.5, 1.0, 30.0))
-    noise, accepted = decoded(rule, laws, draws=5000)
+    distributions = distributions_of((0.5, 1.0, 30.0))
+    noise, accepted = decoded(rule, distributions, draws=5000)
     assert (accepted == count).all()
     for place in range(3):
-        shifted = noise[:, place] @ towards(laws, place)
+        shifted = noise[:, place] @ towards(distributions, place)
         delta = (0.5, 1.0, 30.0)[place] if place < count else 0.0
         assert stats.kstest(shifted + delta, "norm").pvalue > 1e-4
 

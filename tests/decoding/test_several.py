@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.rounds import check_rate, law_p_value
+from helpers.rounds import check_rate, distribution_p_value
 from helpers.toys import (
     BATCH,
     CONTEXT,
@@ -99,7 +99,7 @@ def played(rule: Several, delta: float, draws: int = DRAWS):
 def p_value(noise: np.ndarray) -> float:
     """The smallest p-value of the places, and of the sum of the first two."""
     parts = [*np.moveaxis(noise, 1, 0), (noise[:, 0] + noise[:, 1]) / np.sqrt(2)]
-    return min(law_p_value(part, DIRECTION.ravel().astype(np.float64)) for part in parts)
+    return min(distribution_p_value(part, DIRECTION.ravel().astype(np.float64)) for part in parts)
 
 
 def test_a_round_follows_the_target_and_keeps_as_many_as_it_can():

@@ -58,14 +58,14 @@ def pieces(pair: str, num_draft: int):
         made, drafted = propose(
             draft, memories[1], states[1], noise, scale, num_draft, learned=False
         )
-        laws, seen = target.verify(memories[0], states[0], made.patches)
+        distributions, seen = target.verify(memories[0], states[0], made.patches)
         current = Round(
             proposals=made.patches,
             noise=noise,
             draft_mean=made.mean,
             draft_sigma=made.sigma,
-            target_mean=laws.mean,
-            target_sigma=jnp.broadcast_to(scale, laws.mean.shape),
+            target_mean=distributions.mean,
+            target_sigma=jnp.broadcast_to(scale, distributions.mean.shape),
             draft_logvar=None,
             fresh=fresh,
             length=jnp.int32(num_draft),

@@ -113,7 +113,7 @@ def test_emitted_proposals_are_those_of_the_draft(key):
 def test_means_of_an_identical_draft_take_the_fewest_rounds(key, pair):
     """A perfect draft would cost target passes, or move the point forecast."""
     target, _ = PAIRS[pair]
-    # the two laws come from different programs, so the gap is a rounding error and not 0
+    # the two distributions come from different programs, so the gap is a rounding error and not 0
     rule, config = Mean(tolerance=1e-5), DecodeConfig(20, 2)
     forecast, info = speculate(key, target=target, draft=target, config=config, rule=rule)
     assert int(info.rounds) == math.ceil(7 / 3)
@@ -131,7 +131,7 @@ def test_means_of_an_identical_draft_take_the_fewest_rounds(key, pair):
     ],
 )
 def test_an_identical_draft_is_accepted_and_shown(key, pair, rule):
-    """A draft equal to the target would cost rounds; equal laws would not be recognised."""
+    """A draft equal to the target would cost rounds; equal ones would not be recognised."""
     target, _ = PAIRS[pair]
     config = DecodeConfig(21, 3)
     forecast, info = speculate(key, target=target, draft=target, config=config, rule=rule)

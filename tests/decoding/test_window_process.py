@@ -65,33 +65,33 @@ def test_step_goes_on_from_what_was_fed(sizes, count):
     window, patches = steps(length, num_vars), steps(count, patch_len, num_vars, seed=1)
     process = window_process(Partial(linear, weight, mix), patch_len)
     memory, state = opened(process, window)
-    laws, ahead = process.verify(memory, state, jnp.zeros((0, patch_len, num_vars)))
-    np.testing.assert_allclose(laws.mean[0], linear(weight, mix, window), atol=1e-4)
+    distributions, ahead = process.verify(memory, state, jnp.zeros((0, patch_len, num_vars)))
+    np.testing.assert_allclose(distributions.mean[0], linear(weight, mix, window), atol=1e-4)
     grown = window
     for patch in patches:
-        law, ahead = process.step(memory, ahead, jnp.asarray(patch))
+        distribution, ahead = process.step(memory, ahead, jnp.asarray(patch))
         grown = np.concatenate([grown, patch])
         last = grown[len(grown) - length :]
-        np.testing.assert_allclose(law.mean, linear(weight, mix, last), atol=1e-4)
+        np.testing.assert_allclose(distribution.mean, linear(weight, mix, last), atol=1e-4)
         np.testing.assert_array_equal(ahead.window, window)  # seen, not kept
 
 
 @PROPERTY
 @given(sizes=SIZES, num_draft=st.integers(0, 3))
-def test_verify_is_one_law_call_for_every_prefix(sizes, num_draft):
+def test_verify_is_one_distribution_call_for_every_prefix(sizes, num_draft):
     """Proposals would be judged given the wrong history."""
     patch_len, num_vars, length = sizes
     weight, mix = weights(*sizes)
     window, proposals = steps(length, num_vars), steps(num_draft, patch_len, num_vars, seed=1)
     process = window_process(Partial(linear, weight, mix), patch_len)
-    laws, state = jax.jit(process.verify)(*opened(process, window), jnp.asarray(proposals))
-    assert laws.mean.shape == (num_draft + 1, patch_len, num_vars)
+    distributions, state = jax.jit(process.verify)(*opened(process, window), jnp.asarray(proposals))
+    assert distributions.mean.shape == (num_draft + 1, patch_len, num_vars)
     grown = np.concatenate([window, *proposals])
     for i in range(num_draft + 1):
         last = grown[i * patch_len : i * patch_len + length]
-        np.testing.assert_allclose(laws.mean[i], linear(weight, mix, last), atol=1e-4)
+        np.testing.assert_allclose(distributions.mean[i], linear(weight, mix, last), atol=1e-4)
         np.testing.assert_allclose(
-            laws.mean[i], process.predict_patch(jnp.asarray(last)).mean, atol=1e-4
+            distributions.mean[i], process.predict_patch(jnp.asarray(last)).mean, atol=1e-4
         )
     np.testing.assert_array_equal(state.window, window)
     np.testing.assert_array_equal(state.ahead, grown[len(grown) - length :])
@@ -103,10 +103,10 @@ def test_a_step_after_verify_sees_all_proposals():
     process = window_process(Partial(linear, weight, mix), 2)
     patches = jnp.asarray(steps(3, 2, 3, seed=1))
     memory, state = opened(process, steps(5, 3))
-    all_laws, _ = process.verify(memory, state, patches)
+    all_distributions, _ = process.verify(memory, state, patches)
     _, ahead = process.verify(memory, state, patches[:2])
-    law, _ = process.step(memory, ahead, patches[2])
-    np.testing.assert_allclose(law.mean, all_laws.mean[3], atol=1e-5)
+    distribution, _ = process.step(memory, ahead, patches[2])
+    np.testing.assert_allclose(distribution.mean, all_distributions.mean[3], atol=1e-5)
 
 
 @PROPERTY
@@ -127,7 +127,7 @@ def test_commit_appends_the_kept_patches(sizes, num_draft, data):
 
 
 @pytest.mark.parametrize("num_draft", [1, 3])
-def test_laws_over_several_rounds_are_those_of_the_last_steps(num_draft):
+def test_distributions_over_several_rounds_are_those_of_the_last_steps(num_draft):
     """After some number of acceptances a round would start from another history."""
     weight, mix = weights(2, 3, 9)
     process = window_process(Partial(linear, weight, mix), 2)
@@ -138,17 +138,17 @@ def test_laws_over_several_rounds_are_those_of_the_last_steps(num_draft):
     drafting = draft.start(draft.prepare(jnp.asarray(grown)), 8)
     for seed, count in enumerate([*range(num_draft + 2), *range(num_draft + 1, -1, -1)]):
         patches = 10 * steps(num_draft + 1, 2, 3, seed=seed + 5)
-        laws, seen = verify(memory, state, jnp.asarray(patches[:num_draft]))
+        distributions, seen = verify(memory, state, jnp.asarray(patches[:num_draft]))
         proposed, ahead = draft.verify(memory, drafting, jnp.zeros((0, 2, 3)))
         proposed = [proposed.mean[0]]
         for patch in patches[: num_draft - 1]:
-            law, ahead = draft.step(memory, ahead, jnp.asarray(patch))
-            proposed.append(law.mean)
+            distribution, ahead = draft.step(memory, ahead, jnp.asarray(patch))
+            proposed.append(distribution.mean)
         history = np.concatenate([grown, *patches])
         for i in range(num_draft + 1):
             stop = len(grown) + 2 * i
             expected = linear(weight, mix, history[stop - 9 : stop])
-            np.testing.assert_allclose(laws.mean[i], expected, atol=1e-3)
+            np.testing.assert_allclose(distributions.mean[i], expected, atol=1e-3)
             if i < num_draft:
                 np.testing.assert_allclose(proposed[i], expected, atol=1e-3)
         grown = np.concatenate([grown, *patches[:count]])
@@ -163,11 +163,11 @@ def test_paths_share_the_memory_of_their_context():
     memory, state = opened(process, steps(7, 3))
     patches = jnp.asarray(steps(4, 3, 2, 3, seed=1))
     paths = jax.vmap(process.commit, in_axes=(None, 0, 0))(state, patches, jnp.arange(4))
-    laws, _ = jax.vmap(process.verify, in_axes=(None, 0, 0))(memory, paths, patches)
+    distributions, _ = jax.vmap(process.verify, in_axes=(None, 0, 0))(memory, paths, patches)
     for i in range(4):
         one = jax.tree.map(lambda x, i=i: x[i], paths)
         alone, _ = process.verify(memory, one, patches[i])
-        np.testing.assert_allclose(laws.mean[i], alone.mean, atol=1e-5)
+        np.testing.assert_allclose(distributions.mean[i], alone.mean, atol=1e-5)
 
 
 def test_verify_calls_the_forecaster_once():
@@ -204,8 +204,8 @@ def test_log_variance_is_handed_on():
     window, proposals = jnp.asarray(steps(5, 3)), jnp.asarray(steps(2, 2, 3, seed=1))
     process = window_process(lambda w: PatchDistribution(w[:2], 2 * w[:2]), 2)
     np.testing.assert_array_equal(process.predict_patch(window).logvar, 2 * window[:2])
-    law, _ = process.verify(*opened(process, window), proposals)
-    np.testing.assert_array_equal(law.logvar, 2 * law.mean)
+    distribution, _ = process.verify(*opened(process, window), proposals)
+    np.testing.assert_array_equal(distribution.logvar, 2 * distribution.mean)
 
 
 def test_parameters_in_a_partial_are_traced():
@@ -275,9 +275,9 @@ def test_the_mean_is_float32():
     """Noise would be drawn in the precision of a bfloat16 forecaster and proposals be coarse."""
     process = window_process(lambda w: w[-2:].astype(jnp.bfloat16), 2)
     memory, state = opened(process, steps(6, 2))
-    laws, ahead = process.verify(memory, state, jnp.asarray(steps(2, 2, 2)))
-    law, _ = process.step(memory, ahead, jnp.asarray(steps(2, 2)))
-    assert laws.mean.dtype == law.mean.dtype == jnp.float32
+    distributions, ahead = process.verify(memory, state, jnp.asarray(steps(2, 2, 2)))
+    distribution, _ = process.step(memory, ahead, jnp.asarray(steps(2, 2)))
+    assert distributions.mean.dtype == distribution.mean.dtype == jnp.float32
 
 
 def test_drafting_is_the_same_window():

@@ -54,9 +54,9 @@ def test_crps_slow(count, ties, seed):
 @pytest.mark.parametrize("count", [2, 3, 8])
 @pytest.mark.parametrize("truth", [-1.5, 0.3])
 def test_crps_is_fair_for_small_ensembles(count, truth):
-    """Few paths would look worse than many of the same law, and tables could not be compared.
+    """Few paths would look worse than many of the same, and tables could not be compared.
 
-    The mean over many ensembles is the closed form of a normal law (Gneiting and Raftery 2007).
+    The mean over many ensembles is the closed form of a Gaussian (Gneiting and Raftery 2007).
     """
     mean, scale, repeats = 0.5, 2.0, 20000
     noise = np.random.default_rng(count).normal(mean, scale, (repeats, count, 1, 1))
@@ -175,25 +175,25 @@ def test_coverage_is_that_of_weibull_s_quantiles(count, level):
     assert float(metrics.coverage(paths, truth, level)) == pytest.approx(inside, abs=1e-6)
 
 
-def covered(count: int, law: str, cover=metrics.coverage) -> float:
-    """The share of 40,000 truths inside the band of `count` paths of their own law."""
+def covered(count: int, distribution: str, cover=metrics.coverage) -> float:
+    """The share of 40,000 truths inside the band of `count` paths of their own distribution."""
     sample = np.random.default_rng(count).random((count + 1, 40_000, 1))
-    drawn = getattr(stats, law).ppf(sample).astype(np.float32)
+    drawn = getattr(stats, distribution).ppf(sample).astype(np.float32)
     return float(cover(drawn[1:], drawn[0]))
 
 
 @pytest.mark.parametrize("count", [9, 10, 14, 19, 50])
-@pytest.mark.parametrize("law", ["norm", "expon"])
-def test_a_truth_from_the_law_of_the_paths_is_covered(count, law):
+@pytest.mark.parametrize("distribution", ["norm", "expon"])
+def test_a_truth_from_the_distribution_of_the_paths_is_covered(count, distribution):
     """A model that is right about its spread would look over- or underconfident."""
     error = 4 * np.sqrt(0.8 * 0.2 / 40_000)
-    assert abs(covered(count, law) - 0.8) < error
+    assert abs(covered(count, distribution) - 0.8) < error
 
     def usual(paths, truth):  # numpy's default quantiles: too narrow for few paths
         low, high = np.quantile(paths, [0.1, 0.9], axis=0)
         return np.mean((truth >= low) & (truth <= high))
 
-    assert covered(count, law, usual) < 0.8 - error
+    assert covered(count, distribution, usual) < 0.8 - error
 
 
 def test_coverage_of_a_truth_at_the_ends():

@@ -1,4 +1,4 @@
-"""`forecast` from end to end: shapes, units, laws, sigma, and what it refuses."""
+"""`forecast` from end to end: shapes, units, distributions, sigma, and what it refuses."""
 
 import dataclasses
 import importlib
@@ -512,7 +512,9 @@ FORECASTERS = [
 
 
 @pytest.mark.parametrize(("kind", "rule"), FORECASTERS)
-def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rule: Rule) -> None:
+def test_an_exact_rule_has_the_distribution_of_the_target(
+    kind: analytic.ProcessKind, rule: Rule
+) -> None:
     """Sample paths would follow the draft, or something between the two models."""
     problem = analytic.make_problem()
     target, draft = analytic.processes(problem, kind)
@@ -524,7 +526,7 @@ def test_an_exact_rule_has_the_law_of_the_target(kind: analytic.ProcessKind, rul
     assert p_value(problem, alone, history) > 1e-4
     pairs = zip(found.paths.reshape(4000, -1).T, alone.paths.reshape(4000, -1).T, strict=True)
     assert 24 * min(stats.ks_2samp(a, b, method="asymp").pvalue for a, b in pairs) > 1e-4
-    wrong = forecast(draft, history, 12, **SAMPLED)  # the draft's law fails the same test
+    wrong = forecast(draft, history, 12, **SAMPLED)  # the draft's distribution fails the same test
     assert p_value(problem, wrong, history) < 1e-4
 
 

@@ -276,12 +276,12 @@ def test_a_cached_draft_after_one_patch_says_what_its_target_says(norm: Any) -> 
     context = jnp.asarray(walk(P, 1), jnp.float32)
 
     @jax.jit
-    def law(one: Any) -> jax.Array:
+    def distribution(one: Any) -> jax.Array:
         memory = one.prepare(context)
         return one.verify(memory, one.start(memory, 3), jnp.zeros((0, P, 1)))[0].mean
 
-    laws = [law(one) for one in (process, process.drafting())]
-    np.testing.assert_allclose(laws[0], laws[1], atol=1e-5)
+    distributions = [distribution(one) for one in (process, process.drafting())]
+    np.testing.assert_allclose(distributions[0], distributions[1], atol=1e-5)
 
 
 def asked_of(

@@ -14,8 +14,8 @@ from stride_jax.decoding.compiled import compiled
 DRAWS = 20_000
 
 
-class Laws(NamedTuple):
-    """Laws that do not depend on the prefix: `[K + 1, P, C]` of p and `[K, P, C]` of q."""
+class Distributions(NamedTuple):
+    """Distributions that do not depend on the prefix: `[K + 1, P, C]` of p and `[K, P, C]` of q."""
 
     mean_p: jax.Array
     sigma_p: jax.Array
@@ -23,9 +23,9 @@ class Laws(NamedTuple):
     sigma_q: jax.Array
 
 
-def laws_of(
+def distributions_of(
     deltas: tuple[float, ...], shape: tuple[int, int] = (3, 2), offset: float = 0.0, wider=1.0
-) -> Laws:
+) -> Distributions:
     """Place i has means `deltas[i]` apart (in sigmas); q's is off by `offset`, `wider` times p."""
     rng = np.random.default_rng(11)
     places = len(deltas)
@@ -35,25 +35,35 @@ def laws_of(
     direction /= np.sqrt(np.sum(direction**2, axis=(1, 2), keepdims=True))
     mean_q = mean_p[:-1] - sigma[:-1] * direction * np.reshape(deltas, (-1, 1, 1)) + offset
     values = (mean_p, sigma, mean_q, sigma[:-1] * wider)
-    return Laws(*(jnp.asarray(value, jnp.float32) for value in values))
+    return Distributions(*(jnp.asarray(value, jnp.float32) for value in values))
 
 
 @compiled
-def drawn(laws: Laws, keys: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
+def drawn(distributions: Distributions, keys: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
     """A round for each key, the patches `[count, K + 1, P, C]` after it, and keys for a rule.
 
     It knows no rule, so one program serves all of them.
     """
-    places = laws.mean_q.shape[0]
+    places = distributions.mean_q.shape[0]
 
     def one(key: jax.Array) -> tuple[Round, jax.Array, jax.Array]:
         draft_key, fresh_key, rest_key, rule_key = jax.random.split(key, 4)
-        noise = jax.random.normal(draft_key, laws.mean_q.shape)
-        proposals = laws.mean_q + laws.sigma_q * noise
-        fresh = jax.random.normal(fresh_key, laws.mean_p.shape)
+        noise = jax.random.normal(draft_key, distributions.mean_q.shape)
+        proposals = distributions.mean_q + distributions.sigma_q * noise
+        fresh = jax.random.normal(fresh_key, distributions.mean_p.shape)
         length = jnp.asarray(places, jnp.int32)
-        args = (laws.mean_q, laws.sigma_q, laws.mean_p, laws.sigma_p, None, fresh, length)
-        rest = laws.mean_p + laws.sigma_p * jax.random.normal(rest_key, laws.mean_p.shape)
+        args = (
+            distributions.mean_q,
+            distributions.sigma_q,
+            distributions.mean_p,
+            distributions.sigma_p,
+            None,
+            fresh,
+            length,
+        )
+        rest = distributions.mean_p + distributions.sigma_p * jax.random.normal(
+            rest_key, distributions.mean_p.shape
+        )
         return Round(proposals, noise, *args), rest, rule_key
 
     return jax.vmap(one)(keys)
@@ -65,12 +75,12 @@ def decide_each(rule: Rule, keys: jax.Array, rounds: Round) -> Outcome:
     return jax.vmap(rule.decide)(keys, rounds)
 
 
-def play(rule: Rule, laws: Laws, keys: jax.Array):
+def play(rule: Rule, distributions: Distributions, keys: jax.Array):
     """`(patches [count, K + 1, P, C], accepted [count], overflow [count])`, a round for each key.
 
-    What a round leaves open is filled with fresh draws from the target's laws.
+    What a round leaves open is filled with fresh draws from the target's distributions.
     """
-    rounds, rest, rule_keys = drawn(laws, keys)
+    rounds, rest, rule_keys = drawn(distributions, keys)
     out = jax.tree.map(np.asarray, decide_each(rule, rule_keys, rounds))
     place = np.arange(rest.shape[1])[:, None, None]
     count = out.num_accepted[:, None, None, None]
@@ -80,22 +90,25 @@ def play(rule: Rule, laws: Laws, keys: jax.Array):
     return np.where(place < count, kept, after), out.num_accepted, out.overflow
 
 
-def decoded(rule: Rule, laws: Laws, draws: int = DRAWS):
+def decoded(rule: Rule, distributions: Distributions, draws: int = DRAWS):
     """`play` with fixed keys: the noise of the patches under p `[count, K + 1, P * C]`, counts."""
-    patches, accepted, _ = play(rule, laws, jax.random.split(jax.random.key(5), draws))
-    mean, sigma = np.asarray(laws.mean_p, np.float64), np.asarray(laws.sigma_p, np.float64)
+    patches, accepted, _ = play(rule, distributions, jax.random.split(jax.random.key(5), draws))
+    mean, sigma = (
+        np.asarray(distributions.mean_p, np.float64),
+        np.asarray(distributions.sigma_p, np.float64),
+    )
     noise = (np.asarray(patches, np.float64) - mean) / sigma
     return noise.reshape(draws, len(mean), -1), np.asarray(accepted)
 
 
-def towards(laws: Laws, place: int = 0) -> np.ndarray:
+def towards(distributions: Distributions, place: int = 0) -> np.ndarray:
     """e, `[P * C]`: the direction from the mean of q to that of p, in units of p's sigma."""
-    gap = (laws.mean_p[place] - laws.mean_q[place]) / laws.sigma_p[place]
+    gap = (distributions.mean_p[place] - distributions.mean_q[place]) / distributions.sigma_p[place]
     gap = np.asarray(gap, np.float64).ravel()
     return gap / np.linalg.norm(gap)
 
 
-def law_p_value(noise: np.ndarray, e: np.ndarray) -> float:
+def distribution_p_value(noise: np.ndarray, e: np.ndarray) -> float:
     """Smallest p-value that `[count, D]` is standard normal: along e, across it, and in norm."""
     others = np.random.default_rng(3).normal(size=(4, e.size))
     others /= np.linalg.norm(others, axis=1, keepdims=True)

@@ -146,7 +146,7 @@ def timer_xl(change: float = 0.0):
     return cached_process(CachedTimerXL(TIMER_XL), params, PATCH_LEN, norm="causal")
 
 
-# --- linear, with laws in closed form --------------------------------------------------------
+# --- linear, with distributions in closed form ----------------------------------------------------
 
 MATRIX = np.float32([[0.5, -0.3], [0.4, 0.6]])
 LINE = np.float32([[0.3], [-1.2], [0.8], [0.5]])  # a context of two patches of two steps
@@ -170,14 +170,19 @@ def line(offset: float = 0.0, std=None):
     return window_process(Partial(forecast_line_std, *args), 2)
 
 
-def line_laws(std, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def line_distributions(std, count: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """`(mean [2], std [2])` of each of the first patches after LINE, `std` scalar or `[2]`."""
-    matrix, mean, cov, laws = np.float64(MATRIX), np.float64(LINE[-2:, 0]), np.zeros((2, 2)), []
+    matrix, mean, cov, distributions = (
+        np.float64(MATRIX),
+        np.float64(LINE[-2:, 0]),
+        np.zeros((2, 2)),
+        [],
+    )
     for _ in range(count):
         mean = matrix @ mean
         cov = matrix @ cov @ matrix.T + np.diag(np.broadcast_to(np.square(std), 2))
-        laws.append((mean, np.sqrt(np.diag(cov))))
-    return laws
+        distributions.append((mean, np.sqrt(np.diag(cov))))
+    return distributions
 
 
 # --- counting by hand --------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def leaves(config, x, **options) -> list[np.ndarray]:
 
 
 def change_of_the_past(config: TimerXLConfig, num_vars: int = 3) -> float:
-    """The largest change of the laws of the past when the future changes a lot."""
+    """The largest change of the distributions of the past when the future changes a lot."""
     x = series(1, 7 * P, num_vars)
     before, worst = leaves(config, x), 0.0
     steps = P * config.output_patches
@@ -123,7 +123,7 @@ def test_masks_that_cannot_be_causal_are_refused(instance_norm):
 
 
 def by_hand(config: TimerXLConfig, x: np.ndarray, n: int) -> list[np.ndarray]:
-    """Law after patch n: every patch standardised by numpy with its own prefix."""
+    """Distribution after patch n: every patch standardised by numpy with its own prefix."""
     length = x.shape[1] // P
     rows = x.astype(np.float64)
     prefix = [rows[:, : (i + 1) * P] for i in range(length)]
@@ -243,7 +243,7 @@ def test_a_limit_is_a_receptive_field(layers, limit):
             assert (slope[n, 0, m, 1] > 0) == sees
 
 
-def test_a_change_before_the_limit_does_not_change_the_law():
+def test_a_change_before_the_limit_does_not_change_the_distribution():
     """An old outlier would still move a model that is said to have forgotten it."""
     config = make(instance_norm=None, num_layers=1, max_patches=3)
     x = series(1, 7 * P, 3)
@@ -276,9 +276,9 @@ def test_several_patches_in_one_pass(head, norm):
         assert b.shape == (2, 2 * P, 3)
         np.testing.assert_allclose(b, a[:, -2 * P :], atol=1e-5)
     predict = jax.jit(make_predict(config, params_of(config)), compiler_options=FAST)
-    law = predict(jnp.asarray(x[0]))
-    assert law.mean.shape == (2 * P, 3)
-    np.testing.assert_allclose(law.mean, last[0][0], atol=1e-5)
+    distribution = predict(jnp.asarray(x[0]))
+    assert distribution.mean.shape == (2 * P, 3)
+    np.testing.assert_allclose(distribution.mean, last[0][0], atol=1e-5)
 
 
 def test_several_patches_come_in_the_order_of_time():

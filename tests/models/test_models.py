@@ -374,17 +374,17 @@ def test_forecasts_follow_the_units_of_the_series(scale, shift):
 
 
 def test_predict_is_the_last_patch_of_the_model():
-    """The decoders would use another law than the model's."""
+    """The decoders would use another distribution than the model's."""
     x = series(1, 12, 2)
     for head in ("mean", "gaussian"):
         config = dataclasses.replace(SMALL, head=head, instance_norm="window")
-        law = jax.jit(make_predict(config, params_of(config)))(x[0])
+        distribution = jax.jit(make_predict(config, params_of(config)))(x[0])
         out = forward(config, x)
         mean, logvar = out if head == "gaussian" else (out, None)
-        np.testing.assert_allclose(law.mean, mean[0, -4:], atol=1e-5)
-        assert (law.logvar is None) == (logvar is None)
+        np.testing.assert_allclose(distribution.mean, mean[0, -4:], atol=1e-5)
+        assert (distribution.logvar is None) == (logvar is None)
         if logvar is not None:
-            np.testing.assert_allclose(law.logvar, logvar[0, -4:], atol=1e-5)
+            np.testing.assert_allclose(distribution.logvar, logvar[0, -4:], atol=1e-5)
 
 
 def test_equal_configs_compile_once_and_parameters_are_traced():

@@ -164,7 +164,7 @@ def check_level(p_values: np.ndarray, *, conservative: bool) -> None:
         assert conservative or rejected > alpha - error
 
 
-def test_equal_laws_are_rejected_as_often_as_the_level_says():
+def test_equal_distributions_are_rejected_as_often_as_the_level_says():
     """Exact rules would be called wrong too often, or wrong rules would never be found."""
     p_values = repeated(0.0)
     check_level(p_values["p_energy"], conservative=False)
@@ -185,7 +185,7 @@ def test_a_shift_is_found():
 
 
 def test_dependence_is_found_where_every_coordinate_is_right():
-    """Paths with the right law at every step but of another process would pass."""
+    """Paths with the right distribution at every step but of another process would pass."""
     x, y = draw(300, 2), draw(300, 2, seed=1)
     y[:, 1] = 0.9 * y[:, 0] + np.sqrt(1 - 0.81) * y[:, 1]
     found = compare(x, y)

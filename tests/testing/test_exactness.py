@@ -66,12 +66,12 @@ def test_both_processes_of_the_analytic_model_agree() -> None:
     problem = make_problem(num_vars=2)
     context = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
     proposals = np.random.default_rng(1).normal(size=(3, 2, 2)).astype(np.float32)
-    laws = []
+    distributions = []
     for kind in ("window", "cached"):
         target, _ = processes(problem, kind)
         memory = target.prepare(context)
-        laws.append(target.verify(memory, target.start(memory, 9), proposals)[0].mean)
-    np.testing.assert_allclose(laws[0], laws[1], atol=1e-6)
+        distributions.append(target.verify(memory, target.start(memory, 9), proposals)[0].mean)
+    np.testing.assert_allclose(distributions[0], distributions[1], atol=1e-6)
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Laws of speculative paths against the target's: exact rules pass, wrong ones do not.
+"""Distributions of speculative paths against the target's: exact rules pass, wrong ones do not.
 
 The synthetic forecasters are what their names say, compared with plain Python.
 """
@@ -121,7 +121,7 @@ def measures(data: ForecastData, request: pytest.FixtureRequest) -> Measured:
 def test_every_case_has_its_rules_and_a_control(measures: Measured) -> None:
     """A rule that is left out stays unproven; without the control nobody knows what chance does.
 
-    A rule of one sigma would be called wrong for laws whose stds are learned.
+    A rule of one sigma would be called wrong for distributions whose stds are learned.
     """
     for case, rules in measures.asked.items():
         expected = [
@@ -134,7 +134,7 @@ def test_every_case_has_its_rules_and_a_control(measures: Measured) -> None:
 
 
 def test_exact_rules_and_the_control_are_not_rejected(measures: Measured) -> None:
-    """An exact rule would be called wrong, or the test would not know what equal laws are."""
+    """An exact rule would be called wrong, or the test would not know equal distributions."""
     for (case, rule), row in measures.mild.items():
         assert row["exact"] == (rule in (None, "maximal", "block", "residual"))
         if row["exact"] or rule == "shared_noise":  # tolerance 0: the target draw by draw
@@ -143,7 +143,7 @@ def test_exact_rules_and_the_control_are_not_rejected(measures: Measured) -> Non
 
 
 def test_rules_that_accept_everything_are_rejected(measures: Measured) -> None:
-    """A comparison that lets the draft's law pass proves nothing about the exact rules."""
+    """A comparison that lets the draft's distribution pass proves nothing about the exact rules."""
     wrong = {place: row for place, row in measures.wild.items() if not row["exact"]}
     asked = {rule for rules in measures.asked.values() for rule in rules}
     assert {rule for _, rule in wrong} == {rule for rule in asked if not RULES[rule].exact}
@@ -371,15 +371,17 @@ def test_settings_that_make_no_sense_are_refused(wrong: dict[str, float]) -> Non
 def test_a_rule_that_is_unknown_or_does_not_sample_shows_before_the_work(
     data: ForecastData, rule: str
 ) -> None:
-    """A misspelt last rule throws the others' work away; mean paths have no law to compare."""
+    """A misspelt last rule throws the others' work away; mean paths cannot be compared."""
     with pytest.raises(InputError, match=f"{rule}|maximal"):
         measured(dataclasses.replace(STEP, rules=("maximal", rule)), data, [])
 
 
-# ---------------------------------------------------------------- the synthetic laws
+# ---------------------------------------------------------------- the synthetic distributions
 
 
-def slow_law(name: str, params: tuple[float, ...], window: np.ndarray) -> tuple[list, float | None]:
+def slow_distribution(
+    name: str, params: tuple[float, ...], window: np.ndarray
+) -> tuple[list, float | None]:
     """Mean `[P]` and variance of the next patch, in plain Python."""
     last = [float(x) for x in window[-PATCH_LEN:, 0]]
     if name == "two modes":
@@ -400,24 +402,26 @@ def slow_law(name: str, params: tuple[float, ...], window: np.ndarray) -> tuple[
 
 
 @pytest.mark.parametrize("name", FORECASTERS)
-def test_the_laws_are_those_described(name: str) -> None:
+def test_the_distributions_are_those_described(name: str) -> None:
     """A table on two modes, heavy tails or regimes would be of something else."""
     made = synthetic(name)
     assert (made.sigma, made.learned) == FORECASTERS[name][3:]
     rng = np.random.default_rng(0)
     around = rng.uniform(-1.5, 1.5, size=(20, 1, 1)) + rng.normal(0, 0.3, (20, CONTEXT_LEN, 1))
     windows = np.clip(around, -1.9, 1.9).astype(np.float32)
-    laws = [
+    distributions = [
         jax.jit(jax.vmap(process.predict_patch))(windows) for process in (made.target, made.draft)
     ]
-    for law, params in zip(laws, FORECASTERS[name][1:3], strict=True):
-        assert (law.logvar is None) == (not made.learned)
+    for distribution, params in zip(distributions, FORECASTERS[name][1:3], strict=True):
+        assert (distribution.logvar is None) == (not made.learned)
         for i, window in enumerate(windows):
-            mean, variance = slow_law(name, params, window)
-            np.testing.assert_allclose(law.mean[i, :, 0], mean, atol=1e-5)
+            mean, variance = slow_distribution(name, params, window)
+            np.testing.assert_allclose(distribution.mean[i, :, 0], mean, atol=1e-5)
             if variance is not None:
-                np.testing.assert_allclose(np.exp(law.logvar[i, :, 0]), variance, rtol=1e-5)
-    gaps = np.linalg.norm(laws[0].mean - laws[1].mean, axis=(1, 2)) / made.sigma
+                np.testing.assert_allclose(
+                    np.exp(distribution.logvar[i, :, 0]), variance, rtol=1e-5
+                )
+    gaps = np.linalg.norm(distributions[0].mean - distributions[1].mean, axis=(1, 2)) / made.sigma
     assert 0.3 < np.mean(gaps) < 4  # a poor draft, yet one of which something is accepted
 
 
@@ -438,7 +442,7 @@ def test_two_modes_are_two_modes(target_paths: dict[str, np.ndarray]) -> None:
     end = target_paths["two modes"][:, -1, -1]
     near = {place: np.sum(np.abs(end - place) < 0.25) for place in (-1, 0, 1)}
     assert min(near[-1], near[1]) > 4 * near[0]
-    # Sarle's coefficient: 5/9 for a uniform law, 1/3 for a normal one
+    # Sarle's coefficient: 5/9 for a uniform distribution, 1/3 for a normal one
     coefficient = (stats.skew(end) ** 2 + 1) / stats.kurtosis(end, fisher=False)
     assert coefficient > 5 / 9
     before = target_paths["two modes"][:, 2, -1]
@@ -446,7 +450,7 @@ def test_two_modes_are_two_modes(target_paths: dict[str, np.ndarray]) -> None:
 
 
 def test_heavy_tails_are_heavy(target_paths: dict[str, np.ndarray]) -> None:
-    """A Gaussian would pass for a heavy-tailed law."""
+    """A Gaussian would pass for a heavy-tailed distribution."""
     paths = target_paths["heavy tails"]
     tested = stats.kurtosistest(paths[:, -1, -1])
     assert tested.pvalue < 1e-6
@@ -460,11 +464,11 @@ def test_heavy_tails_are_heavy(target_paths: dict[str, np.ndarray]) -> None:
 
 def test_regimes_turn_at_one(target_paths: dict[str, np.ndarray]) -> None:
     """A path that never turns is a straight line, and has no regimes."""
-    law, levels = jax.jit(synthetic("regimes").target.predict_patch), []
+    distribution, levels = jax.jit(synthetic("regimes").target.predict_patch), []
     window = jnp.zeros((CONTEXT_LEN, 1))
     window = window.at[-1].set(0.01)
     for _ in range(16):
-        patch = law(window).mean
+        patch = distribution(window).mean
         levels.append(float(np.mean(patch)))
         window = jnp.concatenate([window, patch])[-CONTEXT_LEN:]
     turns = [
