@@ -42,6 +42,8 @@ def calibrate_sigma(
 ) -> float:
     """One sigma for a split: the root of the target's one-patch MSE, in the units of `values`.
 
+    Every observed value counts once.
+
     Args:
         target: the process.
         values: `[T, C]`, or with gaps; what was not observed does not count.
@@ -51,8 +53,8 @@ def calibrate_sigma(
     Raises:
         InputError: a step of a patch was observed in none of the windows.
     """
-    scale = calibrate_scale(target, values, windows, batch_size)
-    return float(jnp.sqrt(jnp.mean(jnp.square(scale))))
+    error, count = _one_patch_errors(target, values, windows, batch_size)
+    return float(jnp.sqrt(jnp.sum(error) / jnp.sum(count)))
 
 
 def calibrate_scale(
@@ -62,20 +64,32 @@ def calibrate_scale(
 
     Separate windows hold one variable, and share one diagonal: `[P, 1]`.
     """
-    error, count = _one_patch_mse(target, values, windows=windows, batch_size=batch_size)
+    error, count = _one_patch_errors(target, values, windows, batch_size)
+    return jnp.sqrt(error / count)
+
+
+def _one_patch_errors(
+    target: Process, values: jax.Array | Gaps, windows: Windows, batch_size: int
+) -> tuple[jax.Array, jax.Array]:
+    """The sum of squared errors and the number of observed values, both `[P, C]`.
+
+    Raises:
+        InputError: a step of a patch was observed in none of the windows.
+    """
+    error, count = _summed_errors(target, values, windows=windows, batch_size=batch_size)
     if not bool(jnp.all(count > 0)):
         raise InputError(
             "sigma cannot be calibrated: some steps were observed in none of the "
             f"{windows.count} validation windows; give --sigma."
         )
-    return jnp.sqrt(error)
+    return error, count
 
 
 @compiled
-def _one_patch_mse(
+def _summed_errors(
     target: Process, values: jax.Array | Gaps, *, windows: Windows, batch_size: int
-) -> tuple[jax.Array, jax.Array | int]:
-    """The mean squared error `[P, C]`, and the number of windows with a value there."""
+) -> tuple[jax.Array, jax.Array]:
+    """The sums of `_one_patch_errors`, of all windows."""
     index, weight = padded_batches(windows.count, batch_size)
 
     def error(series: jax.Array) -> jax.Array:
@@ -99,9 +113,9 @@ def _one_patch_mse(
     shape = target.patch_len, 1 if windows.separate else windows.num_vars
     if isinstance(values, Gaps):
         sums, _ = jax.lax.scan(with_missing, jnp.zeros((2, *shape), jnp.float32), (index, weight))
-        return sums[0] / sums[1], sums[1]
+        return sums[0], sums[1]
     total, _ = jax.lax.scan(body, jnp.zeros(shape, jnp.float32), (index, weight))
-    return total / windows.count, windows.count
+    return total, jnp.full(shape, windows.count, jnp.float32)
 
 
 def history_sigmas(

@@ -22,7 +22,7 @@ from stride_jax.errors import InputError
 from stride_jax.evaluation.bench import Batch
 from stride_jax.evaluation.experiments import missing_truths, naive_scores
 from stride_jax.evaluation.scoring import Tally
-from stride_jax.forecasting.sigma import calibrate_scale
+from stride_jax.forecasting.sigma import calibrate_scale, calibrate_sigma
 from stride_jax.models import init_params
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.timer_xl import TimerXL
@@ -258,6 +258,8 @@ def test_sigma_is_measured_on_observed_truths(separate: bool) -> None:
     error = whole[:, [LENGTH - AHEAD - 1]] - whole[:, LENGTH - AHEAD :]
     found = calibrate_scale(target, series, windows, 4)
     np.testing.assert_allclose(found, np.sqrt(np.nanmean(error**2, axis=0)), rtol=1e-5)
+    one = calibrate_sigma(target, series, windows, 4)  # a cell with few values counts for less
+    assert one == pytest.approx(np.sqrt(np.nanmean(error**2)), rel=1e-5)
     values[7:] = np.nan
     series = jax.tree.map(jnp.asarray, with_gaps(values))
     with pytest.raises(InputError, match=r"sigma cannot be calibrated.*--sigma"):
