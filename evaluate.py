@@ -32,7 +32,8 @@ def main(argv: Sequence[str]) -> None:
     out = make_directory(Path(getattr(config, "setup", config).out))
     say = functools.partial(print, flush=True)
     purpose = (type(config).__doc__ or "").partition("\n")[0]
-    say(f"{purpose} Results go to {out}.")
+    place = ", in place of those of an earlier run" if (out / "results.json").exists() else ""
+    say(f"{purpose} Results go to {out}{place}.")
     report = run(config, progress=say)
     write_results(out, report.content)
     print(f"\n{make_table(report.content)}")

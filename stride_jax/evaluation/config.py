@@ -83,8 +83,8 @@ class QuickConfig:
         num_draft: K, patches proposed per round; auto takes for each rule what is fastest on this
             device by the costs that were measured or estimated, and leaves out a rule that does
             not pay (see docs/decoding.md).
-        windows: Test windows, spread over the split.
-        plot_variable: Variable in the picture; empty for the first.
+        windows: Test windows, spread over the split; all of them where there are fewer.
+        plot_variable: Variable in the picture; the first where it is empty or not in the series.
     """
 
     setup: Shared = field(default_factory=Setup)
@@ -119,7 +119,7 @@ class EvaluateConfig:
         season: Steps that the seasonal-naive forecast repeats.
         timing_batch: Windows decoded together when timing.
         repeats: Timed calls, each on other windows; the median counts.
-        plot_variable: Variable in the picture; empty for the first.
+        plot_variable: Variable in the picture; the first where it is empty or not in the series.
     """
 
     setup: Shared = field(default_factory=Setup)

@@ -15,7 +15,7 @@ import numpy as np
 
 from stride_jax.decoding.draft_length import DraftLength, find_draft_length
 from stride_jax.decoding.types import DecodeConfig
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, counted
 from stride_jax.evaluation.bench import (
     Batch,
     Decoder,
@@ -77,7 +77,7 @@ def quick(config: QuickConfig, progress: Progress = silent, loaded: Loaded | Non
     """A few decoders, timed and scored on the same windows, one series at a time."""
     rules, setup = parse_rules(config.rules, 1), config.setup
     loaded = loaded or load(setup)
-    variable = plotted(config.plot_variable, loaded)
+    variable = plotted(config.plot_variable, loaded, progress)
     lengths = _lengths(config, loaded)
     subject = build(setup, loaded, lengths)
     rows: list[Row] = []
@@ -86,9 +86,13 @@ def quick(config: QuickConfig, progress: Progress = silent, loaded: Loaded | Non
         sizes = DecodeConfig(horizon, lengths[0], num_paths=1)
         decoders = _few(pair_decoders(subject, rules, sizes))
         decoders = _with_auto(config, subject, decoders, 1, progress)
-        batches = timing_batches(subject, windows, horizon, 1, config.windows)
+        count = min(config.windows, windows.count)
+        if count < config.windows:
+            progress(f"horizon {horizon}: the test split has {counted(count, 'window')}")
+        batches = timing_batches(subject, windows, horizon, 1, count)
         measured = measure(decoders, batches, progress)
-        rows += _rows(subject, measured, [_score(measured, one) for one in measured])
+        named = _rows(subject, measured, [_score(measured, one) for one in measured])
+        rows += [{**row, "windows": count} for row in named]
         programs = [one.program for one in measured]
         picture = draw_window(subject, decoders, horizon, variable, programs)
     return Report(content("quick", rows, config, sigma=rms(subject.sigma)), picture)
@@ -112,7 +116,7 @@ def evaluate(
     rules = parse_rules(config.rules, config.num_paths, learned=config.learned_scale)
     draft_length, setup = parse_draft_length(config.draft_length), config.setup
     loaded = loaded or load(setup)
-    variable = plotted(config.plot_variable, loaded)
+    variable = plotted(config.plot_variable, loaded, progress)
     lengths = _lengths(config, loaded)
     subject = build(
         setup,

@@ -9,22 +9,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from stride_jax.errors import InputError, nearest
-from stride_jax.evaluation.bench import Batch, Decoder, Program, compile_all
+from stride_jax.errors import nearest
+from stride_jax.evaluation.bench import Batch, Decoder, Program, Progress, compile_all
 from stride_jax.evaluation.figures.forecasts import Picture
 from stride_jax.evaluation.subject import Loaded, Subject, describe
 
 
-def plotted(name: str, loaded: Loaded) -> int:
+def plotted(name: str, loaded: Loaded, progress: Progress) -> int:
     """The number of the variable in the picture, the first one for an empty name.
 
-    Raises:
-        InputError: it is not in the data.
+    So it is for a name that is not in the data, too, as that of a config is where the flags name
+    another series; a line says so.
     """
     names = list(loaded.data.names)
     if name and name not in names:
-        raise InputError(f"no variable {name!r} to plot. {nearest(name, names)}")
-    return names.index(name) if name else 0
+        hint = nearest(name, names)
+        progress(f"no variable {name!r} to plot, so it is {names[0]!r} (--plot_variable). {hint}")
+    return names.index(name) if name in names else 0
 
 
 def draw_window(

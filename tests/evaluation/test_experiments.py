@@ -19,7 +19,9 @@ from stride_jax.evaluation.config import EvaluateConfig, QuickConfig, SpeedConfi
 from stride_jax.evaluation.experiments import evaluate, parse_draft_length, quick, run, speed
 from stride_jax.evaluation.figures import save_pictures
 from stride_jax.evaluation.figures.forecasts import save_forecast
+from stride_jax.evaluation.picture import plotted
 from stride_jax.evaluation.subject import build
+from stride_jax.evaluation.tables import make_table
 from stride_jax.testing import accelerator, fidelity
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +200,46 @@ def test_a_first_look_is_short(look):
     assert look.picture.unit == "a"
 
 
+def test_a_first_look_counts_the_windows_that_there_are():
+    """Guards against a caption of 80 windows where 17 were decoded, some of them five times."""
+    lines, few = [], dataclasses.replace(setup(), stride=100)
+    config = QuickConfig(few, rules=("mean:tolerance=1e6",), num_draft=1, windows=6)
+    report = quick(config, lines.append, loaded())
+    count = build(few, loaded()).windows(HORIZON).count
+    assert count < 6
+    assert {row["windows"] for row in report.content["rows"]} == {count}
+    assert f"{count} test window" in make_table(report.content)
+    assert any("the test split has" in line for line in lines)
+
+
+def test_a_first_look_tells_drafts_apart(look):
+    """Guards against rows of several drafts under one name."""
+    content = json.loads(json.dumps(look.content))
+    other = [dict(row, draft="another") for row in content["rows"] if row["method"] != "target"]
+    content["rows"] += other
+    lines = make_table(content).splitlines()
+    rows = [line for line in lines if line.startswith("|")][2:]
+    assert len({tuple(cell.strip() for cell in row.split("|")[1:3]) for row in rows}) == len(rows)
+
+
+def test_a_variable_that_is_not_there_is_not_drawn():
+    """Guards against the documented command, which would stop where a file has no temperature."""
+    lines = []
+    assert plotted("c", loaded(), lines.append) == 0
+    assert lines == ["no variable 'c' to plot, so it is 'a' (--plot_variable). Known: a, b."]
+    assert plotted("b", loaded(), lines.append) == 1
+    assert plotted("", loaded(), lines.append) == 0
+    assert len(lines) == 1
+
+
+def test_pictures_of_an_earlier_experiment_go(look, tmp_path):
+    """Guards against a trace of one experiment beside the results of another."""
+    for name in ("trace.csv", "trace.png", "heat.png", "mine.png"):
+        (tmp_path / name).write_text("old")
+    save_pictures(tmp_path, look.content, look.picture)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["forecast.png", "mine.png"]
+
+
 @pytest.mark.slow
 def test_speed_has_a_row_for_every_batch():
     """Guards against a missing batch size, and a batch compared with a single series."""
@@ -277,7 +319,6 @@ def test_a_draft_length_is_read_from_its_text():
         ({"rules": ("mean:tol=1",)}, {}, "tolerance"),
         ({"learned_scale": True}, {}, "residual"),
         ({"num_paths": 0}, {}, "'maximal' draws sample paths"),
-        ({"plot_variable": "c"}, {}, "no variable 'c'"),
         ({"draft_length": "long"}, {}, "long"),
         ({}, {"horizons": (HORIZON, 5000)}, "5016 rows"),
         ({}, {"drafts": ("nowhere.npz",)}, "nowhere"),

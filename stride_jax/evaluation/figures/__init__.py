@@ -10,13 +10,18 @@ from stride_jax.decoding.info import save_csv
 from stride_jax.evaluation.figures.forecasts import Picture, save_forecast, save_trace
 from stride_jax.evaluation.figures.sweeps import save_heat, save_pareto
 
+FILES = ("forecast.png", "trace.png", "trace.csv", "pareto.png", "heat.png")
+"""What an experiment may leave beside its results."""
+
 
 def save_pictures(out: Path, content: dict[str, Any], picture: Picture | None) -> list[Path]:
     """Draws what an experiment gave into a directory; the paths of the pictures.
 
     `forecast.png` of a decoded window, `trace.png` and `trace.csv` of its trace; `pareto.png` and
-    `heat.png` of a sweep.
+    `heat.png` of a sweep. Those of an earlier experiment in the directory are removed.
     """
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
     paths = []
     if picture is not None:
         save_forecast(out / "forecast.png", picture)

@@ -33,7 +33,10 @@ def brief_table(content: Content) -> list[str]:
 
 
 def quick_table(content: Content, *, times: bool = True) -> list[str]:
-    """One table of five columns; of an evaluation, the rows of its pairs' process."""
+    """One table of five columns, and one more each for several horizons and several drafts.
+
+    Of an evaluation it has the rows of its pairs' process.
+    """
     config, process = content["config"], content["rows"][-1]["process"]
     rows = [
         row
@@ -58,12 +61,13 @@ def quick_table(content: Content, *, times: bool = True) -> list[str]:
     columns = {
         **several("horizon", text("horizon"), rows),
         "decoder": name,
+        **several("draft", draft_name, rows),
         "error over target's": error,
         "target passes": number("target_passes", ".1f"),
         **({"ms": number("seconds", ".1f", 1000)} if times else {}),
         "speed": lambda row: f"{row['speedup']:.1f}x",
     }
-    windows = config.get("windows", rows[0].get("windows"))
+    windows = rows[0].get("windows", config.get("windows"))
     caption = (
         f"{series_text(content)}, K = {config['num_draft']};\n"
         f"{windows} test windows, timed one at a time on {machine(content)}."
