@@ -11,7 +11,7 @@ from pandas import to_datetime
 from pandas.api.types import is_numeric_dtype
 
 from stride_jax.decoding.types import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
-from stride_jax.evaluation.figures.canvas import new_figure
+from stride_jax.evaluation.figures.canvas import new_figure, save_figure
 from stride_jax.forecasting.columns import CUTOFF, NAIVE
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def save_forecast(path: Path, picture: Picture) -> None:
         low, high = axes.get_ylim()
         axes.set_ylim(top=high + 0.2 * (high - low))  # room for the legend
         axes.legend(loc="upper left", fontsize=9, ncols=4)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def _steps(picture: Picture) -> np.ndarray:
@@ -131,7 +131,7 @@ def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
     above.set_title(f"{title}: every proposal of every round", fontsize=10)
     for axes in (above, below):
         axes.legend(loc="upper right", fontsize=8)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str, str, str]) -> None:
@@ -174,7 +174,7 @@ def _save_each_series(
         draw(axes, history[history[id_col] == name], forecasts[forecasts[id_col] == name])
         axes.set_title(str(name), fontsize=10)
         axes.legend(loc="upper left", fontsize=8, ncols=ncols)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def _draw_ahead(axes: Axes, ahead: Any, time_col: str, *, labelled: bool = True) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stride_jax.evaluation.figures.canvas import new_figure
+from stride_jax.evaluation.figures.canvas import new_figure, save_figure
 from stride_jax.evaluation.theory import chance, front
 
 RULE_COLOURS = {
@@ -50,7 +50,7 @@ def save_pareto(path: Path, results: dict[str, Any]) -> None:
         axes.set_xlabel("speedup over the target only")
         axes.legend(fontsize=8)
     figure.suptitle("one point per setting; a line is the Pareto front of a rule")
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 def _places(rows: Sequence[dict[str, Any]]) -> tuple[list[float], list[float]]:
@@ -92,7 +92,7 @@ def save_heat(path: Path, results: dict[str, Any]) -> None:
         for axes, (field, form) in zip(line, FIELDS, strict=True):
             _draw(axes, shown, across, down, field, form)
             axes.set_title(f"{title}: {NAMES[field]}", fontsize=9)
-    figure.savefig(path, dpi=110)
+    save_figure(figure, path)
 
 
 FIELDS = (("acceptance", "{:.0%}"), ("speedup", "{:.2f}"), ("relative_error", "{:+.1%}"))

@@ -1,0 +1,138 @@
+"""Names, short horizons, intervals and legends in the pictures of forecasts and backtests."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from stride_jax.decoding.types import ACCEPTED
+from stride_jax.evaluation.figures import forecasts as plots
+from stride_jax.evaluation.figures import sweeps
+
+COLUMNS = ("unique_id", "ds", "y")
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures that are saved."""
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: figures.append(self) or save(self, *args)
+    )
+    return figures
+
+
+def past(count: int, name: str = "a") -> pd.DataFrame:
+    """A history that ends at the time `count - 1`, high at first and lower later."""
+    return pd.DataFrame({"unique_id": name, "ds": np.arange(count), "y": -np.arange(float(count))})
+
+
+def ahead(start: int, horizon: int, levels: tuple[str, ...] = (), name: str = "a") -> pd.DataFrame:
+    """Forecasts of the times from `start` on; a quantile is its level in percent."""
+    columns = {f"stride-q-{level}": float(level) for level in levels}
+    times = np.arange(start, start + horizon)
+    return pd.DataFrame({"unique_id": name, "ds": times, "stride": 50.0, **columns})
+
+
+def backtested(
+    cutoffs: list[int], horizon: int, levels: tuple[str, ...] = (), name: str = "a"
+) -> pd.DataFrame:
+    """Forecasts after each cutoff, beside seasonal-naive."""
+    parts = [ahead(cut + 1, horizon, levels, name).assign(cutoff=cut) for cut in cutoffs]
+    return pd.concat(parts, ignore_index=True).assign(**{"seasonal-naive": 2.0})
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+Draw = Callable[[Path, str], None]
+
+
+def draw_forecast(path: Path, name: str) -> None:
+    """The picture of `stride-jax forecast`."""
+    plots.save_intervals(path, past(9, name), ahead(9, 4, name=name), COLUMNS)
+
+
+def draw_backtest(path: Path, name: str) -> None:
+    """The picture of `stride-jax backtest`."""
+    plots.save_backtest(path, past(17, name), backtested([8, 12], 4, name=name), COLUMNS)
+
+
+def draw_window(path: Path, name: str) -> None:
+    """The picture of an evaluation, whose unit is the name of a variable."""
+    values, patches = np.arange(4.0), np.zeros((1, 4))
+    series = dict.fromkeys(("context", "truth", "target", "draft", "speculative"), values)
+    origin = np.array([ACCEPTED])
+    picture = plots.Picture(
+        **series, proposal=patches, origin=origin, patch_len=4, title=name, unit=name
+    )
+    plots.save_forecast(path, picture)
+
+
+def draw_trace(path: Path, name: str) -> None:
+    """The picture of a trace."""
+    row = {"position": 0, "gap": 0.5, "log_ratio": 0.5, "threshold": 0.0, "accepted": True}
+    plots.save_trace(path, [row], name)
+
+
+def sweep(rule: str) -> dict[str, list[dict[str, object]]]:
+    """The results of a sweep over draft lengths and sigmas."""
+    row = {"method": "speculative", "rule": rule, "output": "sample", "bias": None}
+    found = {"tolerance": None, "acceptance": 0.5, "relative_error": 0.1}
+    settings = [(k, sigma) for k in (1, 2) for sigma in (0.5, 1.0)]
+    rows = [{**row, **found, "num_draft": k, "sigma": s, "speedup": k * s} for k, s in settings]
+    return {"rows": rows}
+
+
+def draw_pareto(path: Path, name: str) -> None:
+    """The picture of a sweep, with the name of a rule in its legend."""
+    sweeps.save_pareto(path, sweep(name))
+
+
+def draw_heat(path: Path, name: str) -> None:
+    """The heat maps of a sweep, with the name of a rule above each."""
+    sweeps.save_heat(path, sweep(name))
+
+
+PICTURES: list[Draw] = [
+    draw_forecast,
+    draw_backtest,
+    draw_window,
+    draw_trace,
+    draw_pareto,
+    draw_heat,
+]
+
+
+@pytest.mark.parametrize("name", ["$US to $CA", "$\\frac$", "a_$x^$"])
+@pytest.mark.parametrize("draw", PICTURES)
+def test_a_name_with_dollars_is_shown_as_it_is(
+    tmp_path: Path, drawn: list[Figure], draw: Draw, name: str
+) -> None:
+    """A name would be read as a formula: a crash, or italics without dollars and spaces."""
+    draw(tmp_path / "a.png", name)
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+    texts = [text for text in drawn[0].findobj(Text) if name in text.get_text()]
+    assert texts
+    assert not any(text.get_parse_math() for text in texts)
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+def test_a_name_that_the_font_cannot_show_gives_no_warning(tmp_path: Path, draw: Draw) -> None:
+    """The user would read warnings of matplotlib about glyphs (in a test they are errors)."""
+    draw(tmp_path / "a.png", "日本\t")
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_other_warnings_of_a_picture_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A warning that matters would be hidden with those about glyphs."""
+    monkeypatch.setattr(Figure, "savefig", lambda *_, **__: warnings.warn("tight", stacklevel=2))
+    with pytest.warns(UserWarning, match="tight"):
+        draw_forecast(tmp_path / "a.png", "a")
