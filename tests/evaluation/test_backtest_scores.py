@@ -102,7 +102,7 @@ def test_a_picture_shows_forecasts_that_do_not_overlap(
     monkeypatch.setattr(
         Figure, "savefig", lambda self, *args, **options: figures.append(self) or save(self, *args)
     )
-    history = pd.DataFrame({"unique_id": "a", "ds": np.arange(17), "y": np.arange(17.0)})
+    history = pd.DataFrame({"unique_id": "a", "ds": np.arange(-60, 17), "y": np.arange(77.0)})
     parts = [
         pd.DataFrame({"unique_id": "a", "ds": cut + np.arange(1, 5), "cutoff": cut, "stride": 1.0})
         for cut in range(8, 13, step)
@@ -112,7 +112,7 @@ def test_a_picture_shows_forecasts_that_do_not_overlap(
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     (axes,) = figures[0].axes
     truth, *others = axes.lines
-    assert truth.get_xdata(orig=False).tolist() == list(range(5, 17))
+    assert truth.get_xdata(orig=False).tolist() == list(range(-33, 17))
     cutoffs = [line for line in others if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in cutoffs] == drawn
     assert sum(line.get_label() == "mean" for line in others) == 1

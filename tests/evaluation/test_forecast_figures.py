@@ -136,3 +136,61 @@ def test_other_warnings_of_a_picture_are_shown(
     monkeypatch.setattr(Figure, "savefig", lambda *_, **__: warnings.warn("tight", stacklevel=2))
     with pytest.warns(UserWarning, match="tight"):
         draw_forecast(tmp_path / "a.png", "a")
+
+
+# --- short horizons ------------------------------------------------------------------------------
+
+
+def test_a_forecast_of_one_step_is_seen(tmp_path: Path, drawn: list[Figure]) -> None:
+    """A line and a band of one point are invisible: the picture would show no forecast."""
+    found = ahead(9, 1, ("5", "25", "75", "95"))
+    plots.save_intervals(tmp_path / "a.png", past(9), found, COLUMNS)
+    (axes,) = drawn[0].axes
+    history, mean = axes.lines
+    assert mean.get_marker() == "o"
+    assert history.get_marker() == "None"
+    bars = {bar.get_label(): bar.get_segments()[0].tolist() for bar in axes.collections}
+    assert bars == {"5 to 95 %": [[9, 5], [9, 95]], "25 to 75 %": [[9, 25], [9, 75]]}
+
+
+def test_a_backtest_of_one_step_is_seen(tmp_path: Path, drawn: list[Figure]) -> None:
+    """The forecasts of a backtest, or those of seasonal-naive, would be invisible."""
+    found = backtested([6, 7], 1, ("10", "90"))
+    plots.save_backtest(tmp_path / "a.png", past(9), found, COLUMNS)
+    (axes,) = drawn[0].axes
+    shown = [line for line in axes.lines if line.get_marker() == "o"]
+    places = [(line.get_xdata(orig=False)[0], line.get_ydata()[0]) for line in shown]
+    assert places == [(7, 2), (7, 50), (8, 2), (8, 50)]
+    assert [bar.get_segments()[0].tolist() for bar in axes.collections] == [
+        [[7, 10], [7, 90]],
+        [[8, 10], [8, 90]],
+    ]
+
+
+@pytest.mark.parametrize(("known", "horizon", "shown"), [(80, 1, 50), (30, 1, 30), (80, 20, 60)])
+def test_a_forecast_is_shown_after_enough_history(
+    tmp_path: Path, drawn: list[Figure], known: int, horizon: int, shown: int
+) -> None:
+    """After three steps of history nobody could tell whether a forecast of one step is sensible."""
+    plots.save_intervals(tmp_path / "a.png", past(known), ahead(known, horizon), COLUMNS)
+    history = drawn[0].axes[0].lines[0]
+    assert history.get_xdata(orig=False).tolist() == list(range(known - shown, known))
+
+
+@pytest.mark.parametrize(
+    ("known", "horizon", "cutoffs", "start"),
+    [(80, 1, [78], 30), (30, 1, [28], 0), (80, 20, [19, 39, 59], 0), (90, 20, [49, 69], 30)],
+)
+def test_a_backtest_is_shown_after_enough_history(
+    tmp_path: Path,
+    drawn: list[Figure],
+    known: int,
+    horizon: int,
+    cutoffs: list[int],
+    start: int,
+) -> None:
+    """A backtest of one step would be two points, or a longer one lack a horizon before it."""
+    found = backtested(cutoffs, horizon)
+    plots.save_backtest(tmp_path / "a.png", past(known), found, COLUMNS)
+    truth = drawn[0].axes[0].lines[0]
+    assert truth.get_xdata(orig=False).tolist() == list(range(start, known))

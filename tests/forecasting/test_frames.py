@@ -551,15 +551,15 @@ def forecasts(levels: tuple[int, ...] = (), **ends: Any) -> pd.DataFrame:
 
 def test_a_picture_shows_history_mean_and_bands(tmp_path: Path, drawn: list[Figure]) -> None:
     """A picture would show another series, too narrow a band, or the history out of order."""
-    df = long(a=hours(40), b=hours(6)).sample(frac=1, random_state=2)
-    ends = {"a": hours(41)[40], "b": hours(7)[6]}
+    df = long(a=hours(60), b=hours(6)).sample(frac=1, random_state=2)
+    ends = {"a": hours(61)[60], "b": hours(7)[6]}
     found = forecasts((5, 25, 50, 75, 95), **ends)
     plots.save_intervals(tmp_path / "a.png", df, found, COLUMNS)
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
     panels = drawn[0].axes
     assert [axes.get_title() for axes in panels] == ["a", "b"]
     for axes, name in zip(panels, ("a", "b"), strict=True):
-        rows, known = own(found, name), own(df, name).sort_values("ds").tail(12)
+        rows, known = own(found, name), own(df, name).sort_values("ds").tail(50)
         history, mean = axes.lines
         np.testing.assert_array_equal(history.get_ydata(), known["y"])
         np.testing.assert_array_equal(mean.get_ydata(), rows["stride"])

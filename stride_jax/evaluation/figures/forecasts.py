@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 COLOURS = {ACCEPTED: "#bfe3c0", RECOVERED: "#f6c5b5", BONUS: "#c5d8f0"}
 """Shade behind a patch: what became of the draft's proposal there."""
+LEAST = 50
+"""Steps of a series that are shown with short forecasts, where there are as many."""
 
 
 class Picture(NamedTuple):
@@ -151,7 +153,7 @@ def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str,
     def draw(axes: Axes, past: Any, ahead: Any) -> None:
         if not is_numeric_dtype(ahead[time_col]):  # the history's may still be text
             past = past.assign(**{time_col: to_datetime(past[time_col])})
-        past = past.sort_values(time_col).tail(3 * len(ahead))
+        past = past.sort_values(time_col).tail(max(LEAST, 3 * len(ahead)))
         axes.plot(past[time_col], past[target_col], color="0.3", linewidth=1, label="history")
         _draw_ahead(axes, ahead, time_col)
 
@@ -183,9 +185,19 @@ def _draw_ahead(axes: Axes, ahead: Any, time_col: str, *, labelled: bool = True)
     for low, high in zip(bands[: len(bands) // 2], bands[::-1], strict=False):
         label = f"{low.rpartition('-')[2]} to {high.rpartition('-')[2]} %" if labelled else None
         steps = ahead[time_col], ahead[low], ahead[high]
-        axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
+        if len(ahead) == 1:  # a band of one step has no width
+            bar: dict[str, Any] = {"color": "tab:blue", "label": label}
+            axes.vlines(*steps, alpha=0.35, linewidth=5, **bar)
+        else:
+            axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
     label = "mean" if labelled else None
-    axes.plot(ahead[time_col], ahead["stride"], color="tab:blue", linewidth=1.3, label=label)
+    line: dict[str, Any] = {"color": "tab:blue", "linewidth": 1.3, "label": label}
+    axes.plot(ahead[time_col], ahead["stride"], **line, **_marker(ahead))
+
+
+def _marker(ahead: Any) -> dict[str, Any]:
+    """Settings of a line, with a marker for a single step: a line of one point is invisible."""
+    return {"marker": "o", "markersize": 4} if len(ahead) == 1 else {}
 
 
 def save_backtest(path: Path, history: Any, tested: Any, columns: tuple[str, str, str]) -> None:
@@ -215,10 +227,10 @@ def save_backtest(path: Path, history: Any, tested: Any, columns: tuple[str, str
 
 
 def _draw_cutoffs(axes: Axes, whole: Any, ahead: list[Any], columns: tuple[str, str]) -> None:
-    """Draws one series from a horizon before the first cutoff on, and what each one forecasts."""
+    """Draws the end of one series, a horizon before the first cutoff too, and each forecast."""
     time_col, target_col = columns
     known = int((whole[time_col] <= ahead[0][CUTOFF].iloc[0]).sum())
-    shown = whole[max(0, known - len(ahead[0])) :]
+    shown = whole[max(0, min(known - len(ahead[0]), len(whole) - LEAST)) :]
     axes.plot(shown[time_col], shown[target_col], color="0.3", linewidth=1, label="truth")
     dotted: dict[str, Any] = {"color": "0.6", "linestyle": ":", "linewidth": 1}
     dashed: dict[str, Any] = {"color": "tab:orange", "linestyle": "--", "linewidth": 0.8}
@@ -226,7 +238,8 @@ def _draw_cutoffs(axes: Axes, whole: Any, ahead: list[Any], columns: tuple[str, 
         first = rows is ahead[0]  # its lines alone have labels, so that the legend names them once
         axes.axvline(rows[CUTOFF].iloc[0], label="cutoff" if first else None, **dotted)
         if NAIVE in rows:
-            axes.plot(rows[time_col], rows[NAIVE], label=NAIVE if first else None, **dashed)
+            label = NAIVE if first else None
+            axes.plot(rows[time_col], rows[NAIVE], label=label, **dashed, **_marker(rows))
         _draw_ahead(axes, rows, time_col, labelled=first)
 
 
