@@ -194,3 +194,26 @@ def test_a_backtest_is_shown_after_enough_history(
     plots.save_backtest(tmp_path / "a.png", past(known), found, COLUMNS)
     truth = drawn[0].axes[0].lines[0]
     assert truth.get_xdata(orig=False).tolist() == list(range(start, known))
+
+
+# --- intervals -----------------------------------------------------------------------------------
+
+
+def test_only_central_intervals_are_shaded(tmp_path: Path, drawn: list[Figure]) -> None:
+    """Levels without a partner would be paired: a band of 2.5 to 90 % that nobody asked for."""
+    found = ahead(9, 4, ("90", "2.5", "10", "50", "75"))
+    plots.save_intervals(tmp_path / "a.png", past(9), found, COLUMNS)
+    (axes,) = drawn[0].axes
+    bands = {band.get_label(): band.get_paths()[0].vertices[:, 1] for band in axes.collections}
+    assert list(bands) == ["10 to 90 %"]
+    assert set(bands["10 to 90 %"]) == {10, 90}
+    lines = {line.get_label(): set(line.get_ydata()) for line in axes.lines[1:]}
+    assert lines == {"2.5 %": {2.5}, "75 %": {75}, "mean": {50}}
+
+
+def test_the_labels_of_intervals_are_given_once(tmp_path: Path, drawn: list[Figure]) -> None:
+    """The legend of a backtest would name every level again for each cutoff."""
+    found = backtested([8, 12], 4, ("2.5", "10", "90"))
+    plots.save_backtest(tmp_path / "a.png", past(17), found, COLUMNS)
+    names = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
+    assert sorted(names) == ["10 to 90 %", "2.5 %", "cutoff", "mean", "seasonal-naive", "truth"]

@@ -11,8 +11,9 @@ from pandas import to_datetime
 from pandas.api.types import is_numeric_dtype
 
 from stride_jax.decoding.types import ACCEPTED, BONUS, ORIGIN_NAMES, RECOVERED
+from stride_jax.evaluation.backtest import central_intervals
 from stride_jax.evaluation.figures.canvas import new_figure, save_figure
-from stride_jax.forecasting.columns import CUTOFF, NAIVE
+from stride_jax.forecasting.columns import CUTOFF, MODEL, NAIVE, column_levels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,7 +138,7 @@ def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
 
 
 def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str, str, str]) -> None:
-    """Draws the forecasts of a long frame: the mean and, where there are quantiles, their bands.
+    """Draws the forecasts of a long frame: the mean and, where there are quantiles, the intervals.
 
     Args:
         path: PNG to write.
@@ -180,24 +181,42 @@ def _save_each_series(
 
 
 def _draw_ahead(axes: Axes, ahead: Any, time_col: str, *, labelled: bool = True) -> None:
-    """Draws the mean of one forecast and, where there are quantiles, their bands."""
-    bands = [c for c in ahead.columns if c.startswith("stride-q-")]
-    for low, high in zip(bands[: len(bands) // 2], bands[::-1], strict=False):
-        label = f"{low.rpartition('-')[2]} to {high.rpartition('-')[2]} %" if labelled else None
-        steps = ahead[time_col], ahead[low], ahead[high]
+    """Draws the mean of one forecast and, where there are quantiles, what they say."""
+
+    def label(text: str) -> str | None:
+        return text if labelled else None
+
+    _draw_quantiles(axes, ahead, time_col, label)
+    line: dict[str, Any] = {"color": "tab:blue", "linewidth": 1.3, "label": label("mean")}
+    axes.plot(ahead[time_col], ahead[MODEL], **line, **_marker(ahead))
+
+
+def _draw_quantiles(
+    axes: Axes, ahead: Any, time_col: str, label: Callable[[str], str | None]
+) -> None:
+    """Shades the central intervals; a quantile without a partner is a thin line."""
+    columns = column_levels(list(ahead.columns))
+    percents = {level: name.rpartition("-")[2] for level, name in columns.items()}
+    pairs = list(central_intervals(list(columns)).values())
+    for low, high in pairs:
+        steps = ahead[time_col], ahead[columns[low]], ahead[columns[high]]
+        name = label(f"{percents[low]} to {percents[high]} %")
+        blue: dict[str, Any] = {"color": "tab:blue", "label": name}
         if len(ahead) == 1:  # a band of one step has no width
-            bar: dict[str, Any] = {"color": "tab:blue", "label": label}
-            axes.vlines(*steps, alpha=0.35, linewidth=5, **bar)
+            axes.vlines(*steps, alpha=0.35, linewidth=5, **blue)
         else:
-            axes.fill_between(*steps, color="tab:blue", alpha=0.2, linewidth=0, label=label)
-    label = "mean" if labelled else None
-    line: dict[str, Any] = {"color": "tab:blue", "linewidth": 1.3, "label": label}
-    axes.plot(ahead[time_col], ahead["stride"], **line, **_marker(ahead))
+            axes.fill_between(*steps, alpha=0.2, linewidth=0, **blue)
+
+    # The median has no partner either, and it would lie on the mean.
+    for level in sorted(set(columns) - {q for pair in pairs for q in pair} - {0.5}):
+        thin: dict[str, Any] = {"color": "tab:blue", "linewidth": 0.6, **_marker(ahead, "_")}
+        name = label(f"{percents[level]} %")
+        axes.plot(ahead[time_col], ahead[columns[level]], label=name, **thin)
 
 
-def _marker(ahead: Any) -> dict[str, Any]:
+def _marker(ahead: Any, marker: str = "o") -> dict[str, Any]:
     """Settings of a line, with a marker for a single step: a line of one point is invisible."""
-    return {"marker": "o", "markersize": 4} if len(ahead) == 1 else {}
+    return {"marker": marker, "markersize": 4} if len(ahead) == 1 else {}
 
 
 def save_backtest(path: Path, history: Any, tested: Any, columns: tuple[str, str, str]) -> None:
