@@ -15,6 +15,7 @@ from stride_jax.evaluation.figures import forecasts as plots
 from stride_jax.evaluation.figures import sweeps
 
 COLUMNS = ("unique_id", "ds", "y")
+MANY = ("1", "2", "3", "4", "5", "6", "94", "95", "96", "97", "98", "99")
 
 
 @pytest.fixture
@@ -217,3 +218,23 @@ def test_the_labels_of_intervals_are_given_once(tmp_path: Path, drawn: list[Figu
     plots.save_backtest(tmp_path / "a.png", past(17), found, COLUMNS)
     names = [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()]
     assert sorted(names) == ["10 to 90 %", "2.5 %", "cutoff", "mean", "seasonal-naive", "truth"]
+
+
+# --- legends -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("levels", [(), MANY])
+@pytest.mark.parametrize("series", [1, 6])
+def test_a_legend_covers_no_history(
+    tmp_path: Path, drawn: list[Figure], levels: tuple[str, ...], series: int
+) -> None:
+    """The start of a history that falls would lie behind the legend."""
+    names = [f"s{i}" for i in range(series)]
+    known = pd.concat([past(40, name).assign(y=np.arange(99.0, 59, -1)) for name in names])
+    found = pd.concat([ahead(40, 4, levels, name) for name in names])
+    plots.save_intervals(tmp_path / "a.png", known, found, COLUMNS)
+    drawn[0].draw_without_rendering()
+    for axes in drawn[0].axes:
+        legend = axes.get_legend().get_window_extent()
+        history = axes.transData.transform(axes.lines[0].get_xydata())
+        assert not any(legend.contains(*point) for point in history)

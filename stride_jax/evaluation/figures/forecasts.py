@@ -158,7 +158,7 @@ def save_intervals(path: Path, history: Any, forecasts: Any, columns: tuple[str,
         axes.plot(past[time_col], past[target_col], color="0.3", linewidth=1, label="history")
         _draw_ahead(axes, ahead, time_col)
 
-    _save_each_series(path, (history, forecasts), id_col, draw, ncols=4)
+    _save_each_series(path, (history, forecasts), id_col, draw)
 
 
 def _save_each_series(
@@ -166,8 +166,6 @@ def _save_each_series(
     frames: tuple[Any, Any],
     id_col: str,
     draw: Callable[[Axes, Any, Any], None],
-    *,
-    ncols: int,
 ) -> None:
     """Draws history and forecasts of each series, one below the other; six series at most."""
     history, forecasts = frames
@@ -176,8 +174,16 @@ def _save_each_series(
     for axes, name in zip(np.atleast_1d(figure.subplots(len(names), 1)), names, strict=True):
         draw(axes, history[history[id_col] == name], forecasts[forecasts[id_col] == name])
         axes.set_title(str(name), fontsize=10)
-        axes.legend(loc="upper left", fontsize=8, ncols=ncols)
+        _place_legend(axes)
     save_figure(figure, path)
+
+
+def _place_legend(axes: Axes) -> None:
+    """Adds a legend, with room for its lines above everything that is drawn."""
+    legend = axes.legend(loc="upper left", fontsize=8, ncols=6)
+    lines = -(-len(legend.get_texts()) // 6)
+    low, high = axes.get_ylim()
+    axes.set_ylim(top=high + 0.2 * lines * (high - low))
 
 
 def _draw_ahead(axes: Axes, ahead: Any, time_col: str, *, labelled: bool = True) -> None:
@@ -239,10 +245,8 @@ def save_backtest(path: Path, history: Any, tested: Any, columns: tuple[str, str
     def draw(axes: Axes, whole: Any, ahead: Any) -> None:
         whole = whole.reset_index(drop=True)
         _draw_cutoffs(axes, whole, _apart(ahead, time_col), (time_col, target_col))
-        low, high = axes.get_ylim()
-        axes.set_ylim(top=high + 0.2 * (high - low))  # room for the legend
 
-    _save_each_series(path, (history, tested), id_col, draw, ncols=6)
+    _save_each_series(path, (history, tested), id_col, draw)
 
 
 def _draw_cutoffs(axes: Axes, whole: Any, ahead: list[Any], columns: tuple[str, str]) -> None:
