@@ -11,7 +11,7 @@ from stride_jax.evaluation.figures.forecasts import Picture, save_forecast, save
 from stride_jax.evaluation.figures.sweeps import save_heat, save_pareto
 
 FILES = ("forecast.png", "trace.png", "trace.csv", "pareto.png", "heat.png")
-"""What an experiment may leave beside its results."""
+"""Pictures and traces of an experiment, beside its results."""
 
 
 def save_pictures(out: Path, content: dict[str, Any], picture: Picture | None) -> list[Path]:
