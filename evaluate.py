@@ -14,7 +14,7 @@ from stride_jax.cli import flags
 from stride_jax.evaluation import grids, latency
 from stride_jax.evaluation.config import QuickConfig
 from stride_jax.evaluation.experiments import run
-from stride_jax.evaluation.figures import save_pictures
+from stride_jax.evaluation.figures import remove_pictures, save_pictures
 from stride_jax.evaluation.results import make_directory, write_results
 from stride_jax.evaluation.tables import make_table
 from stride_jax.testing import accelerator, fidelity
@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> None:
     say(f"{purpose} Results go to {out}{place}.")
     report = run(config, progress=say)
     write_results(out, report.content)
+    remove_pictures(out)
     print(f"\n{make_table(report.content)}")
     for path in save_pictures(out, report.content, report.picture):
         print(f"picture: {path}")

@@ -232,12 +232,11 @@ def test_a_variable_that_is_not_there_is_not_drawn():
     assert len(lines) == 1
 
 
-def test_pictures_of_an_earlier_experiment_go(look, tmp_path):
-    """Guards against a trace of one experiment beside the results of another."""
-    for name in ("trace.csv", "trace.png", "heat.png", "mine.png"):
-        (tmp_path / name).write_text("old")
-    save_pictures(tmp_path, look.content, look.picture)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["forecast.png", "mine.png"]
+def test_tables_that_are_written_again_leave_the_pictures(look, tmp_path):
+    """Guards against a picture that goes when the tables of its results are drawn again."""
+    (tmp_path / "forecast.png").write_text("a week")
+    assert save_pictures(tmp_path, look.content, None) == []
+    assert (tmp_path / "forecast.png").read_text() == "a week"
 
 
 @pytest.mark.slow
@@ -358,13 +357,18 @@ def test_the_program_runs_its_config_and_writes_everything(look, tmp_path, monke
 
     fake.registry = run.registry
     monkeypatch.setattr(program, "run", fake)
+    for name in ("results.json", "trace.csv", "trace.png", "heat.png", "mine.png"):
+        (tmp_path / name).write_text("of an earlier experiment")
     program.main(["--out", str(tmp_path), "--rules", "maximal", "--target", "mine"])
     default = program.flags.load_config("beijing", program.CONFIGS, QuickConfig)
     changed = dataclasses.replace(default.setup, out=str(tmp_path), target="mine")
     assert seen == [dataclasses.replace(default, setup=changed, rules=("maximal",))]
     text = capsys.readouterr().out
     assert text.startswith("A first look")
+    assert f"Results go to {tmp_path}, in place of those of an earlier run." in text
     assert f"picture: {tmp_path / 'forecast.png'}" in text
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"results.json", "results.csv", "forecast.png", "mine.png"}
     table = [line for line in text.splitlines() if line.startswith("|")]
     assert all(len(line) <= 100 and line.count("|") == 6 for line in table)
     assert len(table) == 2 + 5

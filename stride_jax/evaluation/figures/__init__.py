@@ -14,14 +14,18 @@ FILES = ("forecast.png", "trace.png", "trace.csv", "pareto.png", "heat.png")
 """Pictures and traces of an experiment, beside its results."""
 
 
+def remove_pictures(out: Path) -> None:
+    """Removes those of an earlier experiment in a directory that is written anew."""
+    for name in FILES:
+        (out / name).unlink(missing_ok=True)
+
+
 def save_pictures(out: Path, content: dict[str, Any], picture: Picture | None) -> list[Path]:
     """Draws what an experiment gave into a directory; the paths of the pictures.
 
     `forecast.png` of a decoded window, `trace.png` and `trace.csv` of its trace; `pareto.png` and
-    `heat.png` of a sweep. Those of an earlier experiment in the directory are removed.
+    `heat.png` of a sweep.
     """
-    for name in FILES:
-        (out / name).unlink(missing_ok=True)
     paths = []
     if picture is not None:
         save_forecast(out / "forecast.png", picture)
