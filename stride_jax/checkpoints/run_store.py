@@ -38,7 +38,7 @@ class RunStore:
         Nothing in it is touched, and no thread of Orbax is started, before the first save.
 
         Raises:
-            InputError: another process is writing there.
+            InputError: another process is writing there, or it cannot be written to.
         """
         self.directory = directory.absolute()
         self._lock = _locked(self.directory) if jax.process_index() == 0 else None
@@ -141,8 +141,14 @@ class RunStore:
 
 def _locked(directory: Path) -> IO[str]:
     """An open file whose lock goes with the process, however it ends."""
-    directory.mkdir(parents=True, exist_ok=True)
-    file = (directory / "lock").open("w")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        file = (directory / "lock").open("w")
+    except OSError as error:
+        raise InputError(
+            f"{directory} cannot be written to: {error.strerror}; make it a directory of yours, or "
+            "give another --run.out."
+        ) from error
     try:
         import fcntl
 

@@ -130,6 +130,15 @@ def test_a_refused_resume_ends_with_one_line(tmp_path: Path, tries: int) -> None
         assert run.stderr.count("\n") == 1, run.stderr
 
 
+@pytest.mark.parametrize("name", ["afile", "afile/x"])
+def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> None:
+    """A wrong --run.out would end in a traceback that does not say which flag to change."""
+    (tmp_path / "afile").write_text("mine\n")
+    with pytest.raises(InputError, match=rf"/{name} cannot be written to: .*another --run\.out"):
+        toy_run(tmp_path / name)
+    assert (tmp_path / "afile").read_text() == "mine\n"
+
+
 # --- the last state as a model -------------------------------------------------------------------
 
 
