@@ -16,6 +16,7 @@ from tqdm import tqdm
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.build import make_linear_draft
 from stride_jax.checkpoints.checkpoint import Checkpoint, LinearCheckpoint, check_trained_context
+from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import check_context, require
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData
@@ -236,7 +237,7 @@ def linear_config(config: DistillConfig, target: Checkpoint, num_vars: int) -> L
 
 
 def check_linear(config: DistillConfig, target: Checkpoint) -> None:
-    """Raises InputError unless a linear draft can be fitted and written."""
+    """Raises InputError unless a linear draft can be fitted with these settings."""
     check_context(config.data.context_len, target.model.patch_len)
     check_trained_context(target, config.data.context_len)
     require(
@@ -256,10 +257,14 @@ def check_linear(config: DistillConfig, target: Checkpoint) -> None:
         not config.init_from,
         f"a ridge regression starts from nothing; leave out init_from {config.init_from!r}.",
     )
+
+
+def check_unused(out: str) -> None:
+    """Raises InputError where a directory, whose lock is held, has the files of a run."""
     for name in ("best", "last", "log.jsonl"):
         require(
-            not (Path(config.run.out) / name).exists(),
-            f"{config.run.out!r} already holds a run; give another --run.out.",
+            not (Path(out) / name).exists(),
+            f"{out!r} already holds a run; give another --run.out.",
         )
 
 
@@ -280,9 +285,25 @@ def distill_linear(
         The draft; it is in `config.run.out`, with a log of both fits.
 
     Raises:
-        InputError: see `check_linear`, `LinearConfig`, `fit_gate`.
+        InputError: the directory is in use, holds a run or cannot be written to, which is noticed
+            before the fit; or see `check_linear`, `LinearConfig`, `fit_gate`.
     """
     check_linear(config, target)
+    with RunStore(Path(config.run.out)):  # its lock, from the first look to the last line
+        check_unused(config.run.out)
+        fitted, records = fit_linear(config, data, target)
+        write(Path(config.run.out), fitted, records)
+    return fitted
+
+
+def fit_linear(
+    config: DistillConfig, data: ForecastData, target: Checkpoint
+) -> tuple[LinearCheckpoint, list[Choice]]:
+    """The draft of `distill_linear`, and the choice of each of its fits; writes nothing.
+
+    Raises:
+        InputError: see `LinearConfig`, `fit_gate`.
+    """
     num_vars = 1 if config.data.variables == "separate" else data.values.shape[1]
     model = linear_config(config, target, num_vars)
     train, held_out = sources(config, data)
@@ -309,17 +330,13 @@ def distill_linear(
         scored += labelled(teacher, parts[1][1], keys[1], **options)
         records.append(choose(sums, scored, config.ridge.regularisation, config.sigma))
 
-    fitted = checkpoint_of(model, records[-1].maps, gate)
-    write(Path(config.run.out), fitted, records)
-    return fitted
+    return checkpoint_of(model, records[-1].maps, gate), records
 
 
 def write(out: Path, fitted: LinearCheckpoint, records: list[Choice]) -> None:
-    """Writes the draft to `out/best` and a line for each fit to `out/log.jsonl`."""
-    out.mkdir(parents=True, exist_ok=True)
+    """Writes the draft to `out/best` and adds a line for each fit to `out/log.jsonl`."""
     checkpoints.save(out / "best", fitted)
-    lines = [
-        json.dumps({name: value for name, value in choice._asdict().items() if name != "maps"})
-        for choice in records
-    ]
-    (out / "log.jsonl").write_text("\n".join(lines) + "\n")
+    with (out / "log.jsonl").open("a") as file:
+        for choice in records:
+            line = {name: value for name, value in choice._asdict().items() if name != "maps"}
+            file.write(json.dumps(line) + "\n")

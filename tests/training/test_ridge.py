@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 
 from stride_jax.checkpoints.build import load_pair
 from stride_jax.checkpoints.checkpoint import Checkpoint
+from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.data.config import DataConfig
 from stride_jax.data.windows import make_windows
 from stride_jax.decoding.drafts import as_draft, propose
@@ -21,6 +22,7 @@ from stride_jax.decoding.linear_draft import level_of, linear_draft
 from stride_jax.errors import InputError
 from stride_jax.models.linear import LinearConfig
 from stride_jax.models.timer_xl import init_params
+from stride_jax.training import linear_distillation
 from stride_jax.training.config import DistillConfig, RidgeConfig, RunConfig
 from stride_jax.training.linear_distillation import (
     Source,
@@ -231,6 +233,65 @@ def test_settings_that_mean_nothing_here(fields: Any, message: str, tmp_path: Pa
     with pytest.raises(InputError, match=message):
         distill_linear(config(tmp_path / "run", **fields), series_of(), TARGET)
     assert not (tmp_path / "run").exists()
+
+
+def refuse_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets every fit end in an error of another kind."""
+
+    def fitted(*args: Any) -> None:
+        raise AssertionError("the fit has begun")
+
+    monkeypatch.setattr(linear_distillation, "fit_gate", fitted)
+
+
+def test_a_directory_is_checked_before_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fit of minutes would be lost with a wrong --run.out."""
+    refuse_to_fit(monkeypatch)
+    (tmp_path / "afile").write_text("mine\n")
+    with pytest.raises(InputError, match=r"/afile/x cannot be written to: .*another --run\.out"):
+        distill_linear(config(tmp_path / "afile" / "x"), series_of(), TARGET)
+
+
+def test_a_directory_in_use_is_refused_before_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draft and the log would be written between those of a training that runs there."""
+    refuse_to_fit(monkeypatch)
+    with (
+        RunStore(tmp_path),
+        pytest.raises(InputError, match=r"another run is writing to .*another --run\.out"),
+    ):
+        distill_linear(config(tmp_path), series_of(), TARGET)
+
+
+def test_a_directory_is_held_during_the_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs would both do the whole fit, and the second one fail or overwrite the first."""
+
+    class InTheFitError(Exception):
+        pass
+
+    def meanwhile(*args: Any) -> None:
+        with pytest.raises(InputError, match="another run is writing"):
+            RunStore(tmp_path)
+        raise InTheFitError
+
+    monkeypatch.setattr(linear_distillation, "fit_gate", meanwhile)
+    with pytest.raises(InTheFitError):
+        distill_linear(config(tmp_path), series_of(), TARGET)
+    RunStore(tmp_path).close()  # free again
+
+
+def test_a_log_is_never_truncated(tmp_path: Path) -> None:
+    """Where no lock can be held, the lines of another run would be lost."""
+    (tmp_path / "log.jsonl").write_text('{"step": 1}\n')
+    model = LinearConfig(P, L, level="last", num_vars=None, num_maps=1)
+    fitted = linear_distillation.checkpoint_of(model, np.zeros((1, L, P)), None)
+    linear_distillation.write(tmp_path, fitted, [])
+    assert (tmp_path / "log.jsonl").read_text().startswith('{"step": 1}\n')
 
 
 def test_some_windows_end_without_proposals(tmp_path: Path) -> None:
