@@ -154,7 +154,7 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     """The task of a target: the next patch at every position; validated on the last patch only.
 
     The windows hold the context and one more patch: position n is scored against patch n + 1. With
-    the loss crps positions count from the second patch on, in the validation error too.
+    the loss crps positions count from the second patch on.
 
     Raises:
         InputError: an unknown family of synthetic series.
@@ -164,12 +164,10 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
     model, gaps = TimerXL(model_config), bool(np.isnan(data.values).any())
 
     def score(out: tuple[jax.Array, jax.Array], windows: jax.Array) -> jax.Array:
-        patches = windows[:, :context_len]
-        patches = patches.reshape(len(windows), -1, patch_len, windows.shape[2])
-        running = instance_stats(model_config, patches)[1]
-        unit = losses.running_unit(running, windows, losses.UNIT_FLOOR)
-        entries = losses.gaussian_crps(*out, windows[:, patch_len:]).reshape(patches.shape) / unit
-        return jnp.nanmean(entries[:, min(1, entries.shape[1] - 1) :], axis=(1, 2, 3))
+        # [B, N * P, C] or [B, P, C] -> [B, N or 1, P, C], by the unit of each patch
+        entries = losses.gaussian_crps(*out, windows[:, -out[0].shape[1] :])
+        entries = entries.reshape(len(windows), -1, patch_len, windows.shape[2])
+        return entries / _units(model_config, windows)[:, -entries.shape[1] :]
 
     def loss(params: Params, windows: jax.Array, key: jax.Array) -> tuple[jax.Array, Metrics]:
         x, y = windows[:, :context_len], windows[:, patch_len:]
@@ -178,7 +176,9 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         if isinstance(out, tuple):
             mean, logvar = out
             if config.loss == "crps":
-                return jnp.mean(score(out, windows)), {}
+                entries = score(out, windows)
+                entries = entries[:, min(1, entries.shape[1] - 1) :]
+                return jnp.mean(jnp.nanmean(entries, axis=(1, 2, 3))), {}
             return jnp.mean(losses.gaussian_nll(mean, logvar, y)), {}
         return metrics.mse(out, y), {}
 
@@ -191,7 +191,8 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         return jax.vmap(metrics.mse)(mean, truth, ~jnp.isnan(truth))
 
     def validation_score(params: Params, windows: jax.Array) -> jax.Array:
-        return score(model.apply({"params": params}, windows[:, :context_len]), windows)
+        out = model.apply({"params": params}, windows[:, :context_len], last_only=True)
+        return jnp.nanmean(score(out, windows), axis=(1, 2, 3))
 
     train, validation = training_windows(config.data, data, patch_len)
     error, name = validation_error, "val_mse"
@@ -199,6 +200,22 @@ def next_patch_task(config: TrainConfig, data: ForecastData) -> Task:
         error, name = validation_score, "val_crps"
     task = Task(model_config, context_len, train, validation, loss, error, name)
     return with_changed_windows(task, config.data, config.optim)
+
+
+def _units(model: TimerXLConfig, windows: jax.Array) -> jax.Array:
+    """The unit that errors of the patch after each patch of a context are counted in.
+
+    Args:
+        model: its normalisation gives the running std.
+        windows: `[B, (N + 1) * P, C]`, a context and the patch after it.
+
+    Returns:
+        `[B, 1 or N, 1, C]`, see `losses.running_unit`.
+    """
+    context = windows[:, : -model.patch_len]
+    patches = context.reshape(len(windows), -1, model.patch_len, windows.shape[2])
+    running = instance_stats(model, patches)[1]
+    return losses.running_unit(running, windows, losses.UNIT_FLOOR)
 
 
 def with_changed_windows(task: Task, data: DataConfig, optim: OptimConfig) -> Task:

@@ -185,8 +185,8 @@ def test_a_flat_start_does_not_dominate_the_loss(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_crps_validation_is_the_loss_of_each_window(tmp_path: Path) -> None:
-    """The best checkpoint is taken by it."""
+def test_crps_validation_is_that_of_the_patch_after_the_context(tmp_path: Path) -> None:
+    """The best checkpoint is taken by it: rows of the training split would decide, too."""
     config = config_of(tmp_path, 0.0)
     task = training.next_patch_task(config, data_of(0.0))
     assert task.validation_name == "val_crps"
@@ -194,15 +194,15 @@ def test_crps_validation_is_the_loss_of_each_window(tmp_path: Path) -> None:
     windows = jax.random.normal(jax.random.key(1), (3, 40, 1))
     each = task.validation_error(params, windows)
     assert each.shape == (3,)
-    whole, _ = task.loss(params, windows, jax.random.key(0))
-    np.testing.assert_allclose(np.mean(each), whole, rtol=1e-5)
-    early = windows.at[:, 8:16].add(100.0)  # the forecast of the first patch alone does not count
     mean, logvar = TimerXL(MODEL).apply({"params": params}, windows[:, :32])
-    running = np.sqrt(np.asarray([np.var(windows[0, : 8 * n, 0]) + 1e-5 for n in range(2, 5)]))
-    unit = np.maximum(running, 0.2 * np.std(windows[0, :, 0]))
-    entries = losses.gaussian_crps(mean, logvar, windows[:, 8:])[0, 8:, 0].reshape(3, 8)
-    np.testing.assert_allclose(each[0], np.mean(entries / unit[:, None]), rtol=1e-4)
-    assert np.isfinite(task.validation_error(params, early)).all()
+    entries = losses.gaussian_crps(mean, logvar, windows[:, 8:])[..., 0].reshape(3, 4, 8)
+    running = np.stack([np.var(windows[:, : 8 * n, 0], axis=1) + 1e-5 for n in range(1, 5)], axis=1)
+    floor = 0.2 * np.std(windows[:, :, 0], axis=1)
+    entries = entries / np.maximum(np.sqrt(running), floor[:, None])[..., None]
+    np.testing.assert_allclose(each, np.mean(entries[:, -1], axis=1), rtol=1e-4)
+    # the loss is that of all patches but the first one, whose unit is of itself alone
+    loss, _ = task.loss(params, windows, jax.random.key(0))
+    np.testing.assert_allclose(loss, np.mean(entries[:, 1:]), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -212,9 +212,31 @@ def test_crps_validation_leaves_missing_truths_out(tmp_path: Path) -> None:
     params = init_params(jax.random.key(0), MODEL)
     windows = jax.random.normal(jax.random.key(1), (3, 40, 1))
     holes = windows.at[:, 34:36].set(jnp.nan)
-    got, whole = task.validation_error(params, holes), task.validation_error(params, windows)
-    assert np.isfinite(got).all()
-    np.testing.assert_allclose(got, whole, rtol=0.3)
+    got = task.validation_error(params, holes)
+    mean, logvar = TimerXL(MODEL).apply({"params": params}, windows[:, :32], last_only=True)
+    entries = losses.gaussian_crps(mean, logvar, windows[:, 32:])[..., 0]
+    running = np.sqrt(np.var(windows[:, :32, 0], axis=1) + 1e-5)
+    expected = np.delete(entries, [2, 3], axis=1).mean(axis=1) / running
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+
+
+def gappy_crps(tmp_path: Path) -> tuple[training.Task, ForecastData]:
+    """A task of crps, and its series: waves in which the whole truth of a window is missing."""
+    data = data_of(0.0)
+    data.values[:, 0] = np.sin(np.arange(200) / 3)
+    data.values[150:162] = np.nan
+    return training.next_patch_task(config_of(tmp_path, 0.0), data), data
+
+
+def test_a_filled_cell_of_a_context_is_no_truth(tmp_path: Path) -> None:
+    """The best epoch would be the one that is best at the straight lines that fill the gaps."""
+    task, data = gappy_crps(tmp_path)
+    params = init_params(jax.random.key(0), MODEL)
+    windows = task.validation.gather(data.on_device, jnp.arange(task.validation.count))
+    unseen = np.isnan(windows[:, 32:, 0]).all(axis=1)
+    assert unseen.sum() == 5  # the windows of the 5 patches of 8 rows inside the 12 that miss
+    each = jax.jit(task.validation_error)(params, windows)
+    np.testing.assert_array_equal(np.isnan(each), unseen)
 
 
 def test_the_rate_warms_up(tmp_path: Path) -> None:
