@@ -97,6 +97,17 @@ def check_finite(loss: float, step: int) -> None:
         )
 
 
+def check_validation(error: float, name: str, last: Step) -> None:
+    """Raises InputError for a validation error that is not finite, after the step `last`."""
+    if not np.isfinite(error):
+        check_finite(float(last.metrics["loss"]), last.number)
+        raise InputError(
+            f"the validation error {name} is {error} at step {last.number}, where the loss is "
+            "finite; the checkpoints before it are kept. Give validation rows with observed "
+            "values, or lower optim.learning_rate, and start in another run.out."
+        )
+
+
 class ProgressBar(Hook):
     """A bar on the terminal that counts steps."""
 

@@ -36,7 +36,7 @@ from stride_jax.training.hooks import (
     Log,
     ProgressBar,
     Saves,
-    check_finite,
+    check_validation,
     trim_log,
 )
 from stride_jax.training.path_loss import path_task
@@ -113,7 +113,7 @@ def fit(
 
         # validation, which decides about the best parameters
         error = np.asarray(validate(state.params, series), np.float32)
-        check_finite(float(error), done)
+        check_validation(float(error), task.validation_name, seen)
         better = bool(error < state.best)
         state = _counted(state, error, mesh)
         for hook in hooks:

@@ -353,7 +353,7 @@ def make_validate(task: Task, batch_size: int) -> Callable[[Params, jax.Array], 
             windows = split_batch(task.validation.gather(values, batch[0]), mesh)
             truth = windows[:, windows.shape[1] - task.validation.ahead :]
             counts = batch[1] * ~jnp.isnan(truth).all(axis=(1, 2))
-            errors = task.validation_error(params, windows)
+            errors = jnp.where(counts > 0, task.validation_error(params, windows), 0)
             return sums + jnp.stack([jnp.sum(counts * errors), jnp.sum(counts)]), None
 
         sums, _ = jax.lax.scan(body, jnp.zeros(2), (index, weight))

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import jax.numpy as jnp
 import pytest
 from helpers.toy_runs import VALUES, parameters, settings, steps, toy_run, toy_task
 
@@ -70,3 +71,15 @@ def test_fit_refuses_a_diverged_run_without_any_hook(tmp_path: Path) -> None:
     state = initial_state(parameters(), optim, 3)
     with pytest.raises(InputError, match=r"the loss is (inf|nan) at step 3"):
         fit(toy_task(), optim, state, VALUES, seed=0)
+
+
+@pytest.mark.parametrize("name", ["val_mse", "val_crps"])
+def test_a_validation_error_that_is_not_finite_is_named(name: str) -> None:
+    """Who reads that the loss is nan looks in vain for it in the log, where it is finite."""
+    optim, _, _ = settings(Path("unused"))
+    task = toy_task()._replace(
+        validation_error=lambda _, windows: jnp.full(len(windows), jnp.nan), validation_name=name
+    )
+    state = initial_state(parameters(), optim, 3)
+    with pytest.raises(InputError, match=rf"the validation error {name} is nan at step 3"):
+        fit(task, optim, state, VALUES, seed=0)

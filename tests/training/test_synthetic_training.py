@@ -239,6 +239,16 @@ def test_a_filled_cell_of_a_context_is_no_truth(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.isnan(each), unseen)
 
 
+def test_a_window_without_truth_is_left_out_of_the_validation(tmp_path: Path) -> None:
+    """A training would end with the news that its loss is nan, which is finite."""
+    task, data = gappy_crps(tmp_path)
+    params = init_params(jax.random.key(0), MODEL)
+    found = training.make_validate(task, 8)(params, data.on_device)
+    windows = task.validation.gather(data.on_device, jnp.arange(task.validation.count))
+    each = jax.jit(task.validation_error)(params, windows)
+    np.testing.assert_allclose(found, np.nanmean(each), rtol=1e-5)
+
+
 def test_the_rate_warms_up(tmp_path: Path) -> None:
     """A full first step of Adam throws a new model off."""
     optim = OptimConfig(learning_rate=2.0, schedule="constant", warmup_steps=4)
