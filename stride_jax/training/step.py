@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from stride_jax import metrics
+from stride_jax.config import require
 from stride_jax.data.config import DataConfig
 from stride_jax.data.gaps import Gaps
 from stride_jax.data.splits import ForecastData
@@ -222,7 +223,7 @@ def with_changed_windows(task: Task, data: DataConfig, optim: OptimConfig) -> Ta
     """The task with a share of each batch generated anew at every step, and a share mirrored.
 
     Raises:
-        InputError: an unknown family of synthetic series.
+        InputError: an unknown family of synthetic series, or a share that is no window of a batch.
     """
     task = task._replace(mirrored=data.mirrored_share)
     share, without = data.synthetic_share, data.synthetic_without
@@ -233,7 +234,13 @@ def with_changed_windows(task: Task, data: DataConfig, optim: OptimConfig) -> Ta
     def synthetic(key: jax.Array, count: int) -> jax.Array:
         return draw_windows(key, count, task.train.length, without)
 
-    count = round(share * optim.batch_size)
+    batch = optim.batch_size
+    count = round(share * batch)
+    require(
+        count > 0,
+        f"data.synthetic_share {share} of a batch of {batch} is {share * batch:.2g} windows, "
+        f"rounded to none; set it to at least {1 / batch:.3g} (1 window), or to 0.",
+    )
     return task._replace(synthetic=synthetic, num_synthetic=count)
 
 

@@ -96,6 +96,14 @@ def test_the_share_of_a_batch_is_generated(tmp_path: Path, share: float, count: 
     np.testing.assert_array_equal((windows == 7.0).all(axis=(1, 2)), np.arange(8) < 8 - count)
 
 
+@pytest.mark.parametrize("share", [0.01, 0.0625])
+def test_a_share_of_no_window_is_refused(tmp_path: Path, share: float) -> None:
+    """A training would see none of the generated windows that its config asks for."""
+    message = rf"synthetic_share {share} of a batch of 8 is {8 * share:.2g} windows.*at least 0.125"
+    with pytest.raises(InputError, match=message):
+        training.next_patch_task(config_of(tmp_path, share), data_of(7.0))
+
+
 def test_generated_windows_follow_the_step_alone(tmp_path: Path) -> None:
     """A resumed run must see the windows it would have seen, and never the same ones twice."""
     config = config_of(tmp_path, 1.0)
