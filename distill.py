@@ -14,6 +14,7 @@ from stride_jax.sharding import connect
 from stride_jax.training.config import DistillConfig
 from stride_jax.training.distillation import distill
 from stride_jax.training.linear_distillation import distill_linear
+from stride_jax.training.resume import find_start
 
 CONFIGS = Path(__file__).parent / "configs" / "distill"
 
@@ -27,8 +28,7 @@ def main(argv: Sequence[str]) -> None:
     if config.objective == "ridge":
         distill_linear(config, data, target)
         return
-    init = find_model(config.init_from) if config.init_from else None
-    distill(config, data, target, init)
+    distill(config, data, target, find_start(config.init_from, config.run))
 
 
 if __name__ == "__main__":

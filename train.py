@@ -23,7 +23,8 @@ def main(argv: Sequence[str]) -> None:
     config = cli.parse(argv, CONFIGS, TrainConfig(), prog="train.py")
     if config.run.distributed:
         connect()
-    init = find_model(config.init_from) if config.init_from else None
+    fresh = config.init_from and not config.run.resume  # a resumed run has its parameters
+    init = find_model(config.init_from) if fresh else None
     covariance = load_covariance(config.covariance) if config.covariance else None
     train(config, load_data(config.data), init, covariance)
 

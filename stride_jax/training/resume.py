@@ -133,6 +133,21 @@ def goes_on(before: dict[str, Any], optim: OptimConfig, out: str) -> dict[str, A
     return to_dict(moved)
 
 
+def find_start(init_from: str, run: RunConfig) -> Checkpoint | None:
+    """The checkpoint whose sizes and parameters a run begins with; None for new ones.
+
+    A resumed run reads its own best, if it has one: its parameters are those of its last state, so
+    that only the sizes count, and `init_from` may have been moved.
+
+    Raises:
+        InputError: no such model.
+    """
+    out = Path(run.out)
+    if init_from and run.resume and (out / "best").is_dir() and (out / "last").is_dir():
+        return find_model(run.out)
+    return find_model(init_from) if init_from else None
+
+
 def find_trained(name_or_path: str) -> Checkpoint:
     """A forecaster as `find_model` finds it; `RUN/last` is that of the last step of a training.
 
