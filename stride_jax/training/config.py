@@ -75,8 +75,9 @@ class RunConfig:
 
     Attributes:
         out: directory of the run: log.jsonl, last/ and best/.
-        resume: go on from the last checkpoint in `out`, with the same settings; optim.epochs may
-            change, and optim.patience may grow, where the steps already done would be the same.
+        resume: go on from the last checkpoint in `out`, with the same series and settings;
+            optim.epochs may change, and optim.patience may grow, where the steps already done would
+            be the same.
         seed: of the one key everything random is derived from; below 2**32.
         log_every: steps between two log lines.
         save_every: steps between two checkpoints; one is also written after each epoch.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,7 @@ from stride_jax.training.hooks import (
     trim_log,
 )
 from stride_jax.training.path_loss import path_task
-from stride_jax.training.resume import resume
+from stride_jax.training.resume import resume, with_series
 from stride_jax.training.step import (
     Task,
     TrainState,
@@ -188,8 +187,8 @@ def run_training(
         run: Files and seed.
         params: Initial parameters (not used when resuming).
         values: `[T, C]` standardised series, NaN where nothing was observed.
-        config: Stored in the checkpoints; a resumed run must have the same, but for what
-            `goes_on` allows.
+        config: Stored in the checkpoints with a checksum of the series; a resumed run must have the
+            same, but for what `goes_on` allows.
         hooks: Called before the standard ones.
 
     Returns:
@@ -199,7 +198,7 @@ def run_training(
         InputError: the directory holds another run, or no run to resume, or too few windows.
         KeyboardInterrupt: Ctrl-C, after the step it came in and its checkpoint.
     """
-    config = json.loads(json.dumps(config))  # as it is read back: tuples are lists
+    config = with_series(config, values)
     epoch_steps = steps_per_epoch(task, optim)
     state = initial_state(params, optim, epoch_steps)
     with RunStore(Path(run.out)) as store:

@@ -6,20 +6,40 @@ That of a run that has ended can be taken as a model, too.
 from __future__ import annotations
 
 import dataclasses
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 
 from stride_jax.checkpoints.checkpoint import Checkpoint, host_copy
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.checkpoints.store import find_model
 from stride_jax.config import from_dict, to_dict
+from stride_jax.data.splits import SYNTHETIC
 from stride_jax.errors import InputError, counted
 from stride_jax.models.timer_xl import init_params
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 from stride_jax.training.step import TrainState, initial_state
+
+SERIES = "series_crc32"
+"""Key of the checksum of the series in the metadata of `last/`, beside the config."""
+
+
+def with_series(config: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
+    """A config to be stored, JSON-ready, with the checksum of the series `[T, C]` beside it.
+
+    Generated series have none: they follow from the config, but for the rounding of the device.
+    """
+    stored: dict[str, Any] = json.loads(json.dumps(config))  # as it is read back: tuples are lists
+    if stored.get("data", {}).get("source") == SYNTHETIC:
+        return stored
+    array = np.ascontiguousarray(values, np.float32)
+    crc = zlib.crc32(array.tobytes(), zlib.crc32(str(array.shape).encode()))
+    return {**stored, SERIES: crc}
 
 
 def resume(
@@ -39,8 +59,8 @@ def resume(
             says whose directory it is.
         optim: Optimiser settings.
         run: Directory, seed, and whether to resume.
-        config: Stored in the checkpoints, JSON-ready; a resumed run must have the same, but for
-            what `goes_on` allows.
+        config: Stored in the checkpoints, see `with_series`; a resumed run must have the same, but
+            for what `goes_on` allows.
         epoch_steps: Steps per epoch.
 
     Returns:
@@ -85,16 +105,23 @@ def _check_same(
     stored: dict[str, Any], config: Mapping[str, Any], optim: OptimConfig, run: RunConfig
 ) -> None:
     """Raises InputError unless a run of this config would have done the stored one's steps."""
-    before = stored.get("optim")
-    if before is not None:
-        stored = {**stored, "optim": goes_on(before, optim, run.out)}
-    changed = [k for k, v in config.items() if k != "run" and stored.get(k) != v]
+    settings = stored.get("optim")
+    if settings is not None:
+        stored = {**stored, "optim": goes_on(settings, optim, run.out)}
+    changed = [k for k, v in config.items() if k not in ("run", SERIES) and stored.get(k) != v]
     if stored.get("run", {}).get("seed") != run.seed:
         changed.append("run.seed")
     if changed:
         raise InputError(
             f"the run in {run.out!r} was started with another {', '.join(changed)}: "
             f"{ {k: stored.get(k) for k in changed} }; resume with the same."
+        )
+    before, now = stored.get(SERIES), config.get(SERIES)
+    if None not in (before, now) and before != now:  # runs of older versions have none
+        raise InputError(
+            f"the run in {run.out!r} was started with another series (crc32 {before}, now "
+            f"{now}): the file of data.source has changed. Resume with the file as it was, or "
+            "start another run from its best with --init_from."
         )
 
 
@@ -164,7 +191,7 @@ def find_trained(name_or_path: str) -> Checkpoint:
         stored = store.last_config() or {}
         if not {"data", "model", "optim"} <= set(stored):
             raise InputError(f"{path} is not the last state of a run of train.py.")
-        config = from_dict(TrainConfig, stored)
+        config = from_dict(TrainConfig, {k: v for k, v in stored.items() if k != SERIES})
         model = config.trained_model
         state = initial_state(init_params(jax.random.key(0), model), config.optim, 1)
         last: TrainState = store.restore_last(host_copy(state))

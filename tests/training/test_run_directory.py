@@ -9,15 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from helpers.toy_runs import steps, toy_run, toy_start
-from helpers.training import train_config
+from helpers.toy_runs import VALUES, steps, toy_run, toy_start
+from helpers.training import series_of, train_config
 
 from stride_jax.checkpoints.checkpoint import Checkpoint, host_copy
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.config import to_dict
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import init_params
-from stride_jax.training.resume import find_trained
+from stride_jax.training.resume import find_trained, with_series
 from stride_jax.training.step import initial_state
 
 UNFINISHED = ("last/7.orbax-checkpoint-tmp", "best/7.orbax-checkpoint-tmp")
@@ -107,6 +107,32 @@ def test_a_refused_run_opens_no_writer_and_cleans_nothing(
     assert opened == []
 
 
+def test_a_resumed_run_has_the_series_that_it_began_with(tmp_path: Path) -> None:
+    """A longer or rewritten file would be taken for the one of the steps already done."""
+    toy_run(tmp_path, epochs=1, schedule="constant")
+    before = contents(tmp_path)
+    longer = np.concatenate([VALUES, VALUES[:1]])
+    for values in (longer, VALUES + np.float32(1e-3), VALUES[:, ::-1]):
+        with pytest.raises(InputError, match=r"started with another series.*data\.source"):
+            toy_run(tmp_path, values=values, resume=True, schedule="constant")
+    assert contents(tmp_path) == before
+    toy_run(tmp_path, resume=True, schedule="constant")
+
+
+def test_a_run_that_knows_no_series_is_resumed(tmp_path: Path) -> None:
+    """The runs of the versions before could not go on."""
+    toy_start(tmp_path)  # stores no checksum, as they did
+    toy_run(tmp_path, resume=True)
+
+
+def test_generated_series_may_differ_in_their_last_bits(tmp_path: Path) -> None:
+    """A run on generated series could not go on from a CPU to a GPU, which rounds otherwise."""
+    synthetic = {"data": {"source": "synthetic"}}
+    toy_run(tmp_path, stored=synthetic, epochs=1, schedule="constant")
+    other = np.nextafter(VALUES, np.float32(9))
+    toy_run(tmp_path, stored=synthetic, values=other, resume=True, schedule="constant")
+
+
 REFUSED = """
 import sys
 from pathlib import Path
@@ -150,7 +176,7 @@ def test_the_last_state_of_a_training_is_a_model(tmp_path: Path) -> None:
     with RunStore(tmp_path) as store:
         best = jax.tree.map(np.zeros_like, params)
         store.save_best(3, Checkpoint(config.trained_model, best, config.data.context_len))
-        store.save_last(5, state, to_dict(config))
+        store.save_last(5, state, with_series(to_dict(config), series_of().values))
     found = find_trained(str(tmp_path / "last"))
     assert (found.model, found.context_len) == (config.trained_model, config.data.context_len)
     jax.tree.map(np.testing.assert_array_equal, found.params, state.params)
