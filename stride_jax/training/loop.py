@@ -187,8 +187,8 @@ def run_training(
         run: Files and seed.
         params: Initial parameters (not used when resuming).
         values: `[T, C]` standardised series, NaN where nothing was observed.
-        config: Stored in the checkpoints with a checksum of the series; a resumed run must have the
-            same, but for what `goes_on` allows.
+        config: Stored in the checkpoints beside sizes and means of the series; a resumed run must
+            have the same, but for what `goes_on` allows.
         hooks: Called before the standard ones.
 
     Returns:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,27 +18,37 @@ from stride_jax.checkpoints.checkpoint import Checkpoint, host_copy
 from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.checkpoints.store import find_model
 from stride_jax.config import from_dict, to_dict
-from stride_jax.data.splits import SYNTHETIC
 from stride_jax.errors import InputError, counted
 from stride_jax.models.timer_xl import init_params
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 from stride_jax.training.step import TrainState, initial_state
 
-SERIES = "series_crc32"
-"""Key of the checksum of the series in the metadata of `last/`, beside the config."""
+SERIES = "series"
+"""Key of what the metadata of `last/` tell of the series, beside the config."""
+STRETCHES = 16
+"""Parts of a series, of which each has a mean there."""
+SAME = 1e-4
+"""Difference of two means of a standardised series that is rounding, on another machine."""
 
 
 def with_series(config: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]:
-    """A config to be stored, JSON-ready, with the checksum of the series `[T, C]` beside it.
+    """A config to be stored, JSON-ready, with the sizes and some means of the series `[T, C]`.
 
-    Generated series have none: they follow from the config, but for the rounding of the device.
+    The means are of stretches of the rows, with a weight for each variable, so that the order of
+    both matters.
     """
     stored: dict[str, Any] = json.loads(json.dumps(config))  # as it is read back: tuples are lists
-    if stored.get("data", {}).get("source") == SYNTHETIC:
-        return stored
-    array = np.ascontiguousarray(values, np.float32)
-    crc = zlib.crc32(array.tobytes(), zlib.crc32(str(array.shape).encode()))
-    return {**stored, SERIES: crc}
+    rows, num_vars = values.shape
+    weights = np.arange(1, num_vars + 1) / num_vars
+    stretches = np.array_split(np.nan_to_num(values.astype(np.float64)), min(rows, STRETCHES))
+    means = [float(np.mean(stretch * weights)) for stretch in stretches]
+    return {**stored, SERIES: {"rows": rows, "variables": num_vars, "means": means}}
+
+
+def _same_series(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether two series are the same, but for rounding."""
+    sizes = all(before[name] == now[name] for name in ("rows", "variables"))
+    return sizes and np.allclose(before["means"], now["means"], rtol=0, atol=SAME)
 
 
 def resume(
@@ -117,11 +126,12 @@ def _check_same(
             f"{ {k: stored.get(k) for k in changed} }; resume with the same."
         )
     before, now = stored.get(SERIES), config.get(SERIES)
-    if None not in (before, now) and before != now:  # runs of older versions have none
+    if before and now and not _same_series(before, now):  # runs of older versions tell none
+        sizes = [f"{one['rows']} rows of {one['variables']} variables" for one in (before, now)]
         raise InputError(
-            f"the run in {run.out!r} was started with another series (crc32 {before}, now "
-            f"{now}): the file of data.source has changed. Resume with the file as it was, or "
-            "start another run from its best with --init_from."
+            f"the run in {run.out!r} was started with another series ({sizes[0]}, now {sizes[1]}): "
+            "the file of data.source has changed. Resume with the file as it was, or start another "
+            "run from its best with --init_from."
         )
 
 

@@ -1,7 +1,7 @@
 """A training run whose steps cost nothing: one weight for each variable, and a noisy gradient."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,11 @@ def toy_run(
     *,
     hooks: Sequence[Hook] = (),
     values: np.ndarray = VALUES,
-    stored: Mapping[str, Any] | None = None,
     **fields: Any,
 ) -> Checkpoint:
-    """A whole run; `fields` as for `settings`, `stored` is added to the stored config."""
-    optim, run, config = settings(out, **fields)
-    config |= stored or {}
-    return run_training(toy_task(), optim, run, parameters(), values, config, hooks=hooks)
+    """A whole run; `fields` as for `settings`."""
+    optim, run, stored = settings(out, **fields)
+    return run_training(toy_task(), optim, run, parameters(), values, stored, hooks=hooks)
 
 
 def toy_start(out: Path, **fields: Any) -> TrainState:
