@@ -70,7 +70,8 @@ class Process(Protocol):
     def commit(self, state: Any, patches: jax.Array, count: jax.Array) -> Any:
         """Keeps the first `count` of `patches [K + 1, P, C]`; count may be 0.
 
-        The first K are the proposals that `verify` or `step` have seen.
+        The first `count - 1` are proposals that `verify` or `step` have seen. The last one that is
+        kept is often another patch, which the rule put in the place of a rejected proposal.
         """
 
     def drafting(self) -> Process:

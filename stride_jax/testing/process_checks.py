@@ -29,10 +29,9 @@ def check_process(
 
     The claims, each checked with random proposals: K proposals verified at once give the
     predictions of single steps; a prediction does not look at later proposals; verifying keeps
-    nothing;
-    committing any number of them continues as if they had come one by one; the process as a draft
-    predicts the same after any number of acceptances; jit and vmap change nothing; and, where the
-    process supports padding, padding changes nothing.
+    nothing; committing any number of patches, the last of which is no proposal, continues as if
+    they had come one by one; the process as a draft predicts the same after any such commit; jit
+    and vmap change nothing; and, where the process supports padding, padding changes nothing.
 
     Args:
         process: to check.
@@ -56,7 +55,7 @@ def check_process(
     _check_shapes(process, memory, state, rounds[0])
     _check_one_pass(process, memory, state, rounds[0], atol)
     _check_lookahead(process, memory, state, rounds[0], atol)
-    for count in range(num_draft + 1):
+    for count in range(num_draft + 2):
         _check_commit(process, memory, state, rounds, count, atol)
         _check_drafting(process, context, rounds, count, atol)
     _check_transforms(process, context, rounds[0], atol)
@@ -135,9 +134,15 @@ def _check_lookahead(
         _same("a prediction does not look at later proposals", head[0], head[1], atol)
 
 
-def _commit(process: Process, ahead: Any, proposals: jax.Array, count: int) -> Any:
-    """Keeps the first `count` proposals; the patch behind them is the last of K + 1."""
+def _decided(proposals: jax.Array, count: int) -> jax.Array:
+    """The K + 1 patches of a round that keeps `count`: accepted proposals, then another patch."""
     patches = jnp.concatenate([proposals, proposals[-1:]])
+    return patches if count == 0 else patches.at[count - 1].set(proposals[0, ::-1] - 1.0)
+
+
+def _commit(process: Process, ahead: Any, proposals: jax.Array, count: int) -> Any:
+    """Keeps the first `count` patches of a round, the last of which is no proposal."""
+    patches = _decided(proposals, count)
     return _keep(process, ahead, patches, jnp.asarray(count, jnp.int32))
 
 
@@ -154,10 +159,10 @@ def _check_commit(
         _, ahead = _verify(process, memory, resumed, proposals)
         resumed = _commit(process, ahead, proposals, count)
     continued, _ = _verify(process, memory, resumed, rounds[0])
-    history = jnp.concatenate([proposals[:count] for proposals in rounds])
+    history = jnp.concatenate([_decided(proposals, count)[:count] for proposals in rounds])
     _, plain = _alone(process, memory, state, history)
     expected, _ = _verify(process, memory, plain, rounds[0])
-    claim = f"committing {count} of {len(rounds[0])} proposals continues as if they came one by one"
+    claim = f"committing {count} patches of a round continues as if they came one by one"
     _same(claim, continued, expected, atol)
 
 

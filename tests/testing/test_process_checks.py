@@ -9,6 +9,7 @@ import pytest
 
 from stride_jax.testing import check_process
 from stride_jax.testing.analytic import make_problem, processes
+from stride_jax.types import PatchDistribution
 
 PROBLEM = make_problem(num_vars=2)
 CONTEXT = jnp.asarray(
@@ -74,3 +75,50 @@ def test_a_wrong_process_fails_with_its_claim(kind: type, claim: str) -> None:
     """A check that lets these through proves nothing about a process of a user."""
     with pytest.raises(AssertionError, match=claim):
         check_process(wrong(kind), CONTEXT)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Recurrent:
+    """h' = .5 h + patch, and a prediction of .8 h; right where a state is made of what is kept."""
+
+    patch_len = 3
+    right: bool = dataclasses.field(metadata={"static": True})
+
+    def prepare(self, context, length=None):
+        return context[-3:]
+
+    def start(self, memory, room):
+        return memory, memory[None]
+
+    def verify(self, memory, state, proposals):
+        states = [state[0]]
+        for patch in proposals:
+            states.append(0.5 * states[-1] + patch)
+        after = jnp.stack(states)
+        return PatchDistribution(0.8 * after), (state[0], after)
+
+    def step(self, memory, state, patch):
+        predictions, (_, after) = self.verify(memory, (state[1][-1], None), patch[None])
+        grown = jnp.concatenate([state[1], after[1:]])
+        return jax.tree.map(lambda x: x[-1], predictions), (state[0], grown)
+
+    def commit(self, state, patches, count):
+        first, after = state
+        after = jnp.concatenate([after, 0.5 * after[-1:] + patches[len(after) - 1 :][:1]])
+        if not self.right:  # the state after proposals, whatever was put in the last one's place
+            return after[count], after[count][None]
+        before = after[jnp.maximum(count - 1, 0)]
+        last = 0.5 * before + patches[jnp.maximum(count - 1, 0)]
+        new = jnp.where(count == 0, first, last)
+        return new, new[None]
+
+    def drafting(self):
+        return self
+
+
+def test_a_process_that_keeps_the_rejected_proposal_fails() -> None:
+    """Every forecast after a rejection would be of a history that it does not have."""
+    check_process(Recurrent(right=True), CONTEXT)
+    with pytest.raises(AssertionError, match="continues as if they came one by one"):
+        check_process(Recurrent(right=False), CONTEXT)
