@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -165,11 +165,17 @@ class Decoder:
             platforms: it is to run on.
 
         Raises:
-            InputError: the path exists.
+            InputError: the path exists or has no directory, or an unknown platform.
         """
-        path = Path(path)
+        path, known = Path(path), get_args(Platform)
         if path.exists():
             raise InputError(f"{path} exists; move it away or give another name.")
+        if not path.parent.is_dir():
+            raise InputError(f"there is no directory {str(path.parent)!r} to write {path.name} to.")
+        if isinstance(platforms, str) or not platforms or not set(platforms) <= set(known):
+            raise InputError(
+                f"platforms must be a list of some of {', '.join(known)}, got {platforms!r}."
+            )
 
         def run(key: Any, context: Any, sigma: Any, lengths: Any = None) -> Any:
             inputs = Inputs(key, context, sigma, None, lengths)

@@ -263,3 +263,17 @@ def test_bad_files(decoder: Decoder, exported: Path, tmp_path: Path) -> None:
     (tmp_path / "program.bin").write_bytes(program.serialize())
     with pytest.raises(InputError, match=r"program\.bin is no saved"):
         load_decoder(tmp_path / "program.bin")
+
+
+@pytest.mark.parametrize("platforms", ["cpu", (), ("gpu",), ("cpu", "metal")])
+def test_a_decoder_is_saved_for_platforms_that_exist(decoder, tmp_path, platforms):
+    """A file for the platforms c, p and u would be written, which runs nowhere."""
+    with pytest.raises(InputError, match=r"platforms must be a list of some of cpu, .*, got"):
+        decoder.save(tmp_path / "decoder", platforms=platforms)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_decoder_is_saved_into_a_directory_that_exists(decoder, tmp_path):
+    """A traceback would end the work after the export."""
+    with pytest.raises(InputError, match="there is no directory"):
+        decoder.save(tmp_path / "nowhere" / "decoder")
