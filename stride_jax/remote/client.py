@@ -299,10 +299,11 @@ def answers(reply: Message, kind: str, message: Message) -> bool:
     Raises:
         InputError: the server refused this decode.
     """
-    if reply.fields.get("number") != message.fields["number"]:
-        return False
-    if reply.kind == "refused":
+    number = reply.fields.get("number")
+    if reply.kind == "refused" and number in (None, message.fields["number"]):
         raise InputError(f"the server refused: {reply.fields['reason']}")
+    if number != message.fields["number"]:
+        return False
     return reply.kind == kind and reply.fields.get("block") == message.fields.get("block")
 
 
@@ -315,5 +316,5 @@ def host_inputs(key: Any, context: Any, sigma: Any, series_index: Any, lengths: 
     if isinstance(sigma, PatchCovariance):
         sigma = PatchCovariance(on_host(sigma.factor), on_host(sigma.sigma))
     key = typed_key(key) if hasattr(key, "dtype") else key
-    index: Any = None if series_index is None else np.asarray(series_index, np.int32)
+    index: Any = None if series_index is None else np.asarray(series_index)
     return Inputs(key, on_host(context), on_host(sigma), index, on_host(lengths))

@@ -7,6 +7,7 @@ may be under way at once.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import selectors
 import socket
@@ -20,6 +21,10 @@ from stride_jax.remote.messages import HEAD, Message, frame_size, pack, unpack
 
 Lost = Callable[[Message], bool]
 """Whether a message is lost on its way; for tests."""
+
+
+CHUNK = 1 << 18
+"""Bytes that are read or written at once."""
 
 
 class LinkClosedError(ConnectionError):
@@ -72,12 +77,14 @@ class SocketLink:
 
     def __init__(self, connection: socket.socket, conditions: Conditions | None = None) -> None:
         self.sent = self.received = 0
-        connection.setblocking(True)
+        connection.setblocking(False)
         self._connection = connection
-        self._readable = selectors.DefaultSelector()
+        self._readable, self._writable = selectors.DefaultSelector(), selectors.DefaultSelector()
         self._readable.register(connection, selectors.EVENT_READ)
         self._conditions = Conditions() if conditions is None else conditions
-        self._unread = b""
+        reads_too = 0 if self._delays() else selectors.EVENT_READ
+        self._writable.register(connection, selectors.EVENT_WRITE | reads_too)
+        self._unread = bytearray()
         self._line_free = 0.0  # when the line has sent all that it was given
         self._under_way: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
         if self._delays():
@@ -104,14 +111,14 @@ class SocketLink:
             try:
                 if not self._readable.select(left):
                     return None
-                part = self._connection.recv(1 << 16)
+                open_still = self._read()
             except (OSError, ValueError) as error:  # a socket that is closed here has no number
                 raise LinkClosedError(f"the link was cut: {error}") from error
-            if not part:
+            if not open_still:
                 middle = " in the middle of a message" if self._unread else ""
                 raise LinkClosedError(f"the other side has closed the link{middle}.")
-            self._unread += part
-        frame, self._unread = self._unread[:size], self._unread[size:]
+        frame = bytes(self._unread[:size])
+        del self._unread[:size]
         self.received += len(frame)
         return unpack(frame)
 
@@ -119,6 +126,7 @@ class SocketLink:
         """See `Link`; what is still under way is not delivered."""
         self._under_way.put((0.0, b""))
         self._readable.close()
+        self._writable.close()
         self._connection.close()
 
     def _delays(self) -> bool:
@@ -127,7 +135,8 @@ class SocketLink:
 
     def _size(self) -> int | None:
         """Bytes of the frame that comes next, as soon as its head is there."""
-        return frame_size(self._unread) if len(self._unread) >= HEAD.size else None
+        head = bytes(self._unread[: HEAD.size])
+        return frame_size(head) if len(head) == HEAD.size else None
 
     def _deliver(self) -> None:
         """Writes each frame when it is due; runs in a thread of its own."""
@@ -141,10 +150,31 @@ class SocketLink:
             except LinkClosedError:
                 return
 
-    def _write(self, frame: bytes) -> None:
+    def _read(self) -> bool:
+        """Reads what has come; False where the other side has closed the link."""
         try:
-            self._connection.sendall(frame)
-        except OSError as error:
+            part = self._connection.recv(CHUNK)
+        except BlockingIOError:
+            return True
+        self._unread += part
+        return bool(part)
+
+    def _write(self, frame: bytes) -> None:
+        """Writes a frame, and reads meanwhile: the other side may wait for that before it reads.
+
+        In the thread of a simulated line it does not read, which is done where messages are
+        received.
+        """
+        rest = memoryview(frame)
+        try:
+            while rest:
+                for _, events in self._writable.select():
+                    if events & selectors.EVENT_READ and not self._read():
+                        self._writable.modify(self._connection, selectors.EVENT_WRITE)
+                    if events & selectors.EVENT_WRITE:
+                        with contextlib.suppress(BlockingIOError):
+                            rest = rest[self._connection.send(rest[:CHUNK]) :]
+        except (OSError, ValueError) as error:
             raise LinkClosedError(f"the link was cut: {error}") from error
 
 

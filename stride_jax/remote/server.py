@@ -6,8 +6,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import logging
 import socket
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,6 +48,14 @@ from stride_jax.remote.absent import Absent, choose
 from stride_jax.remote.link import LinkClosedError, SocketLink, without_delay
 from stride_jax.remote.messages import Message
 from stride_jax.remote.protocol import Answer, Block, Request, numbered, read_block, read_open
+
+log = logging.getLogger(__name__)
+PASSING = (
+    errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EINTR,
+)  # fmt: skip
+"""Errors after which a listener takes the next client again."""
+PAUSE = 0.1
+"""Seconds until it tries."""
 
 
 class ServedPath(NamedTuple):
@@ -96,9 +108,17 @@ def reply_to(
         if message.kind == "block" and session is not None:
             return _verify(session, message)
     except InputError as error:
-        fields = {"number": message.fields.get("number"), "reason": str(error)}
-        return session, Message("refused", fields, {})
+        return session, _refusal(message.fields.get("number"), str(error))
+    except Exception as error:  # of the target, which may be anyone's
+        log.exception("a decode failed")
+        reason = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
+        return session, _refusal(message.fields.get("number"), reason)
     return session, None
+
+
+def _refusal(number: Any, reason: str) -> Message:
+    """The reply that ends a decode; without a number it is of the whole link."""
+    return Message("refused", {"number": number, "reason": reason}, {})
 
 
 def _open(
@@ -286,8 +306,12 @@ def serve(target: Process, listener: socket.socket) -> None:
     while True:
         try:
             connection, _ = listener.accept()
-        except OSError:  # closed
-            return
+        except OSError as error:
+            if error.errno not in PASSING:  # closed
+                return
+            log.warning("no client can be taken for now: %s", error)
+            time.sleep(PAUSE)
+            continue
         link = SocketLink(without_delay(connection))
         threading.Thread(target=_talk, args=(target, link), daemon=True).start()
 
@@ -301,7 +325,10 @@ def _talk(target: Process, link: SocketLink) -> None:
             answer = reply(message)
             if answer is not None:
                 link.send(answer)
-    except (LinkClosedError, InputError):
+    except InputError as error:
+        with contextlib.suppress(LinkClosedError):
+            link.send(_refusal(None, str(error)))
+    except LinkClosedError:
         return
     finally:
         link.close()

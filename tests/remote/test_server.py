@@ -1,5 +1,10 @@
 """The server: what it refuses, what it answers twice, and what it does not compute."""
 
+import errno
+import socket
+import threading
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.apart import apart
@@ -7,11 +12,12 @@ from helpers.toys import BATCH, CONTEXT, DRAFT, TARGET, fading, process, registe
 
 import stride_jax.remote.server as server
 from stride_jax.decoding.base import Rule
+from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Maximal, Mean, Residual, Several, SharedNoise, WithoutBonus
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
-from stride_jax.remote.link import DirectLink
-from stride_jax.remote.messages import Message
+from stride_jax.remote.link import DirectLink, SocketLink, connect, listen
+from stride_jax.remote.messages import HEAD, Message
 from stride_jax.remote.protocol import read_rule, rule_fields
 
 DROP = object()
@@ -56,6 +62,7 @@ REFUSED = {
         {"target": fading(), "draft": fading(0.3), "lengths": np.full(5, 7)},
         "whole patches",
     ),
+    "a series with half a number": ({"series_index": np.full(5, 0.7)}, "whole numbers"),
     "a sigma of 0": ({"sigma": 0.0}, "sigma must be > 0"),
     "a context that is not finite": ({"context": BATCH * np.nan}, "NaN or infinite"),
 }
@@ -144,3 +151,55 @@ def test_rules_come_out_as_they_went_in():
         assert read_rule(rule_fields(rule)) == rule
     with pytest.raises(InputError, match="settings of a rule are numbers"):
         read_rule({"name": "mean", "settings": {"tolerance": "0.1"}, "bonus": True})
+
+
+def test_a_target_that_fails_is_told_to_its_client(key, caplog):
+    """The client would hear that the link was closed, and the next one as well."""
+
+    def fails(window):
+        return jnp.ones((3, 5)) @ window  # of a window of another length
+
+    target = window_process(fails, TARGET.patch_len)
+    with pytest.raises(InputError, match=r"the server refused: TypeError: .*dot_general"):
+        apart(key, CONTEXT, target=target)
+    assert "a decode failed" in caplog.text
+
+
+def talking():
+    """A listener with a server of the toys behind it."""
+    listener = listen()
+    threading.Thread(target=server.serve, args=(TARGET, listener), daemon=True).start()
+    return listener
+
+
+def test_another_version_is_told_to_the_client():
+    """The client would hear that the link was closed, and not why."""
+    with talking() as listener, socket.create_connection(listener.getsockname()) as connection:
+        connection.sendall(HEAD.pack(b"STRIDE", 99, 10, 0) + b"{" * 10)
+        link = SocketLink(connection)
+        found = link.receive(10.0)
+        assert (found.kind, found.fields["number"]) == ("refused", None)
+        assert "version 99" in found.fields["reason"]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ECONNABORTED])
+def test_a_server_goes_on_after_an_error_that_passes(key, monkeypatch, number):
+    """One moment without descriptors would end the service, without a word."""
+    monkeypatch.setattr(server, "PAUSE", 0.0)
+
+    class Listener:
+        def __init__(self, connection):
+            self.results = [OSError(number, "for now"), (connection, None), OSError(9, "closed")]
+
+        def accept(self):
+            result = self.results.pop(0)
+            if isinstance(result, OSError):
+                raise result
+            return result
+
+    with listen() as listener:
+        link = connect(*listener.getsockname())
+        server.serve(TARGET, Listener(listener.accept()[0]))
+    found = apart(key, CONTEXT, link=link)
+    np.testing.assert_array_equal(found.forecast, apart(key, CONTEXT).forecast)
+    link.close()
