@@ -26,7 +26,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
 
 
 def test_a_training_starts_again_with_huge_pages(started: list[Any]) -> None:
-    """It would spend a third of its time on page faults, or lose its arguments."""
+    """It would spend a quarter of its time on page faults, or lose its arguments."""
     huge_pages.restart_with_huge_pages()
     ((program, arguments, environment),) = started
     assert program == sys.executable
