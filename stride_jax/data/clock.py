@@ -117,22 +117,23 @@ class Clock:
 
     def off(self, times: np.ndarray) -> np.ndarray:
         """Which stamps of one series do not lie on the clock, `[T]` bool."""
-        unknown = self.unknown(times)
-        return unknown | self.out_of_step(times, ~unknown)
+        numbers = self.numbers(times)
+        unknown = self.unknown(times, numbers)
+        return unknown | self.out_of_step(numbers, ~unknown)
 
-    def unknown(self, times: np.ndarray) -> np.ndarray:
-        """Which stamps the clock does not have, whatever its step, `[T]` bool."""
-        wrong: np.ndarray = self.stamps(self.numbers(times), self.time_of_day(times)) != times
+    def unknown(self, times: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+        """Which stamps, with these numbers, the clock does not have at any step, `[T]` bool."""
+        wrong: np.ndarray = self.stamps(numbers, self.time_of_day(times)) != times
         return wrong
 
-    def out_of_step(self, times: np.ndarray, sure: np.ndarray) -> np.ndarray:
+    def out_of_step(self, numbers: np.ndarray, sure: np.ndarray) -> np.ndarray:
         """Which stamps of one series lie between its steps, `[T]` bool.
 
         Args:
-            times: `[T]`, of one series.
+            numbers: `[T]`, of the stamps.
             sure: `[T]` bool, those that tell where the steps are, if the clock does not.
         """
-        rest = self.numbers(times) % self.step
+        rest = numbers % self.step
         if self.phase is not None:
             return np.asarray(rest != self.phase % self.step)
         phases, counts = np.unique(rest[sure], return_counts=True)

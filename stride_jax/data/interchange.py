@@ -19,9 +19,8 @@ def as_pandas(df: Any, columns: Sequence[str]) -> pd.DataFrame:
         InputError: no frame, a lazy one, or one without the columns, or with one of them twice; or
             one column is named twice.
     """
-    for column in columns:
-        if columns.count(column) > 1:
-            raise InputError(f"id, time and value must be three columns, got {list(columns)}.")
+    if len(set(columns)) < len(columns):
+        raise InputError(f"id, time and value must be three columns, got {list(columns)}.")
     try:
         frame = df if isinstance(df, pd.DataFrame) else nw.from_native(df, eager_only=True)
     except TypeError as error:

@@ -209,13 +209,12 @@ def _agree(
 
 def _of_fewer_days(times: np.ndarray, clock: Clock) -> bool:
     """Whether a series leaves out the same days of every week of a clock of days, and no others."""
-    if clock.unit != "day":
+    if clock.unit != "day" or (np.diff(clock.numbers(times)) > clock.step).sum() < 2:
         return False
     alone = infer_clock(times, times, np.zeros(len(times), int))
     if alone is None or alone.unit != "day" or alone.week == clock.week:
         return False
-    skips = int((np.diff(clock.numbers(times)) > clock.step).sum())
-    return skips >= 2 and bool((np.diff(alone.numbers(times)) == alone.step).all())
+    return bool((np.diff(alone.numbers(times)) == alone.step).all())
 
 
 def _counted(stamps: Stamps, clock: Clock) -> np.ndarray:
@@ -230,10 +229,10 @@ def _grid(name: Any, rows: np.ndarray, stamps: Stamps, values: np.ndarray, clock
     offset = None if stamps.offset is None or stamps.zone is not None else stamps.offset[rows[-1]]
     timeline = Timeline(clock, time, stamps.zone, offset, stamps.unit)
     numbers = clock.numbers(times)
-    unknown = clock.unknown(times)
+    unknown = clock.unknown(times, numbers)
     if unknown.any() and stamps.zone is not None:
         unknown[unknown] = ~_moved(timeline, numbers[unknown], stamps.instant[rows][unknown])
-    off = unknown | clock.out_of_step(times, ~unknown)
+    off = unknown | clock.out_of_step(numbers, ~unknown)
     if off.any():
         at = rows[int(np.argmax(off))]
         raise InputError(

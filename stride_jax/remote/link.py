@@ -21,8 +21,6 @@ from stride_jax.remote.messages import HEAD, Message, frame_size, pack, unpack
 
 Lost = Callable[[Message], bool]
 """Whether a message is lost on its way; for tests."""
-
-
 CHUNK = 1 << 18
 """Bytes that are read or written at once."""
 

@@ -54,7 +54,7 @@ def test_one_column_has_one_meaning(named: tuple[str, str, str], library: Any) -
 def test_columns_named_by_numbers() -> None:
     """A frame made of an array would end in a traceback, whatever is named."""
     df = FRAME.set_axis([0, 1, 2], axis=1)
-    found: Any = forecast_df(df, 3, id_col=0, time_col=1, target_col=2, **POINT)  # type: ignore[arg-type]
+    found: Any = forecast_df(df, 3, id_col=0, time_col=1, target_col=2, **POINT)
     expected = forecast_df(FRAME, 3, **POINT)
     np.testing.assert_array_equal(found["stride"], expected["stride"])
     assert list(found.columns) == [0, 1, "stride"]
