@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from stride_jax.decoding.base import Draft, Process, Proposals, RespondingDraft, StepwiseDraft
 from stride_jax.decoding.steps import Stop, looped, written_out
-from stride_jax.decoding.traits import check_predictions, for_paths, traits_of
+from stride_jax.decoding.traits import check_predictions, check_pytree, for_paths, traits_of
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -252,8 +252,10 @@ def as_draft(draft: Draft | Process) -> Draft:
     """A draft as it is; a process as one that proposes patch by patch.
 
     Raises:
-        InputError: neither of the two, or a method is missing.
+        InputError: neither of the two, a method is missing, or no pytree.
     """
+    if hasattr(draft, "predict_next") or hasattr(draft, "drafting"):
+        check_pytree("draft", draft)
     if hasattr(draft, "predict_next"):
         missing = [name for name in METHODS if not hasattr(draft, name)]
         if missing:

@@ -11,7 +11,8 @@ from stride_jax.decoding.base import Outcome, Proposals, Round, Rule
 from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.draft_length import LengthState, expected_acceptance
 from stride_jax.decoding.drafts import prediction_sigma, propose
-from stride_jax.decoding.info import Log, empty_log, named_reports, one_more, write_round
+from stride_jax.decoding.info import Log, empty_log, named_reports, write_round
+from stride_jax.decoding.outcomes import check_outcome, splice
 from stride_jax.decoding.rules.common import num_leading
 from stride_jax.decoding.scale import Scale, correlated
 from stride_jax.decoding.steps import unrolls
@@ -283,8 +284,12 @@ def commit_round(
         next_key: split into the keys of the next rounds.
         model: target, draft, rule and strategy.
         count: N.
+
+    Raises:
+        InputError: the decision breaks its contract, see `outcomes.check_outcome`.
     """
     current = drafted.current
+    check_outcome(model.rule, outcome, current)
     added = outcome.num_accepted + outcome.added
     num_new = jnp.minimum(added, count - state.filled)  # 0 for a finished path
     patches, emitted = splice(current.proposals, outcome)
@@ -311,20 +316,6 @@ def proposal_noise(rule: Rule, key: jax.Array, patch_noise: jax.Array) -> jax.Ar
     if rule.proposes == "mean":
         return jnp.zeros_like(patch_noise)
     return patch_noise
-
-
-def splice(proposals: jax.Array, outcome: Outcome) -> tuple[jax.Array, jax.Array]:
-    """The patches after a round, each `[K + 1, P, C]`: those the models see, those put out.
-
-    The accepted ones come first, then the rule's own patch; what stands after it does not count.
-    """
-    accepted = (jnp.arange(len(proposals) + 1) < outcome.num_accepted)[:, None, None]
-
-    def joined(patches: jax.Array) -> jax.Array:
-        return jnp.where(accepted, one_more(patches), outcome.patch[None])
-
-    context_patches = joined(proposals)
-    return context_patches, context_patches if outcome.emitted is None else joined(outcome.emitted)
 
 
 def next_length(

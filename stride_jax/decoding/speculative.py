@@ -37,6 +37,7 @@ from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.several import chains_of, round_of
 from stride_jax.decoding.traits import (
     check_process,
+    check_pytree,
     for_paths,
     length_unit,
     prepare_draft,
@@ -98,7 +99,8 @@ def decode(
 
     Raises:
         InputError: neither target nor draft, a target that is no process, a draft or rule that is
-            none, different patch lengths, settings out of range, a learned scale with a rule that
+            none, one of them that is no pytree, a decision of a rule that breaks its contract,
+            different patch lengths, settings out of range, a learned scale with a rule that
             ties the scales, a target that predicts a density with a rule for Gaussians alone, a
             covariance with a rule or a target that takes none, a draft alone with K = 0, and see
             `decoding.checks.check_inputs`.
@@ -188,6 +190,8 @@ def check_choices(
         )
     rule.check()
     draft_length.check()
+    check_pytree("rule", rule)
+    check_pytree("draft_length", draft_length)
     if target is None and config.num_draft == 0:
         raise InputError("num_draft must be at least 1 where the draft decodes alone, got 0.")
     if target is None or proposing is None:

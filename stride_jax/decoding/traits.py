@@ -120,6 +120,36 @@ def check_process(target: Any) -> None:
             f"target must be a process, such as window_process(...), got {target!r}; it has no "
             f"{', '.join(missing)}."
         )
+    check_pytree("target", target)
+
+
+def check_pytree(role: str, value: Any) -> None:
+    """Raises InputError for an object that a decode cannot take apart into arrays.
+
+    Args:
+        role: what it is used as.
+        value: a process, a draft or a rule.
+    """
+    leaves, name = jax.tree.leaves(value), type(value).__name__
+    if any(leaf is value for leaf in leaves):
+        raise InputError(
+            f"the {role} {name} is no pytree; put @jax.tree_util.register_dataclass above "
+            "@dataclass(frozen=True) on its class."
+        )
+    for leaf in leaves:
+        if not (hasattr(leaf, "dtype") or isinstance(leaf, int | float | complex)):
+            _name_leaf(role, value, leaf)
+
+
+def _name_leaf(role: str, value: Any, wrong: Any) -> None:
+    """Raises InputError that names the place of a leaf which is no number."""
+    for place, leaf in jax.tree_util.tree_leaves_with_path(value):
+        if leaf is wrong:
+            raise InputError(
+                f"the {role} {type(value).__name__} holds {leaf!r} in "
+                f"{jax.tree_util.keystr(place)}, which is no array; declare that field with "
+                'metadata={"static": True}.'
+            )
 
 
 def density_of(process: Any, prediction: PatchDistribution) -> Density | None:
@@ -160,8 +190,9 @@ def prepare_draft(
 
     A draft that lies inside its target's weights reads the target's memory of that context, by a
     method `prepare_beside(target, memory)`, so that the target's prefill runs once for both.
+    Without a target it is prepared as any other draft.
     """
-    if hasattr(draft, "prepare_beside"):
+    if target is not None and hasattr(draft, "prepare_beside"):
         return draft.prepare_beside(target, memory)
     return draft.prepare(context, length)
 

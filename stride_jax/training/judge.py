@@ -17,6 +17,7 @@ from stride_jax.decoding.base import Draft, Outcome, Process, Round
 from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.draft_length import Fixed
 from stride_jax.decoding.drafts import as_draft
+from stride_jax.decoding.outcomes import splice
 from stride_jax.decoding.rounds import (
     LoopState,
     Memory,
@@ -24,7 +25,6 @@ from stride_jax.decoding.rounds import (
     commit_round,
     draft_and_verify,
     initial_state,
-    splice,
 )
 from stride_jax.decoding.rules import Mean
 from stride_jax.decoding.rules.common import num_leading

@@ -12,6 +12,7 @@ import pytest
 from helpers.forecasts import CAUSAL, WINDOW, pair_of, walk
 from helpers.frames import REPEAT
 from helpers.levels import P
+from helpers.toys import registered
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -149,7 +150,7 @@ def test_a_process_that_says_nothing_has_the_defaults() -> None:
 )
 def test_traits_that_mean_nothing_are_refused(trait: str, value: Any) -> None:
     """Text would be true, and half a step cut a history at another place."""
-    odd = type("Odd", (Own,), {trait: value})(jnp.float32(1))
+    odd = registered(type("Odd", (Own,), {trait: value}))(jnp.float32(1))
     with pytest.raises(InputError, match=rf"{trait} of Odd must be .* got {value!r}"):
         forecast(odd, walk(12), 6)
 

@@ -31,6 +31,7 @@ class Mine(Rule):
 def nested(draft=DRAFT):
     """A draft that lies inside its target's weights."""
 
+    @registered
     class Inside:
         patch_len = TARGET.patch_len
         prepare = start = predict_next = commit = step = prepare_beside = draft.prepare
