@@ -8,16 +8,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from stride_jax.config import whole_number
 from stride_jax.decoding.base import Draft, Process
 from stride_jax.decoding.compiled import compiled
 from stride_jax.decoding.drafts import as_draft, propose
 from stride_jax.decoding.keys import as_key
+from stride_jax.decoding.traits import prepare_draft
 
 
 def check_draft(
     draft: Draft | Process,
     context: jax.Array,
     *,
+    target: Process | None = None,
     num_draft: int = 3,
     atol: float = 1e-4,
     seed: int = 0,
@@ -31,22 +34,26 @@ def check_draft(
     Args:
         draft: to check; a process is checked as a draft that proposes patch by patch.
         context: `[L, C]` that the draft accepts.
+        target: only for a draft that reads its target's memory (`prepare_beside`): that target.
         num_draft: K, proposals of a round.
         atol: largest difference of two means that are the same, in the context's units.
         seed: of the noise.
 
     Raises:
         AssertionError: a claim is wrong; the message names it.
-        InputError: a seed outside 0 to 2**32 - 1; see also `drafts.propose`.
+        InputError: a seed outside 0 to 2**32 - 1, num_draft below 1, or no target for a draft that
+            reads its memory; see also `drafts.propose`.
     """
-    draft = as_draft(draft)
+    draft, num_draft = as_draft(draft), whole_number("num_draft", num_draft, least=1)
+    context = jnp.asarray(context, jnp.float32)
+    beside = None if target is None else target.prepare(context)
+    memory = prepare_draft(draft, target, beside, context, None)
     shape = (num_draft, draft.patch_len, context.shape[1])
     noise_key, patch_key = jax.random.split(as_key(seed))
-    noise = jax.random.normal(noise_key, shape)
+    noise = jax.random.normal(noise_key, shape, jnp.float32)
     sigma = jnp.broadcast_to(jnp.std(context, axis=0)[None] + 1e-3, shape[1:])
-    drawn = jax.random.normal(patch_key, (num_draft + 1, *shape[1:]))
+    drawn = jax.random.normal(patch_key, (num_draft + 1, *shape[1:]), jnp.float32)
     patches = context[-1:][None] + sigma[None] * drawn
-    memory = draft.prepare(context)
     state = draft.start(memory, 2 * num_draft + 1)
     means = _means(draft, memory, state, noise, sigma)
 

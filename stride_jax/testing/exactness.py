@@ -28,6 +28,7 @@ from scipy import stats
 
 from stride_jax.checkpoints.build import ProcessKind
 from stride_jax.decoding.base import Draft, Outcome, Round, Rule
+from stride_jax.decoding.draft_length import DraftLength, LengthState
 from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.rules import RULES, AsReleased, Resample, SharedNoise
 from stride_jax.decoding.rules.common import (
@@ -55,6 +56,26 @@ FAIL_BELOW = 1e-6
 """A wrong rule's must be below this."""
 CONTEXT = 4
 """Patches of context; the models see the last two."""
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class InTurns(DraftLength):
+    """Rounds of K, 1, 2, ..., K, 1, ... proposals, whatever was accepted.
+
+    With K in every round only the last ones are shorter, and nothing shows what follows one of them
+    when all of it is accepted.
+    """
+
+    def update(
+        self,
+        state: LengthState,
+        num_accepted: jax.Array,
+        num_draft: int,
+        chances: jax.Array | None = None,
+    ) -> LengthState:
+        """See `DraftLength`."""
+        return state._replace(length=state.length % num_draft + 1)
 
 
 @jax.tree_util.register_dataclass
@@ -117,6 +138,7 @@ def decode_problem(
     seed: int,
     kind: ProcessKind = "window",
     draft: Draft | None = None,
+    draft_length: DraftLength | None = None,
     decoder: Callable[..., Any] = decode,
 ) -> Any:
     """`(context [L, C], forecast [S, N * P, C], info)` of S paths of one context."""
@@ -138,6 +160,7 @@ def decode_problem(
         sigma=problem.scale,
         config=config,
         rule=rule,
+        draft_length=draft_length,
     )
     paths = np.asarray(forecast, np.float64)
     # separate: [C, S, N * P, 1] -> [S, N * P, C]; joint: [1, S, N * P, C] -> [S, N * P, C]
@@ -154,6 +177,7 @@ def check(
     num_projections: int = 4,
     seed: int = 0,
     draft: Draft | None = None,
+    draft_length: DraftLength | None = None,
     decoder: Callable[..., Any] = decode,
 ) -> dict[str, float]:
     """Decodes and tests one rule, with the problem's draft or another one.
@@ -164,10 +188,15 @@ def check(
         Corrected p-values `p_direction`, `p_projections`, `p_covariance` and their minimum `p`;
         effect sizes `ks_direction`, `ks_projections` (largest distance of a distribution function
         from the normal one); `acceptance`; 5, 50 and 95 % quantiles of delta.
+
+    Raises:
+        AssertionError: a path holds a value that is not finite, of which no test says anything.
     """
     context, forecast, info = decode_problem(
-        problem, rule, num_series, num_draft, seed, kind, draft, decoder
+        problem, rule, num_series, num_draft, seed, kind, draft, draft_length, decoder
     )
+    if not np.isfinite(forecast).all():
+        raise AssertionError(f"{type(rule).__name__} put out values that are NaN or infinite.")
     eps, gap = innovations(problem, context, forecast)
     delta = np.linalg.norm(gap, axis=-1)
     along = np.sum(eps * gap / delta[..., None], axis=-1)  # [S, N]

@@ -257,6 +257,14 @@ def test_the_free_draft_needs_its_target():
         DRAFT.prepare_beside(3, None)
 
 
+def test_the_free_draft_keeps_its_contract():
+    """`check_draft` would have no way to a draft that lies in its target."""
+    context = jnp.asarray(CONTEXT[0])
+    check_draft(DRAFT, context, target=TARGET)
+    with pytest.raises(InputError, match="does not decode alone; give the target too"):
+        check_draft(DRAFT, context)
+
+
 def test_a_forecast_of_ragged_histories():
     """The front door would cut a history to whole patches, or change its units."""
     histories = [1e3 + 50 * np.random.default_rng(n).normal(size=n) for n in (64, 37)]

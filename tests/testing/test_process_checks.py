@@ -122,3 +122,44 @@ def test_a_process_that_keeps_the_rejected_proposal_fails() -> None:
     check_process(Recurrent(right=True), CONTEXT)
     with pytest.raises(AssertionError, match="continues as if they came one by one"):
         check_process(Recurrent(right=False), CONTEXT)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class CountsPadding(CACHED):
+    """Moves with the share of the context that is padding, whatever stands in it."""
+
+    def prepare(self, context, length=None):
+        share = 0.0 if length is None else 1.0 - length / len(context)
+        memory = super().prepare(context, length)
+        return memory._replace(center=memory.center + share)
+
+
+def test_padding_is_checked_of_a_process_that_sees_some_steps() -> None:
+    """The check would be left out for those that refuse a shorter context."""
+    seeing = {"context_len": len(CONTEXT)}
+    check_process(dataclasses.replace(processes(PROBLEM, "cached")[0], **seeing), CONTEXT)
+    with pytest.raises(AssertionError, match="padding changes nothing"):
+        check_process(dataclasses.replace(wrong(CountsPadding), **seeing), CONTEXT)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Mixes(CACHED):
+    """Reports log weights, one of which is minus infinity."""
+
+    def verify(self, memory, state, proposals):
+        predictions, state = super().verify(memory, state, proposals)
+        weights = jnp.stack([0 * predictions.mean, jnp.full_like(predictions.mean, -jnp.inf)], -1)
+        return predictions._replace(reported=weights), state
+
+
+def test_infinite_values_of_one_sign_are_the_same() -> None:
+    """A mixture that gives a component no weight would be called wrong: inf - inf is NaN."""
+    check_process(wrong(Mixes), CONTEXT)
+
+
+def test_wide_numbers_are_no_fault_of_the_process() -> None:
+    """With `jax_enable_x64` the proposals would be of 64 bits, and the means with them."""
+    with jax.enable_x64(True):
+        check_process(processes(PROBLEM, "cached")[0], np.asarray(CONTEXT, np.float64))

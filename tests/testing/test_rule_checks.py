@@ -1,9 +1,16 @@
 """`check_exact` passes an exact rule and explains a wrong one."""
 
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
 import pytest
 
 from stride_jax.decoding import lanes
+from stride_jax.decoding.base import Outcome, Round
 from stride_jax.decoding.rules import AsReleased, Maximal
+from stride_jax.decoding.rules.common import target_draw
 from stride_jax.errors import InputError
 from stride_jax.testing import check_exact
 
@@ -32,3 +39,56 @@ def test_a_correlation_of_one_is_refused(correlation: float) -> None:
     """An error of the linear algebra would not say what to give."""
     with pytest.raises(InputError, match=r"correlation must be inside \(-1, 1\)"):
         check_exact(Maximal(), correlation=correlation)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class BonusOfAFullRound(Maximal):
+    """Draws the bonus after K proposals, of which a shorter round has none."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        right = super().decide(key, current)
+        last = target_draw(current, jnp.int32(len(current.proposals)))
+        return right._replace(
+            patch=jnp.where(right.num_accepted == current.length, last, right.patch)
+        )
+
+
+def test_a_rule_that_is_wrong_in_short_rounds_fails() -> None:
+    """An adaptive draft length would change the forecast under a rule that passed."""
+    said = "not exact on the cached process with rounds of 1 to K proposals"
+    with pytest.raises(AssertionError, match=said):
+        check_exact(BonusOfAFullRound(), num_paths=5_000)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class NotANumber(Maximal):
+    """Puts out NaN."""
+
+    def decide(self, key: jax.Array, current: Round) -> Outcome:
+        right = super().decide(key, current)
+        return right._replace(patch=right.patch * jnp.nan)
+
+
+def test_a_rule_of_nan_fails() -> None:
+    """No test says anything of NaN, and so none would fail."""
+    with pytest.raises(AssertionError, match="NotANumber put out values that are NaN"):
+        check_exact(NotANumber(), num_paths=1_000)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_draft": 0}, "num_draft must be a whole number from 1 on, got 0"),
+        ({"num_paths": 1}, "num_paths must be a whole number from 1000 on, got 1"),
+        ({"delta": 0.0}, "delta must be finite and above 0, got 0.0"),
+        ({"delta": float("nan")}, "delta must be finite and above 0, got nan"),
+    ],
+)
+def test_settings_with_which_every_rule_passes_are_refused(
+    given: dict[str, Any], said: str
+) -> None:
+    """A wrong rule would pass: nothing is proposed, nothing differs, or nothing can be seen."""
+    with pytest.raises(InputError, match=said):
+        check_exact(AsReleased(), **given)
