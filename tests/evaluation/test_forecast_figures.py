@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from stride_jax.decoding.types import ACCEPTED
+from stride_jax.decoding.types import ACCEPTED, RECOVERED
 from stride_jax.evaluation.figures import forecasts as plots
 from stride_jax.evaluation.figures import sweeps
 
@@ -197,6 +197,29 @@ def test_a_backtest_is_shown_after_enough_history(
     assert truth.get_xdata(orig=False).tolist() == list(range(start, known))
 
 
+@pytest.mark.parametrize("horizon", [1, 5])
+def test_a_window_whose_last_patch_has_one_step_is_seen(
+    tmp_path: Path, drawn: list[Figure], horizon: int
+) -> None:
+    """Of an evaluation one step ahead, or of a rejected last patch, nothing would be drawn."""
+    count, steps = -(-horizon // 4), np.arange(float(horizon))
+    series = dict.fromkeys(("truth", "target", "draft", "speculative"), steps)
+    picture = plots.Picture(
+        **series,
+        context=np.arange(9.0),
+        proposal=np.ones((count, 4)),
+        origin=np.full(count, RECOVERED),
+        patch_len=4,
+        title="",
+        unit="",
+    )
+    plots.save_forecast(tmp_path / "a.png", picture)
+    for axes in drawn[0].axes:
+        for line in axes.lines:
+            if line.get_label() != "context" and len(line.get_xdata()) == 1:
+                assert line.get_marker() == "o", line
+
+
 # --- intervals -----------------------------------------------------------------------------------
 
 
@@ -210,6 +233,22 @@ def test_only_central_intervals_are_shaded(tmp_path: Path, drawn: list[Figure]) 
     assert set(bands["10 to 90 %"]) == {10, 90}
     lines = {line.get_label(): set(line.get_ydata()) for line in axes.lines[1:]}
     assert lines == {"2.5 %": {2.5}, "75 %": {75}, "mean": {50}}
+
+
+@pytest.mark.parametrize("horizon", [1, 4])
+def test_a_band_has_the_colour_of_its_entry_in_the_legend(
+    tmp_path: Path, drawn: list[Figure], horizon: int
+) -> None:
+    """Nested bands would be told apart in the picture and have one colour in the legend."""
+    found = ahead(9, horizon, ("5", "25", "40", "60", "75", "95"))
+    plots.save_intervals(tmp_path / "a.png", past(9), found, COLUMNS)
+    (axes,) = drawn[0].axes
+    colours = [tuple(band.get_edgecolor()[0]) for band in axes.collections]
+    if horizon > 1:
+        colours = [tuple(band.get_facecolor()[0]) for band in axes.collections]
+    assert len(set(colours)) == 3
+    assert all(colour[3] == 1 for colour in colours)  # nothing shines through
+    assert sorted(colours, reverse=True) == colours  # the narrowest is the darkest
 
 
 def test_the_labels_of_intervals_are_given_once(tmp_path: Path, drawn: list[Figure]) -> None:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 COLOURS = {ACCEPTED: "#bfe3c0", RECOVERED: "#f6c5b5", BONUS: "#c5d8f0"}
 """Shade behind a patch: what became of the draft's proposal there."""
+BLUE, LIGHTEST, DARKEST = (0.12, 0.47, 0.71), 0.25, 0.55
+"""Colour of the target's mean, and how much of it the widest and the narrowest interval have."""
 LEAST = 50
 """Steps of a series that are shown with short forecasts, where there are as many."""
 
@@ -62,15 +64,18 @@ def save_forecast(path: Path, picture: Picture) -> None:
     """
     figure = new_figure(10, 6.4)
     above, below = figure.subplots(2, 1, sharex=True)
+    point = _marker(picture.truth)
     for axes in (above, below):
         past = np.arange(-len(picture.context), 0)
         axes.plot(past, picture.context, color="0.45", linewidth=1, label="context")
-        axes.plot(_steps(picture), picture.truth, color="black", linewidth=1.3, label="truth")
+        black: dict[str, Any] = {"color": "black", "linewidth": 1.3, "label": "truth"}
+        axes.plot(_steps(picture), picture.truth, **black, **point)
         axes.axvline(-0.5, color="0.6", linewidth=0.8)
         axes.set_ylabel(picture.unit)
-    above.plot(_steps(picture), picture.target, color="tab:blue", label="target only (mean)")
-    steps, dashed = _steps(picture), {"color": "tab:orange", "linestyle": "--"}
-    above.plot(steps, picture.draft, label="draft only (mean)", **dashed)
+    steps, blue = _steps(picture), {"color": "tab:blue"}
+    above.plot(steps, picture.target, label="target only (mean)", **blue, **point)
+    dashed = {"color": "tab:orange", "linestyle": "--"}
+    above.plot(steps, picture.draft, label="draft only (mean)", **dashed, **point)
     above.set_title(picture.title, fontsize=10)
     _draw_patches(below, picture)
     below.set_title("one speculative path (with noise where the rule samples)", fontsize=10)
@@ -88,7 +93,8 @@ def _steps(picture: Picture) -> np.ndarray:
 
 def _draw_patches(axes: Axes, picture: Picture) -> None:
     """Shades each patch by its origin and dots the proposals that were rejected."""
-    axes.plot(_steps(picture), picture.speculative, color="tab:green", label="speculative path")
+    green: dict[str, Any] = {"color": "tab:green", "label": "speculative path"}
+    axes.plot(_steps(picture), picture.speculative, **green, **_marker(picture.truth))
     labels: dict[Any, str] = {origin: f"patch: {ORIGIN_NAMES[origin]}" for origin in COLOURS}
     labels["rejected"] = "rejected proposal"
     for n, origin in enumerate(picture.origin.tolist()):
@@ -100,7 +106,8 @@ def _draw_patches(axes: Axes, picture: Picture) -> None:
         if origin == RECOVERED:
             steps, rejected = np.arange(start, stop), picture.proposal[n, : stop - start]
             label = labels.pop("rejected", None)
-            axes.plot(steps, rejected, color="tab:red", linestyle=":", linewidth=1, label=label)
+            dotted: dict[str, Any] = {"color": "tab:red", "linestyle": ":", "linewidth": 1}
+            axes.plot(steps, rejected, label=label, **dotted, **_marker(steps))
 
 
 def save_trace(path: Path, rows: list[dict[str, Any]], title: str) -> None:
@@ -204,20 +211,29 @@ def _draw_quantiles(
     columns = column_levels(list(ahead.columns))
     percents = {level: name.rpartition("-")[2] for level, name in columns.items()}
     pairs = list(central_intervals(list(columns)).values())
-    for low, high in pairs:
+    for (low, high), shade in zip(pairs, _shades(len(pairs)), strict=True):
         steps = ahead[time_col], ahead[columns[low]], ahead[columns[high]]
         name = label(f"{percents[low]} to {percents[high]} %")
-        blue: dict[str, Any] = {"color": "tab:blue", "label": name}
+        band: dict[str, Any] = {"color": shade, "label": name}
         if len(ahead) == 1:  # a band of one step has no width
-            axes.vlines(*steps, alpha=0.35, linewidth=5, **blue)
+            axes.vlines(*steps, linewidth=5, zorder=1, **band)
         else:
-            axes.fill_between(*steps, alpha=0.2, linewidth=0, **blue)
+            axes.fill_between(*steps, linewidth=0, **band)
 
     # The median has no partner either, and it would lie on the mean.
     for level in sorted(set(columns) - {q for pair in pairs for q in pair} - {0.5}):
         thin: dict[str, Any] = {"color": "tab:blue", "linewidth": 0.6, **_marker(ahead, "_")}
         name = label(f"{percents[level]} %")
         axes.plot(ahead[time_col], ahead[columns[level]], label=name, **thin)
+
+
+def _shades(count: int) -> list[tuple[float, ...]]:
+    """Colours of nested bands, the widest and lightest first.
+
+    They are opaque, so that a band has the colour of its entry in the legend.
+    """
+    strengths = np.linspace(LIGHTEST, DARKEST, count)
+    return [tuple(1 - strength * (1 - part) for part in BLUE) for strength in strengths]
 
 
 def _marker(ahead: Any, marker: str = "o") -> dict[str, Any]:
