@@ -94,14 +94,15 @@ class Inputs(NamedTuple):
             sigma = _as(sigma, np.float32)
         return self._replace(context=context, sigma=sigma, series_index=index, lengths=lengths)
 
-    def valid(self, patch_len: int, *, sampling: bool, unit: int | None = None) -> jax.Array:
+    def valid(self, patch_len: int, *, speculative: bool, unit: int | None = None) -> jax.Array:
         """Whether `check_inputs` accepts the values, for each series: bool, scalar or `[B]`.
 
         It is computed inside the compiled program, where arrays of a device are not read back.
 
         Args:
             patch_len: P.
-            sampling: whether a rule samples, which needs a sigma above 0.
+            speculative: whether a draft proposes, which needs a sigma above 0: a rule draws with
+                it, or counts the gap of two means in it.
             unit: as in `check_inputs`.
         """
         unit = patch_len if unit is None else unit
@@ -109,7 +110,7 @@ class Inputs(NamedTuple):
         finite = jnp.isfinite(self.context)
         sigma = self.scale(patch_len).sigma
         # a smaller one than TINY is 0 to some processors
-        scales = jnp.isfinite(sigma) & (sigma >= (TINY if sampling else 0))
+        scales = jnp.isfinite(sigma) & (sigma >= (TINY if speculative else 0))
         valid = jnp.all(scales, axis=(-2, -1))
         if isinstance(self.sigma, PatchCovariance):
             valid &= valid_factor(jnp.asarray(self.sigma.factor), valid.shape)
@@ -148,7 +149,7 @@ def check_inputs(
     patch_len: int,
     config: DecodeConfig,
     *,
-    sampling: bool,
+    speculative: bool,
     unit: int | None = None,
 ) -> None:
     """Checks shapes always, and values where they are on the host; see also `Inputs.valid`.
@@ -157,14 +158,15 @@ def check_inputs(
         inputs: to check.
         patch_len: P.
         config: horizon, K and paths.
-        sampling: whether a rule samples, which needs a sigma above 0.
+        speculative: whether a draft proposes, which needs a sigma above 0: a rule draws with it,
+            or counts the gap of two means in it.
         unit: lengths are a whole number of so many steps; None for those of a patch.
 
     Raises:
         InputError: a key that is not one PRNG key; more values than can be counted; context not
             `[L, C]` or `[B, L, C]`, shorter than a patch, not real numbers or not finite; sigma of
             no real numbers, of a shape that does not broadcast to `[P, C]`, negative, not finite as
-            float32, or 0 as float32 where a rule samples; a covariance whose factor is none; a
+            float32, or 0 as float32 where a draft proposes; a covariance whose factor is none; a
             series index that is not one number of int32 per series; lengths that are not a whole
             number of units per series, at most L.
     """
@@ -194,7 +196,7 @@ def check_inputs(
                 f"context has {int(bad.sum())} values that are NaN or infinite, the first at "
                 f"{where}; fill or drop them before forecasting."
             )
-    _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), sampling)
+    _check_sigma(sigma, (*shape[:-2], patch_len, shape[-1]), speculative)
 
 
 def _check_series_index(series_index: Any, shape: tuple[int, ...]) -> None:
@@ -255,7 +257,7 @@ def _dtype(value: Any) -> np.dtype[Any]:
     return np.dtype(value.dtype) if hasattr(value, "dtype") else np.asarray(value).dtype
 
 
-def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
+def _check_sigma(sigma: Any, shape: tuple[int, ...], speculative: bool) -> None:
     """`shape` is that of a patch of every series, `[P, C]` or `[B, P, C]`."""
     covariance = sigma
     if isinstance(covariance, PatchCovariance):
@@ -275,30 +277,30 @@ def _check_sigma(sigma: Any, shape: tuple[int, ...], sampling: bool) -> None:
     values = np.asarray(sigma)
     if not np.isfinite(values).all() or (values < 0).any():
         raise InputError(f"sigma must be finite and not negative, got {sigma}.")
-    if sampling and (values == 0).any():
+    if speculative and (values == 0).any():
         raise InputError(
-            f"sigma must be > 0 for a rule that samples, got {sigma}; sigma 0, the mean path, is "
+            f"sigma must be > 0 where a draft proposes, got {sigma}; sigma 0, the mean path, is "
             "for the target or the draft alone."
         )
-    _check_stds("sigma", as_float32(sigma), sigma, sampling)
+    _check_stds("sigma", as_float32(sigma), sigma, speculative)
     if isinstance(covariance, PatchCovariance) and on_host(covariance.factor):
         name = "sigma times the stds of the factor"
-        _check_stds(name, host_sigma(covariance, shape), sigma, sampling)
+        _check_stds(name, host_sigma(covariance, shape), sigma, speculative)
 
 
-def _check_stds(name: str, values: np.ndarray, given: Any, sampling: bool) -> None:
-    """Raises InputError for stds that a decode would take as infinite, or as 0 where it samples.
+def _check_stds(name: str, values: np.ndarray, given: Any, speculative: bool) -> None:
+    """Raises InputError for stds that are infinite as float32, or 0 where a draft proposes.
 
     Args:
         name: of the stds.
         values: the stds, float32.
         given: the sigma that they come from.
-        sampling: whether a rule samples.
+        speculative: whether a draft proposes.
     """
     if not np.isfinite(values).all():
         raise InputError(f"{name} must be at most {HUGE:.2g}, all that float32 holds, got {given}.")
-    if sampling and (values < TINY).any():
+    if speculative and (values < TINY).any():
         raise InputError(
-            f"{name} must be at least {TINY:.2g}, the least above 0 that float32 holds, for a rule "
-            f"that samples, got {given}."
+            f"{name} must be at least {TINY:.2g}, the least above 0 that float32 holds, where a "
+            f"draft proposes, got {given}."
         )

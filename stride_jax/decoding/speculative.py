@@ -77,8 +77,8 @@ def decode(
         sigma: std of a patch in the units of the context; scalar, `[C]` or `[P, C]`, or with a B in
             front of the last. Traced. Rules that propose means take it as the unit of the gap. Of a
             target that predicts a density (see `traits.Traits`) it is the std of the proposals
-            alone, and 0 its mean path. It must be positive where a rule samples; 0 gives the mean
-            path of target or draft alone.
+            alone, and 0 its mean path. It must be positive where a draft proposes; 0 gives the
+            mean path of target or draft alone.
             A `PatchCovariance` for errors that are correlated within a patch; target and draft
             share it, and the unit of a gap is then its factor.
         config: horizon, K, paths and chunks; static.
@@ -113,9 +113,8 @@ def decode(
     check_choices(target, draft, rule, draft_length, config)
     inputs = Inputs(key, context, sigma, series_index, lengths)
     model = Model(target, draft, rule, draft_length)
-    sampling = speculates(model, config) and rule.proposes != "mean"
-    unit = length_unit(source)
-    check_inputs(inputs, source.patch_len, config, sampling=sampling, unit=unit)
+    speculative, unit = speculates(model, config), length_unit(source)
+    check_inputs(inputs, source.patch_len, config, speculative=speculative, unit=unit)
     if isinstance(sigma, PatchCovariance):
         check_covariance(model, config)
     if config.compactions is None and on_several_devices(context):
@@ -150,8 +149,8 @@ def _decode(inputs: Inputs, model: Model, *, config: DecodeConfig) -> tuple[jax.
     target, draft, rule, _ = model
     source = draft if target is None else target
     speculative, means = speculates(model, config), rule.proposes == "mean"
-    sampling, unit = speculative and not means, length_unit(source)
-    valid = inputs.valid(source.patch_len, sampling=sampling, unit=unit)
+    unit = length_unit(source)
+    valid = inputs.valid(source.patch_len, speculative=speculative, unit=unit)
     if means and not speculative:
         inputs = inputs._replace(sigma=jnp.zeros((), jnp.float32))
     if target is None:

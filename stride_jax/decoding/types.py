@@ -119,7 +119,7 @@ class DecodeInfo(NamedTuple):
             accepted, the rejected one where recovered, NaN where nothing was proposed.
         trace: with `DecodeConfig.trace`, else None.
         valid_input: bool, whether the values of the series are such as `decode` accepts: a finite
-            context, a finite sigma that is not negative (above 0 for a rule that samples), a factor
+            context, a finite sigma that is not negative (above 0 where a draft proposes), a factor
             that is one, and a length of whole patches (or steps, see `Traits`). `decode` raises for
             values on the host. It does not read those of a `jax.Array`, and where this is False the
             forecast means nothing.

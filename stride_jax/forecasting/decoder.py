@@ -132,9 +132,8 @@ class Decoder:
     def _check(self, inputs: Inputs) -> None:
         target, config = self.model.target, self.config
         inputs = inputs._replace(sigma=plain(inputs.sigma))
-        sampling = speculates(self.model, config) and self.model.rule.proposes != "mean"
-        unit = length_unit(target)
-        check_inputs(inputs, target.patch_len, config, sampling=sampling, unit=unit)
+        speculative, unit = speculates(self.model, config), length_unit(target)
+        check_inputs(inputs, target.patch_len, config, speculative=speculative, unit=unit)
         self.shapes.check(inputs)
 
     def lower(self) -> jax.stages.Lowered:

@@ -44,7 +44,7 @@ class Saved(NamedTuple):
     def check(self, inputs: Inputs) -> None:
         """Raises InputError for inputs that `Decoder` refuses, as far as a file tells them."""
         inputs = inputs._replace(sigma=plain(inputs.sigma))
-        check_inputs(inputs, self.patch_len, self.config, sampling=False, unit=1)
+        check_inputs(inputs, self.patch_len, self.config, speculative=False, unit=1)
         self.shapes.check(inputs)
 
     def key_data(self, key: jax.Array) -> jax.Array:
@@ -64,7 +64,7 @@ def load_decoder(path: str | Path) -> Callable[..., Decoded]:
     """Loads a decoder from a file of `Decoder.save`: `(key, context, sigma) -> (forecast, info)`.
 
     A padded decoder also takes `lengths`, last. Inputs are refused as by `Decoder`, but for two of
-    which the file does not tell: a sigma of 0 for a rule that samples, and lengths that are no
+    which the file does not tell: a sigma of 0 where a draft proposes, and lengths that are no
     whole patches. With these `info.valid_input` is False.
 
     Raises:

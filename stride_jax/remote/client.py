@@ -135,7 +135,7 @@ def decode_apart(
     check_waiting(rule, ahead, on_loss, timeout)
     proposing = for_paths(as_draft(draft), config.paths_at_once)
     inputs = host_inputs(key, context, sigma, series_index, lengths)
-    check_inputs(inputs, proposing.patch_len, config, sampling=rule.proposes != "mean", unit=1)
+    check_inputs(inputs, proposing.patch_len, config, speculative=True, unit=1)
     number = next(_numbers)
     request = Request(number, inputs.as_arrays(), config, rule, proposing.patch_len, ahead)
     model = Model(Absent(), proposing, rule, draft_length)

@@ -196,8 +196,8 @@ def start_session(target: Process, request: Request) -> Session:
     check_rule(target, rule, config)
     target = for_paths(target, config.paths_at_once)
     model = Model(target, Absent(), rule, Fixed())
-    sampling, unit = rule.proposes != "mean", length_unit(target)
-    check_inputs(inputs, target.patch_len, config, sampling=sampling, unit=unit)
+    unit = length_unit(target)
+    check_inputs(inputs, target.patch_len, config, speculative=True, unit=unit)
     if isinstance(inputs.sigma, PatchCovariance):
         check_covariance(model, config)
 

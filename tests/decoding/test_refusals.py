@@ -18,7 +18,7 @@ from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.keys import as_key
 from stride_jax.decoding.naive_drafts import seasonal_draft
 from stride_jax.decoding.processes import window_process
-from stride_jax.decoding.rules import Maximal
+from stride_jax.decoding.rules import RULES, Maximal, Mean
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
@@ -79,6 +79,24 @@ def test_bad_input_is_refused_in_words(decoder: str, name: str) -> None:
     given_ = {"key": KEY, "context": CONTEXT, "sigma": SIGMA, "config": CONFIG, **changes}
     with pytest.raises(InputError, match=said):
         decode(given_.pop("key"), given_.pop("context"), **DECODERS[decoder], **given_)
+
+
+@pytest.mark.usefixtures("no_work")
+@pytest.mark.parametrize("rule", RULES)
+def test_no_rule_takes_a_sigma_of_0(rule: str) -> None:
+    """`mean` counts the gap in sigmas, so it would accept nothing, whatever the tolerance."""
+    with pytest.raises(InputError, match=r"sigma must be > 0 where a draft proposes, got 0\.0"):
+        decode(
+            KEY, CONTEXT, **DECODERS["speculative"], sigma=0.0, config=CONFIG, rule=RULES[rule]()
+        )
+
+
+def test_a_sigma_of_0_on_the_device_is_reported() -> None:
+    """It is not read back, and the forecast would look like one that was asked for."""
+    options = {**DECODERS["speculative"], "config": CONFIG, "rule": Mean()}
+    for sigma, valid in ((0.0, False), (0.1, True)):
+        _, info = decode(KEY, CONTEXT, sigma=jnp.float32(sigma), **options)
+        assert bool(info.valid_input) is valid
 
 
 TARGETS = {

@@ -72,7 +72,7 @@ def test_valid_input_is_what_the_host_accepts(
     context, sigma = (jnp.asarray(given[n], jnp.float32) for n in ("context", "sigma"))
     lengths = None if given["lengths"] is None else jnp.asarray(given["lengths"])
     inputs = Inputs(jax.random.key(0), context, sigma, None, lengths)
-    assert inputs.valid(3, sampling=True).tolist() == expected
+    assert inputs.valid(3, speculative=True).tolist() == expected
 
 
 def test_a_sigma_of_0_is_valid_where_nothing_samples(key: jax.Array) -> None:
