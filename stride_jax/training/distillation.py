@@ -18,6 +18,7 @@ from stride_jax.training.augmentation import augment
 from stride_jax.training.config import DistillConfig
 from stride_jax.training.loop import run_training
 from stride_jax.training.objectives import objective, window_error
+from stride_jax.training.resume import TEACHER, fingerprint
 from stride_jax.training.step import Metrics, Task, training_windows, with_changed_windows
 from stride_jax.training.teacher import Output, Teacher, following, mean_of
 
@@ -240,4 +241,5 @@ def distill(
     check_distillation(config, target, model)
     params = init_params(jax.random.key(config.run.seed), model) if init is None else init.params
     task = distillation_task(config, data, target, model)
-    return run_training(task, config.optim, config.run, params, data.values, to_dict(config))
+    stored = {**to_dict(config), TEACHER: fingerprint(target.params)}
+    return run_training(task, config.optim, config.run, params, data.values, stored)

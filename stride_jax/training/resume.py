@@ -6,6 +6,7 @@ That of a run that has ended can be taken as a model, too.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,12 +20,14 @@ from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.checkpoints.store import find_model
 from stride_jax.config import from_dict, to_dict
 from stride_jax.errors import InputError, counted
-from stride_jax.models.timer_xl import init_params
+from stride_jax.models.timer_xl import Params, init_params
 from stride_jax.training.config import OptimConfig, RunConfig, TrainConfig
 from stride_jax.training.step import TrainState, initial_state
 
 SERIES = "series"
 """Key of what the metadata of `last/` tell of the series, beside the config."""
+TEACHER = "teacher"
+"""Key of a hash of the target's parameters, in the metadata of a distillation."""
 STRETCHES = 16
 """Parts of a series, of which each has a mean there."""
 SAME = 1e-4
@@ -43,6 +46,16 @@ def with_series(config: Mapping[str, Any], values: np.ndarray) -> dict[str, Any]
     stretches = np.array_split(np.nan_to_num(values.astype(np.float64)), min(rows, STRETCHES))
     means = [float(np.mean(stretch * weights)) for stretch in stretches]
     return {**stored, SERIES: {"rows": rows, "variables": num_vars, "means": means}}
+
+
+def fingerprint(params: Params) -> str:
+    """A hash of parameters: of their places, shapes, types and values."""
+    state = hashlib.blake2b(digest_size=16)
+    for place, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        state.update(f"{jax.tree_util.keystr(place)} {array.shape} {array.dtype}".encode())
+        state.update(np.ascontiguousarray(array).tobytes())
+    return state.hexdigest()
 
 
 def _same_series(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
@@ -117,7 +130,8 @@ def _check_same(
     settings = stored.get("optim")
     if settings is not None:
         stored = {**stored, "optim": goes_on(settings, optim, run.out)}
-    changed = [k for k, v in config.items() if k not in ("run", SERIES) and stored.get(k) != v]
+    apart = ("run", SERIES, TEACHER)
+    changed = [k for k, v in config.items() if k not in apart and stored.get(k) != v]
     if stored.get("run", {}).get("seed") != run.seed:
         changed.append("run.seed")
     if changed:
@@ -132,6 +146,13 @@ def _check_same(
             f"the run in {run.out!r} was started with another series ({sizes[0]}, now {sizes[1]}): "
             "the file of data.source has changed. Resume with the file as it was, or start another "
             "run from its best with --init_from."
+        )
+    teachers = stored.get(TEACHER), config.get(TEACHER)
+    if all(teachers) and teachers[0] != teachers[1]:
+        raise InputError(
+            f"the run in {run.out!r} was started with another target: the parameters in "
+            f"{config.get('target')!r} have changed. Resume with the target as it was, or start "
+            "another run from its best with --init_from."
         )
 
 

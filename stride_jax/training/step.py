@@ -241,6 +241,11 @@ def with_changed_windows(task: Task, data: DataConfig, optim: OptimConfig) -> Ta
         f"data.synthetic_share {share} of a batch of {batch} is {share * batch:.2g} windows, "
         f"rounded to none; set it to at least {1 / batch:.3g} (1 window), or to 0.",
     )
+    require(
+        count < batch or share == 1,
+        f"data.synthetic_share {share} of a batch of {batch} leaves {(1 - share) * batch:.2g} "
+        f"windows of the series, rounded to none; set it to at most {1 - 1 / batch:.3g}, or to 1.",
+    )
     return task._replace(synthetic=synthetic, num_synthetic=count)
 
 

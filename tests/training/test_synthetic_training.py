@@ -104,6 +104,16 @@ def test_a_share_of_no_window_is_refused(tmp_path: Path, share: float) -> None:
         training.next_patch_task(config_of(tmp_path, share), data_of(7.0))
 
 
+@pytest.mark.parametrize("share", [0.94, 0.99])
+def test_a_share_that_leaves_no_window_of_the_series_is_refused(
+    tmp_path: Path, share: float
+) -> None:
+    """A training would never see the series that its config names."""
+    message = rf"leaves {8 * (1 - share):.2g} windows of the series, .*at most 0.875, or to 1"
+    with pytest.raises(InputError, match=message):
+        training.next_patch_task(config_of(tmp_path, share), data_of(7.0))
+
+
 def test_generated_windows_follow_the_step_alone(tmp_path: Path) -> None:
     """A resumed run must see the windows it would have seen, and never the same ones twice."""
     config = config_of(tmp_path, 1.0)

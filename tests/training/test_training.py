@@ -320,6 +320,21 @@ def distill_config(out: Path, **fields: object) -> DistillConfig:
     )
 
 
+def test_a_resumed_distillation_has_the_target_that_it_began_with(tmp_path: Path) -> None:
+    """A draft would follow one target for some steps and another one, of the same name, after."""
+    config = distill_config(tmp_path, objective="mean", head="mean")
+    constant = dataclasses.replace(config.optim, schedule="constant")
+    config = dataclasses.replace(config, optim=constant)
+    short = dataclasses.replace(config, optim=dataclasses.replace(config.optim, epochs=1))
+    distillation.distill(short, series_of(), TARGET)
+    resumed = dataclasses.replace(config, run=dataclasses.replace(config.run, resume=True))
+    moved = TARGET._replace(params=jax.tree.map(lambda x: x + 1e-6, TARGET.params))
+    with pytest.raises(InputError, match=r"started with another target: .*'runs/target'"):
+        distillation.distill(resumed, series_of(), moved)
+    distillation.distill(resumed, series_of(), TARGET)
+    assert records_of(tmp_path)[-1]["epoch"] == 1
+
+
 on_policy_contexts = jax.jit(distillation.on_policy_contexts, static_argnums=(2, 4, 5))
 
 
