@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from stride_jax.errors import InputError
 
 INDEX = ".safetensors.index.json"
 """End of the name of the file that says which shard each tensor is in."""
+SHARD = re.compile(r"-\d{5}-of-\d{5}\.safetensors$")
+"""End of the name of a shard, as Hugging Face writes it."""
 SUFFIXES = (".safetensors", INDEX, ".whl", ".pth", ".ckpt")
 PREFERRED = "model.safetensors"
 """Name of the weights where a directory or a wheel has several files of tensors."""
@@ -43,7 +46,7 @@ def weights_in(directory: Path) -> Path | None:
     """The file of tensors, or the index of its shards, in a directory; None where there is none.
 
     Raises:
-        InputError: several, and none is called `model.safetensors`.
+        InputError: several, and none is called `model.safetensors`; or shards without an index.
     """
     # Two levels down, as in an unpacked wheel; no further, as a directory may hold anything.
     nested = f"*/{PREFERRED}", f"*/*/{PREFERRED}"
@@ -51,6 +54,12 @@ def weights_in(directory: Path) -> Path | None:
         files = sorted(directory.glob(pattern))
         if len(files) == 1:
             return files[0]
+        if files and all(SHARD.search(file.name) for file in files):
+            name = SHARD.sub(INDEX, files[0].name)
+            raise InputError(
+                f"{directory} holds shards of a model ({files[0].name} and others) without their "
+                f"index; put {name} beside them, it is part of the same download."
+            )
         if files:
             names = ", ".join(file.name for file in files[:3])
             raise InputError(f"{directory} holds several models: {names}; give one of them.")

@@ -245,6 +245,15 @@ def test_shards_that_are_not_whole_are_named(tmp_path):
         load_pair(index)
 
 
+def test_shards_without_their_index_are_no_models_of_their_own(tmp_path):
+    """A download that lacks one file would be called several models, to choose one of."""
+    for number in (1, 2):
+        tiny_file(tmp_path / f"model-{number:05}-of-00002.safetensors")
+    said = r"shards of a model .*; put model\.safetensors\.index\.json beside them"
+    with pytest.raises(InputError, match=said):
+        load_pair(tmp_path)
+
+
 def test_a_directory_of_several_models_is_not_guessed(tmp_path):
     """One of two models would be forecast with, by the order of their names."""
     for name in ("a", "b"):
