@@ -22,6 +22,7 @@ from stride_jax.checkpoints.families import (
 from stride_jax.checkpoints.named_drafts import named_draft, number_in, only_layers
 from stride_jax.checkpoints.pair import Pair, check_patch_lens
 from stride_jax.checkpoints.store import (
+    AGGREGATIONS,
     DRAFTED,
     MIRRORED,
     PACKAGED,
@@ -286,7 +287,7 @@ def load_pair(
             `beijing`, of hourly weather), the path of a checkpoint or of the file of a foundation
             model (see `models.families`), or one that was read. A directory called like one in the
             package needs a separator: `./beijing`. The models in the package bring the covariance
-            of their errors, and `zero_shot` is mirrored (see `Pair`).
+            of their errors, and `zero_shot` is mirrored and has aggregations (see `Pair`).
         draft: the draft: a name, path or checkpoint as for `model`, or one that needs no training:
             `layer-skip:N` (the target's first N layers), `seasonal:PERIOD`, `last-value`,
             `nearest`, or a draft inside the weights of a foundation model by its name. None or
@@ -339,4 +340,9 @@ def load_pair(
     if packaged is None:
         return pair
     covariance = load_covariance(packaged)
-    return dataclasses.replace(pair, covariance=covariance, mirrored=packaged in MIRRORED)
+    return dataclasses.replace(
+        pair,
+        covariance=covariance,
+        mirrored=packaged in MIRRORED,
+        aggregations=AGGREGATIONS.get(packaged, ()),
+    )

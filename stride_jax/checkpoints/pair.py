@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 
+from stride_jax.config import whole_number
 from stride_jax.decoding.base import Draft, Process
 from stride_jax.decoding.drafts import as_draft
 from stride_jax.decoding.scale import PatchCovariance, factor_shape
@@ -25,16 +26,20 @@ class Pair:
         covariance: how the errors of a patch of the target hang together, for `forecast`; None for
             independent steps.
         mirrored: whether `forecast` takes half of its sample paths from the history upside down.
+        aggregations: numbers of neighbouring steps whose means `forecast` forecasts too, to combine
+            both, where history and horizon are long enough; none for the series alone.
 
     Raises:
         InputError: a target that is no process, a draft that is none, a covariance that is none,
-            different patch lengths, or a mirrored target that reports quantiles of its own.
+            different patch lengths, aggregations that are no whole numbers from 2 on or twice
+            there, or either of the last two for a target that reports quantiles of its own.
     """
 
     target: Process
     draft: Draft | Process | None = None
     covariance: PatchCovariance | None = None
     mirrored: bool = False
+    aggregations: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_process(self.target)
@@ -43,6 +48,7 @@ class Pair:
         if self.covariance is not None:
             check_covariance(self.covariance, self.target)
         check_mirrored(self.mirrored, self.target)
+        check_aggregations(self.aggregations, self.target)
 
     def proposer(self) -> Draft:
         """The draft with the methods of `Draft`, also where it is a process.
@@ -54,23 +60,25 @@ class Pair:
             raise InputError("this pair has no draft; load it with one, such as 'last-value'.")
         return as_draft(self.draft)
 
-    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], bool]:
-        """Target, draft and covariance, for `jax.tree_util`; `mirrored` is static."""
+    def tree_flatten_with_keys(self) -> tuple[tuple[tuple[Any, Any], ...], tuple[Any, ...]]:
+        """Target, draft and covariance, for `jax.tree_util`; the other fields are static."""
         key = jax.tree_util.GetAttrKey
-        return tuple((key(name), getattr(self, name)) for name in PARTS), self.mirrored
+        static = tuple(getattr(self, name) for name in STATIC)
+        return tuple((key(name), getattr(self, name)) for name in PARTS), static
 
     @classmethod
-    def tree_unflatten(cls, mirrored: bool, children: tuple[Any, ...]) -> Pair:
+    def tree_unflatten(cls, static: tuple[Any, ...], children: tuple[Any, ...]) -> Pair:
         """Inverse of flattening; jax puts placeholders here, so nothing is checked again."""
         pair = object.__new__(cls)
-        for name, child in zip(PARTS, children, strict=True):
-            object.__setattr__(pair, name, child)
-        object.__setattr__(pair, "mirrored", mirrored)
+        for name, value in zip(PARTS + STATIC, (*children, *static), strict=True):
+            object.__setattr__(pair, name, value)
         return pair
 
 
 PARTS = ("target", "draft", "covariance")
 """Fields of a pair that hold arrays."""
+STATIC = ("mirrored", "aggregations")
+"""The others."""
 
 
 def check_patch_lens(target: int, draft: int) -> None:
@@ -87,6 +95,23 @@ def check_mirrored(mirrored: Any, target: Process) -> None:
         raise InputError(
             "a target that reports quantiles of its own cannot be mirrored: those of the mirrored "
             "history are others. Set mirrored False."
+        )
+
+
+def check_aggregations(aggregations: Any, target: Process) -> None:
+    """Raises InputError unless they are different whole numbers from 2 on, in a tuple.
+
+    There are none for a target that reports quantiles: those of its means are of other values.
+    """
+    if not isinstance(aggregations, tuple):
+        raise InputError(f"aggregations must be a tuple such as (2, 4), got {aggregations!r}.")
+    numbers = [whole_number("one of the aggregations", n, least=2) for n in aggregations]
+    if len(set(numbers)) < len(numbers):
+        raise InputError(f"aggregations must differ, got {aggregations}.")
+    if aggregations and traits_of(target).reports:
+        raise InputError(
+            "a target that reports quantiles of its own takes no aggregations: those of the means "
+            "are of other values. Set aggregations ()."
         )
 
 

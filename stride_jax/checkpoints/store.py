@@ -38,6 +38,8 @@ DRAFTED = ("beijing",)
 """Names of those that are loaded with their draft unless told otherwise."""
 MIRRORED = ("zero_shot",)
 """Names of the models in the package that forecast from each history and its mirror image."""
+AGGREGATIONS = {"zero_shot": (2, 8)}
+"""Steps whose means the models in the package forecast too, by name; see `Pair.aggregations`."""
 
 
 def save_model(

@@ -200,8 +200,8 @@ def build_decoder(
     """Compiles the decode of one shape, for a server that decodes it again and again.
 
     A decoder takes plain sigmas and each history as it is. A pair with a covariance is refused
-    where sample paths are drawn, and a mirrored one always: its paths would not be those of
-    `forecast` of the same pair. A mean path does not use the covariance.
+    where sample paths are drawn, and one that is mirrored or has aggregations always: its paths
+    would not be those of `forecast` of the same pair. A mean path does not use the covariance.
 
     Args:
         pair: target and draft, or a process alone, which is a target without a draft.
@@ -213,8 +213,8 @@ def build_decoder(
         draft_length: proposals per round; None for always K.
 
     Raises:
-        InputError: a mirrored pair, or one with a covariance and a rule that samples; a shape that
-            is no tuple of sizes; see also `decode`.
+        InputError: a pair that is mirrored or has aggregations, or one with a covariance and a rule
+            that samples; a shape that is no tuple of sizes; see also `decode`.
     """
     pair = as_pair(pair)
     rule = Maximal() if rule is None else rule
@@ -225,10 +225,11 @@ def build_decoder(
             "a compiled decoder draws independent errors, and the pair has a covariance; build it "
             "of dataclasses.replace(pair, covariance=None), or call decode with the covariance."
         )
-    if pair.mirrored:
+    if pair.mirrored or pair.aggregations:
         raise InputError(
-            "a compiled decoder takes each history as it is, and the pair is mirrored; build it of "
-            "dataclasses.replace(pair, mirrored=False), or call forecast."
+            "a compiled decoder takes each history as it is, and the pair is mirrored or has "
+            "aggregations; build it of dataclasses.replace(pair, mirrored=False, aggregations=()), "
+            "or call forecast."
         )
     shapes = Shapes(
         _sizes("context_shape", context_shape, "[L, C]"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
@@ -18,11 +18,19 @@ from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.traits import check_parameters, traits_of
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
+from stride_jax.forecasting.aggregation import (
+    Rate,
+    aggregated,
+    combined,
+    means_ahead,
+    usable_rates,
+)
 from stride_jax.forecasting.auto import with_fastest_draft
+from stride_jax.forecasting.contexts import Contexts
 from stride_jax.forecasting.histories import Histories, Missing, read_histories
-from stride_jax.forecasting.inputs import Inputs, prepare_inputs
+from stride_jax.forecasting.inputs import Inputs, prepare_inputs, stream_numbers
 from stride_jax.forecasting.lengths import groups
-from stride_jax.forecasting.messages import check_finite, check_given_sigma
+from stride_jax.forecasting.messages import check_finite, check_given_sigma, warn_of_few_paths
 from stride_jax.forecasting.mirror import turned_back, upright
 from stride_jax.forecasting.results import Decoded, Forecast, in_order, make_forecast
 from stride_jax.forecasting.settings import (
@@ -64,7 +72,9 @@ def forecast(
             covariance gives the correlation alone. A mean path does not use it. A pair that is
             `mirrored` takes half of the sample paths from the history upside down, with the same
             random numbers, and turns them back (see `forecasting.mirror`); its mean path is the
-            mean of both.
+            mean of both. Its `aggregations` are the numbers of neighbouring steps whose means are
+            forecast too: the means of as many steps of each path move towards those forecasts,
+            rank by rank (see `forecasting.aggregation`).
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
             patches unless the target masks single steps; sigma is measured on up to eight patches
@@ -145,18 +155,65 @@ def forecast(
     histories = read_histories(history, missing, apart=variables == "separate", ids=ids)
     if num_draft == "auto":
         settings = with_fastest_draft(pair, settings, histories)
-    config = _checked_config(pair, settings, histories)
+    warn_of_few_paths(settings.levels, settings.num_samples)
 
-    inputs = prepare_inputs(pair, histories, settings, ids)
+    streams = stream_numbers(ids, histories)
+    run = _run(pair, histories, settings, streams)
+    rates = usable_rates(pair.aggregations, histories, settings.horizon, pair.target)
+    if rates:
+        coarse = _coarse_paths(pair, run, histories, settings, streams, rates)
+        paths = combined(run.decoded.paths, coarse, rates, np.array(histories.ahead))
+        run = run._replace(decoded=run.decoded._replace(paths=paths))
+    reports = () if settings.num_samples else traits_of(pair.target).reports
+    return make_forecast(run.decoded, run.contexts, run.sigma, histories, settings, reports)
+
+
+class Run(NamedTuple):
+    """Decoded series, one row per series, with what their units are.
+
+    Attributes:
+        decoded: their paths, in units of the scale of the contexts.
+        contexts: with the mean and scale of each.
+        sigma: `[B, 1, C]` or `[B, P, C]`, over that scale.
+    """
+
+    decoded: Decoded
+    contexts: Contexts
+    sigma: np.ndarray
+
+
+def _run(pair: Pair, histories: Histories, settings: Settings, streams: np.ndarray) -> Run:
+    """Decodes all series, of a mirrored pair both ways."""
+    config = _checked_config(pair, settings, histories)
+    inputs = prepare_inputs(pair, histories, settings, streams)
     if settings.sigma is not None:
         check_given_sigma(settings.sigma, inputs.sigma, histories.names)
     decoded = _decoded(pair, inputs, settings, config, histories.names)
-    contexts, sigmas = inputs.contexts, inputs.sigma
-    if pair.mirrored:
-        decoded = turned_back(decoded, settings.num_samples)
-        contexts, sigmas = upright(contexts), upright(sigmas)
-    reports = () if settings.num_samples else traits_of(pair.target).reports
-    return make_forecast(decoded, contexts, sigmas, histories, settings, reports)
+    if not pair.mirrored:
+        return Run(decoded, inputs.contexts, inputs.sigma)
+    both = turned_back(decoded, settings.num_samples)
+    return Run(both, upright(inputs.contexts), upright(inputs.sigma))
+
+
+def _coarse_paths(
+    pair: Pair,
+    run: Run,
+    histories: Histories,
+    settings: Settings,
+    streams: np.ndarray,
+    rates: Sequence[Rate],
+) -> np.ndarray:
+    """The forecasts of the means, `[n, S, h, C]` in the order of `aggregated`, in units of `run`.
+
+    They are decoded together, as far as the longest of them, so that there is one program for all.
+    """
+    rows = np.concatenate([rate.rows for rate in rates])
+    settings = settings._replace(horizon=means_ahead(histories, rates, settings.horizon))
+    coarse = _run(pair, aggregated(histories, rates), settings, streams[rows])
+    mean, scale = coarse.contexts.mean[:, None], coarse.contexts.scale[:, None]
+    own_mean, own_scale = run.contexts.mean[rows, None], run.contexts.scale[rows, None]
+    paths: np.ndarray = (coarse.decoded.paths * scale + mean - own_mean) / own_scale
+    return paths
 
 
 def _checked_config(pair: Pair, settings: Settings, histories: Histories) -> DecodeConfig:

@@ -21,7 +21,6 @@ from stride_jax.forecasting.messages import (
     check_finite,
     listed,
     warn,
-    warn_of_few_paths,
 )
 from stride_jax.forecasting.mirror import both_ways
 from stride_jax.forecasting.settings import Settings
@@ -50,7 +49,7 @@ class Inputs(NamedTuple):
 
 
 def prepare_inputs(
-    pair: Pair, histories: Histories, settings: Settings, ids: Sequence[str] | None
+    pair: Pair, histories: Histories, settings: Settings, streams: np.ndarray
 ) -> Inputs:
     """Contexts and the scale of their noise; of a mirrored pair each history both ways.
 
@@ -58,7 +57,7 @@ def prepare_inputs(
         pair: what is forecast with.
         histories: as they were read.
         settings: checked.
-        ids: of the series, or None; see `forecast`.
+        streams: `[B]` int32, see `stream_numbers`.
 
     Raises:
         InputError: a covariance of another shape, histories that are mostly missing, or a target
@@ -69,9 +68,8 @@ def prepare_inputs(
         factor = unit_factor(pair.covariance, (pair.target.patch_len, histories.num_vars))
     view, contexts = _contexts(pair, histories)
     check_filled(contexts.filled, histories.names)
-    warn_of_few_paths(settings.levels, settings.num_samples)
 
-    ahead, streams = np.array(histories.ahead), _streams(ids, histories)
+    ahead = np.array(histories.ahead)
     if pair.mirrored:
         contexts, ahead, streams = both_ways(contexts), np.tile(ahead, 2), np.tile(streams, 2)
 
@@ -135,7 +133,7 @@ def _sigmas(
     return measured
 
 
-def _streams(ids: Sequence[str] | None, histories: Histories) -> np.ndarray:
+def stream_numbers(ids: Sequence[str] | None, histories: Histories) -> np.ndarray:
     """Numbers folded into the key, `[B]` int32: of the series, or hashes of their ids."""
     count = len(histories.series)
     if ids is None:

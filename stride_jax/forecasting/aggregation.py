@@ -1,0 +1,179 @@
+"""Forecasts at several rates: of a series itself, and of the means of its neighbouring steps.
+
+A forecast of many steps is made of many patches, each predicted from those before, and the model
+sees only so much of the history. The means of m steps are a series of their own: a model that knows
+any clock forecasts it in an m-th of the patches, from m times as long a history. So far ahead it is
+often better there, and step by step it is better at the series' own rate. Combining the forecasts
+of several rates is known as multiple temporal aggregation (Kourentzes, Petropoulos, Trapero 2014;
+Athanasopoulos et al. 2017).
+
+Here the paths of the series itself keep their shapes, and the means of their blocks of m steps move
+towards those of the forecast of the means, rank by rank (quantile mapping): the smallest mean
+towards the smallest one, and so on. Near the start of the forecast they hardly move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stride_jax.decoding.base import Process
+from stride_jax.decoding.traits import traits_of
+from stride_jax.forecasting.histories import Histories
+
+WEIGHT = 0.9
+"""How far the means of blocks move in the end, shared by the rates that are used. Chosen, as the
+other two, on windows that the zero-shot target was not trained on."""
+RAMP = 32
+"""Blocks until then; before, the weight grows in proportion."""
+LEAST_BLOCKS = 12
+"""Blocks of the shortest horizon that means of so many steps are forecast for."""
+
+
+class Rate(NamedTuple):
+    """The series of which the means of so many steps are forecast too.
+
+    Attributes:
+        steps: m, of a mean.
+        rows: `[b]`, their indices, ascending.
+    """
+
+    steps: int
+    rows: np.ndarray
+
+
+def usable_rates(
+    counts: Sequence[int], histories: Histories, horizon: int, target: Process
+) -> list[Rate]:
+    """The rates that are used, each with its series; none where there are none.
+
+    Histories must be longer than what the target sees of them, and their means not all the same.
+    Shorter ones have nothing to add, and the forecasts of their means were worse. A target that
+    takes no shorter contexts needs as many means as it sees steps.
+
+    Args:
+        counts: steps of a mean.
+        histories: as they were read.
+        horizon: H, steps ahead.
+        target: its traits say how many steps it sees; of one that sees all, no means are used.
+    """
+    traits = traits_of(target)
+    seen = traits.context_len
+    if seen is None:
+        return []
+    means = 2 * target.patch_len if traits.supports_padding else seen
+
+    def usable(series: np.ndarray, count: int) -> bool:
+        long = len(series) >= max(seen + 1, means * count)
+        return long and bool(np.ptp(means_of(series, count), axis=0).min() > 0)
+
+    rates = [
+        Rate(count, np.flatnonzero([usable(one, count) for one in histories.series]))
+        for count in counts
+        if horizon >= LEAST_BLOCKS * count
+    ]
+    return [rate for rate in rates if len(rate.rows)]
+
+
+def means_of(series: np.ndarray, count: int) -> np.ndarray:
+    """Means of `count` steps up to the last one, `[T, C]` -> `[T // count, C]`."""
+    whole = len(series) // count * count
+    # [T, C] -> [T // m, m, C], of which the axis of m is averaged
+    return series[len(series) - whole :].reshape(-1, count, series.shape[1]).mean(axis=1)
+
+
+def aggregated(histories: Histories, rates: Sequence[Rate]) -> Histories:
+    """The means of all rates as histories of their own, those of one rate next to each other.
+
+    Steps without values at the end of a series are forecast as part of the horizon. A mean counts
+    as observed whatever was interpolated in it; that was checked of the series itself.
+    """
+    sources = [(rate.steps, row) for rate in rates for row in rate.rows]
+    series = [means_of(histories.series[row], count) for count, row in sources]
+    return histories._replace(
+        series=series,
+        observed=[np.ones(one.shape, bool) for one in series],
+        ahead=[0] * len(series),
+        names=[f"{histories.names[row]}, means of {count} steps" for count, row in sources],
+    )
+
+
+def means_ahead(histories: Histories, rates: Sequence[Rate], horizon: int) -> int:
+    """Means that cover the horizon of every series, and the steps without values before it."""
+    longest = [max(histories.ahead[row] for row in rate.rows) + horizon for rate in rates]
+    return max(-(-total // rate.steps) for total, rate in zip(longest, rates, strict=True))
+
+
+def moves(paths: np.ndarray, coarse: np.ndarray, count: int, ahead: int) -> np.ndarray:
+    """The move of each step of each path towards a forecast of means, with its full weight at last.
+
+    Args:
+        paths: `[b, S, H, C]`, of the series; the first step is `ahead` after the history.
+        coarse: `[b, S, h, C]`, of the means, in the same units; they begin after the history.
+        count: m, steps of a mean.
+        ahead: steps between the history and the first one.
+
+    Returns:
+        `[b, S, H, C]`; 0 where there is no whole block.
+    """
+    rows, samples, horizon, num_vars = paths.shape
+    first = -(-ahead // count)  # the first block that lies within the horizon
+    start = first * count - ahead
+    blocks = (horizon - start) // count
+    if blocks < 1:
+        return np.zeros_like(paths)
+    inside = paths[:, :, start : start + blocks * count]
+    # [b, S, K * m, C] -> [b, S, K, m, C], of which the axis of m is averaged
+    present = inside.reshape(rows, samples, blocks, count, num_vars).mean(axis=3)
+    gaps = _mapped(present, coarse[:, :, first : first + blocks])
+
+    centers = start + np.arange(blocks) * count + (count - 1) / 2
+    lines = _interpolation(centers, horizon)
+    weight = np.minimum(1, (ahead + np.arange(horizon) + 0.5) / (RAMP * count))
+    # lines [H, K], gaps [b, S, K, C] -> [b, S, H, C]
+    moved: np.ndarray = np.einsum("hk,bskc->bshc", lines * weight[:, None], gaps)
+    return moved
+
+
+def _mapped(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """What takes each of S values to the one of its rank among S others, both `[b, S, K, C]`."""
+    order = np.argsort(values, axis=1, kind="stable")
+    ranked = np.sort(others, axis=1) - np.take_along_axis(values, order, axis=1)
+    gaps = np.empty_like(ranked)
+    np.put_along_axis(gaps, order, ranked, axis=1)
+    return gaps
+
+
+def _interpolation(centers: np.ndarray, horizon: int) -> np.ndarray:
+    """The matrix `[H, K]` of straight lines between values at K places, and constant outside."""
+    steps = np.arange(horizon)
+    return np.stack([np.interp(steps, centers, unit) for unit in np.eye(len(centers))], axis=1)
+
+
+def combined(
+    paths: np.ndarray, coarse: np.ndarray, rates: Sequence[Rate], ahead: np.ndarray
+) -> np.ndarray:
+    """The paths of all series, moved towards the forecasts of their means.
+
+    Args:
+        paths: `[B, S, H, C]`, of the series.
+        coarse: `[n, S, h, C]`, of their means, in the order of `aggregated` and in the units of
+            `paths`.
+        rates: that are used.
+        ahead: `[B]`, steps between each history and the first step of its paths.
+
+    Returns:
+        `[B, S, H, C]`. Where several rates are used for a series, each has its share of the weight.
+    """
+    used = np.zeros(len(paths))
+    for rate in rates:
+        used[rate.rows] += 1
+    total = np.zeros_like(paths)
+    ends = np.cumsum([len(rate.rows) for rate in rates])
+    for (count, rows), means in zip(rates, np.split(coarse, ends[:-1]), strict=True):
+        for gap in np.unique(ahead[rows]):
+            place = np.flatnonzero(ahead[rows] == gap)
+            total[rows[place]] += moves(paths[rows[place]], means[place], count, int(gap))
+    return paths + WEIGHT * total / np.maximum(used, 1)[:, None, None, None]
