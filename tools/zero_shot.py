@@ -4,10 +4,10 @@
         --model target=zero_shot_target.safetensors
 
 tools/foreign_series.py or tools/benchmark_series.py writes the suite. A model forecasts sample
-paths by `stride_jax.forecast`; their median is its point forecast. `--independent` adds the same
-models with independent errors in a patch. `--quantiles` takes the quantiles of other methods, in
-files that tools/fracast_forecasts.py and tools/autoets_forecasts.py write in environments of their
-own.
+paths by `stride_jax.forecast`; their median is its point forecast. `--variants` adds the same
+models without the forecasts of means, and with independent errors in a patch besides.
+`--quantiles` takes the quantiles of other methods, in files that tools/fracast_forecasts.py and
+tools/autoets_forecasts.py write in environments of their own.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("suite", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", nargs="*", default=[], help="NAME=PATH, or a path")
-    parser.add_argument("--independent", action="store_true", help="also without a covariance")
+    parser.add_argument("--variants", action="store_true", help="also of simpler pairs")
     parser.add_argument("--quantiles", nargs="*", default=[], help="METHOD=FILE")
     parser.add_argument("--paths", type=int, default=100, help="sample paths a window")
     parser.add_argument("--seed", type=int, default=0)
@@ -108,8 +108,10 @@ def main() -> None:
     pairs = {}
     for name, path in models.items():
         pairs[name] = pair = sj.load_pair(path, None)
-        if args.independent and pair.covariance is not None:
-            pairs[f"{name}, independent steps"] = dataclasses.replace(pair, covariance=None)
+        if args.variants and pair.aggregations:
+            simpler = dataclasses.replace(pair, aggregations=())
+            pairs[f"{name}, no aggregation"] = simpler
+            pairs[f"{name}, independent steps"] = dataclasses.replace(simpler, covariance=None)
     others = {name: Path(path) for name, path in (x.split("=", 1) for x in args.quantiles)}
     rows = rows_of(load(args.suite), pairs, others, args.paths, args.seed)
     methods = dict.fromkeys(row["method"] for row in rows)

@@ -3,10 +3,11 @@
     nice python tools/zero_shot_paths.py runs/foreign.npz docs/results/zero_shot/paths.json
 
 forecasts the foreign suite of tools/foreign_series.py, at most 96 steps ahead, all histories
-together: the target with the correlation of its errors, with independent errors, and with one sigma
-for all steps of a patch; then the target with the draft of the package by each rule. The intervals
-of the target's variants are also counted on random walks, by how far ahead they are. A method's
-rows are written as it is done, and methods in the file are not forecast again.
+together: the target as it is, and without the forecasts of means; then without them and with
+independent errors, and with one sigma for all steps of a patch; then the target with the draft of
+the package by each rule. The intervals of the target's variants are also counted on random walks,
+by how far ahead they are. A method's rows are written as it is done, and methods in the file are
+not forecast again.
 """
 
 import argparse
@@ -76,14 +77,16 @@ def one_sigma(pair: sj.Pair, past: list[np.ndarray], **settings: Any) -> Forecas
 def methods(num_paths: int, seed: int) -> dict[str, Run]:
     """Forecasts of `AHEAD` steps by name."""
     target = sj.load_pair("zero_shot", None)
+    simpler = dataclasses.replace(target, aggregations=())
     both = sj.load_pair("zero_shot", "zero_shot")
     samples = {"horizon": AHEAD, "key": seed, "num_samples": num_paths, "num_draft": NUM_DRAFT}
     means = {**samples, "num_samples": 0}
     rule = sj.Mean(tolerance=TOLERANCE)
     return {
         "target": partial(sj.forecast, target, **samples),
-        "target, independent steps": partial(sj.forecast, independent(target), **samples),
-        ONE_SIGMA: partial(one_sigma, target, **samples),
+        "target, no aggregation": partial(sj.forecast, simpler, **samples),
+        "target, independent steps": partial(sj.forecast, independent(simpler), **samples),
+        ONE_SIGMA: partial(one_sigma, simpler, **samples),
         "speculative, block": partial(sj.forecast, both, rule=sj.Block(), **samples),
         "speculative, maximal": partial(sj.forecast, both, rule=sj.Maximal(), **samples),
         "target, mean path": partial(sj.forecast, target, **means),

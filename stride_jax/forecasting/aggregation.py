@@ -138,7 +138,7 @@ def moves(paths: np.ndarray, coarse: np.ndarray, count: int, ahead: int) -> np.n
 
 
 def _mapped(values: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """What takes each of S values to the one of its rank among S others, both `[b, S, K, C]`."""
+    """The steps from each of S values to the one of its rank among S others, `[b, S, K, C]`."""
     order = np.argsort(values, axis=1, kind="stable")
     ranked = np.sort(others, axis=1) - np.take_along_axis(values, order, axis=1)
     gaps = np.empty_like(ranked)

@@ -74,7 +74,8 @@ def forecast(
             random numbers, and turns them back (see `forecasting.mirror`); its mean path is the
             mean of both. Its `aggregations` are the numbers of neighbouring steps whose means are
             forecast too: the means of as many steps of each path move towards those forecasts,
-            rank by rank (see `forecasting.aggregation`).
+            rank by rank (see `forecasting.aggregation`). That is so for histories longer than what
+            the target sees, 12 means or more ahead, where no sigma is given.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
             NaN is a missing value. The last steps count, as many as the target sees, in whole
             patches unless the target masks single steps; sigma is measured on up to eight patches
@@ -159,7 +160,9 @@ def forecast(
 
     streams = stream_numbers(ids, histories)
     run = _run(pair, histories, settings, streams)
-    rates = usable_rates(pair.aggregations, histories, settings.horizon, pair.target)
+    # a given sigma holds for the steps of the series, not for their means
+    counts = pair.aggregations if settings.sigma is None else ()
+    rates = usable_rates(counts, histories, settings.horizon, pair.target)
     if rates:
         coarse = _coarse_paths(pair, run, histories, settings, streams, rates)
         paths = combined(run.decoded.paths, coarse, rates, np.array(histories.ahead))

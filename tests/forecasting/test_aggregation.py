@@ -149,11 +149,19 @@ def test_variables_that_are_apart_are_series_of_their_own() -> None:
     np.testing.assert_allclose(found[..., :1], alone, rtol=1e-4, atol=1e-3)
 
 
+def test_a_given_sigma_is_that_of_the_steps() -> None:
+    """The spread of the means would be taken to be that of a step, and the intervals with it."""
+    plain, found = (
+        sj.forecast(pair, LONG, HORIZON, sigma=0.5, **OPTIONS).paths for pair in (PLAIN, COMBINED)
+    )
+    np.testing.assert_array_equal(found, plain)
+
+
 def test_joint_variables_are_aggregated_together() -> None:
     """A pair for several variables at once would be given one."""
     pair = sj.Pair(sj.window_process(jax.tree_util.Partial(halved), 4, context_len=8))
     two = np.stack([LONG, 100 - 2 * LONG], axis=1)
-    options = {**OPTIONS, "variables": "joint", "sigma": 1.0}
+    options = {**OPTIONS, "variables": "joint"}
     plain = sj.forecast(pair, two, HORIZON, **options).paths
     found = sj.forecast(dataclasses.replace(pair, aggregations=(2,)), two, HORIZON, **options).paths
     assert (np.abs(found - plain).max(axis=(0, 1)) > 0.01).all()
