@@ -20,6 +20,7 @@ from stride_jax.evaluation.tables import make_table
 from stride_jax.forecasting.results import Forecast
 
 PATHS, ABLATION = load_tool("zero_shot_paths"), load_tool("ablation")
+RATES = load_tool("aggregations")
 
 
 # --- suites --------------------------------------------------------------------------------------
@@ -239,3 +240,28 @@ def test_what_was_demanded_is_told_from_what_was_reached() -> None:
     cover = [{"method": "target", "cover_80": x} for x in (0.8, 0.69)]
     assert not tool.walks({"walks": cover})["met"]
     assert tool.walks({"walks": cover[:1]})["met"]
+
+
+# --- rates ---------------------------------------------------------------------------------------
+
+
+def test_rates_are_chosen_on_rows_that_were_not_trained_on() -> None:
+    """The rates would be those of series that the target remembers."""
+    values = np.random.default_rng(0).normal(size=(16_000, 3)).astype(np.float32)
+    values[: int(0.8 * len(values))] = np.nan
+    windows = RATES.both_kinds(values, 20)
+    assert windows["real"].shape == (20, RATES.HISTORY + RATES.AHEAD)
+    for some in windows.values():
+        assert np.isfinite(some).all()
+        seen = some[:, RATES.HISTORY - RATES.SEEN : RATES.HISTORY]
+        np.testing.assert_allclose(seen.std(axis=1), 1)
+
+
+def test_a_row_is_relative_to_the_target_without_means() -> None:
+    """A set of rates would be compared with another one, or windows with those beside them."""
+    base = [{"mae": 1.0, "crps": 0.5, "cover_80": 0.8, "cover_80_sum": 1.0}] * 3
+    half = [{**one, "mae": 0.5 - RATES.SMALLEST / 2} for one in base]
+    row = RATES.row_of((2, 8), "real", (48, 96), half, base)
+    assert (row["means of"], row["steps"], row["number"]) == ("2, 8", "49 to 96", 3)
+    assert row["MAE"] == pytest.approx(0.5)
+    assert row["CRPS"] == pytest.approx(1)
