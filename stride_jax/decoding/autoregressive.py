@@ -24,7 +24,13 @@ from stride_jax.decoding.drafts import prediction_sigma, propose
 from stride_jax.decoding.info import named_reports
 from stride_jax.decoding.scale import apply, correlated
 from stride_jax.decoding.traits import density_of, for_paths, traits_of
-from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig, DecodeInfo, num_patches
+from stride_jax.decoding.types import (
+    AUTOREGRESSIVE,
+    DecodeConfig,
+    DecodeInfo,
+    no_value,
+    num_patches,
+)
 
 
 class Rolled(NamedTuple):
@@ -159,7 +165,7 @@ def unroll(
             drafted=jnp.zeros(lanes, jnp.int32),
             overflow=jnp.zeros(lanes, jnp.int32),
             origin=jnp.full((*lanes, count), AUTOREGRESSIVE, jnp.int32),
-            proposal=jnp.full((*lanes, count, *shape), jnp.nan),
+            proposal=jnp.full((*lanes, count, *shape), no_value(), jnp.float32),
             reported=reported,
         )
         # [B, S, R, K, P, C] -> [B, S, R * K * P, C]

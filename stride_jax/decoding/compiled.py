@@ -15,14 +15,17 @@ class Structure:
     jaxlib (0.10 to 0.12) compares two registered dataclasses by their fields, not by their class,
     and only its hash knows the class: once in about a hundred times the program of one class is
     run for another with the same fields. So two structures are equal only if their hashes are.
+    With `jax_debug_nans` a structure is another one, as a decode then has no NaN: see
+    `types.no_value`.
 
     Attributes:
         tree: of `jax.tree.structure`.
-        number: its hash.
+        number: a hash.
     """
 
     def __init__(self, tree: jax.tree_util.PyTreeDef) -> None:
-        self.tree, self.number = tree, hash(tree)
+        config: Any = jax.config
+        self.tree, self.number = tree, hash((tree, config.jax_debug_nans))
 
     def __hash__(self) -> int:
         return self.number

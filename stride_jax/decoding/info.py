@@ -13,7 +13,7 @@ import numpy as np
 from stride_jax.decoding.base import Outcome, Round
 from stride_jax.decoding.batching import overwrite
 from stride_jax.decoding.rules.common import gaps
-from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Trace
+from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeInfo, Trace, no_value
 from stride_jax.errors import InputError
 from stride_jax.types import PatchDistribution
 
@@ -60,7 +60,7 @@ def empty_log(
     reported = jnp.zeros((room, *patch, outputs), jnp.float32) if outputs else None
     return Log(
         patches=jnp.zeros((room, *patch), jnp.float32),
-        proposal=jnp.full((room, *patch), jnp.nan, jnp.float32),
+        proposal=jnp.full((room, *patch), no_value(), jnp.float32),
         rounds=jnp.full((room, len(Played._fields)), -1, jnp.int32),
         compared=jnp.zeros((room, 3, num_draft), jnp.float32) if trace else None,
         reported=reported,
@@ -86,7 +86,7 @@ def write_round(
         reported: `[K + 1, P, C, Q]`, what the target reports after 0, 1, ..., K proposals.
     """
     place = jnp.arange(len(emitted))[:, None, None]
-    proposed = jnp.where(place < current.length, one_more(current.proposals), jnp.nan)
+    proposed = jnp.where(place < current.length, one_more(current.proposals), no_value())
     played = Played(current.length, outcome.num_accepted, jnp.asarray(outcome.overflow))
     played_row = jnp.stack([jnp.asarray(number, jnp.int32) for number in played])[None]
     compared = log.compared
@@ -134,7 +134,7 @@ def one_more(patches: jax.Array) -> jax.Array:
 def _compared(current: Round, outcome: Outcome) -> jax.Array:
     """Log ratio, threshold and gap of a round, `[3, K]`; NaN where the rule has none."""
     gap = jnp.sqrt(jnp.mean(jnp.square(gaps(current)), axis=(1, 2)))
-    missing = jnp.full_like(gap, jnp.nan)
+    missing = jnp.full_like(gap, no_value())
     log_ratio = missing if outcome.log_ratio is None else outcome.log_ratio
     threshold = missing if outcome.threshold is None else outcome.threshold
     return jnp.stack([log_ratio, threshold, gap])

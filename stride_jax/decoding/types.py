@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 
@@ -116,7 +116,8 @@ class DecodeInfo(NamedTuple):
         overflow: int32, patches for which a rule's bounded loop ran out; 0 or say so.
         origin: `[N]` int32: 0 accepted, 1 recovered, 2 bonus, 3 autoregressive (also for K = 0).
         proposal: `[N, P, C]`, what the draft proposed last at each patch: the patch itself where
-            accepted, the rejected one where recovered, NaN where nothing was proposed.
+            accepted, the rejected one where recovered, NaN where nothing was proposed (0 with
+            `jax_debug_nans`, which would stop there).
         trace: with `DecodeConfig.trace`, else None.
         valid_input: bool, whether the values of the series are such as `decode` accepts: a finite
             context, a finite sigma that is not negative (above 0 where a draft proposes), a factor
@@ -143,6 +144,12 @@ class DecodeInfo(NamedTuple):
     trace: Trace | None = None
     valid_input: jax.Array | None = None
     reported: jax.Array | None = None
+
+
+def no_value() -> float:
+    """NaN, for numbers that there are none of; 0 with `jax_debug_nans`, which stops at any NaN."""
+    config: Any = jax.config
+    return 0.0 if config.jax_debug_nans else float("nan")
 
 
 def num_patches(horizon: int, patch_len: int) -> int:

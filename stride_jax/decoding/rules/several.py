@@ -26,6 +26,7 @@ from stride_jax.config import whole_number
 from stride_jax.decoding.base import Outcome, Round, Rule
 from stride_jax.decoding.rules.common import gap_at, target_draw
 from stride_jax.decoding.rules.exact import Block, Maximal, Residual, residual_mass, residual_patch
+from stride_jax.decoding.types import no_value
 from stride_jax.errors import InputError
 
 
@@ -152,5 +153,5 @@ class Several(Rule):
 
 def _behind(first: jax.Array, rest: jax.Array | None, current: Round) -> jax.Array:
     """Numbers that were compared at each place, `[K]`; NaN where the other rule has no number."""
-    missing = jnp.full(len(current.proposals) - 1, jnp.nan, jnp.float32)
+    missing = jnp.full(len(current.proposals) - 1, no_value(), jnp.float32)
     return jnp.concatenate([first[None], missing if rest is None else rest])
