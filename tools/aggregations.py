@@ -103,7 +103,7 @@ def main() -> None:
             for stretch, one in found.items():
                 rows.append(row_of(rates, kind, stretch, one, base[kind][stretch]))
                 print(rows[-1], flush=True)
-    write_rows(args.out, rows)
+    write_rows(args.out, rows, table="aggregations")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from stride_jax.evaluation.tables.proofs import (
 )
 from stride_jax.evaluation.tables.zero_shot import (
     ablation_table,
+    aggregations_table,
     demanded_table,
     zero_shot_paths_table,
     zero_shot_table,
@@ -45,6 +46,7 @@ def make_table(content: Content) -> str:
         "zero_shot": zero_shot_table,
         "zero_shot_paths": zero_shot_paths_table,
         "ablation": ablation_table,
+        "aggregations": aggregations_table,
         "demanded": demanded_table,
         "launches": launches_table,
         "drafts": drafts_table,

@@ -51,6 +51,24 @@ def by_kind(content: Content) -> str:
     return markdown(columns, table)
 
 
+def aggregations_table(content: Content) -> list[str]:
+    """Errors by rates and by stretch of the horizon, relative to those without means."""
+    rows = content["rows"]
+    stretches = dict.fromkeys(row["steps"] for row in rows)
+    table: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        named = {"means of": row["means of"], "windows": row["windows"], "number": row["number"]}
+        line = table.setdefault((row["windows"], row["means of"]), named)
+        line |= {f"{score} {row['steps']}": row[score] for score in ("MAE", "CRPS", "in 80 %")}
+    names = ("means of", "windows", "number")
+    columns: Columns = {name: text(name) for name in names}
+    columns |= {f"MAE {one}": number(f"MAE {one}", ".3f") for one in stretches}
+    last = list(stretches)[-1]
+    columns[f"CRPS {last}"] = number(f"CRPS {last}", ".3f")
+    columns[f"in 80 % {last}"] = number(f"in 80 % {last}", ".0%")
+    return [markdown(columns, list(table.values()))]
+
+
 def zero_shot_paths_table(content: Content) -> list[str]:
     """Scores of paths and of rules over a suite, and coverage on random walks."""
     rows, naive, one_sigma = content["rows"], "seasonal-naive", "target, one sigma"
