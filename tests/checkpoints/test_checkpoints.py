@@ -15,6 +15,7 @@ from orbax.checkpoint.experimental import v1 as ocp
 from stride_jax.checkpoints import checkpoint as checkpoints
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.run_store import RunStore
+from stride_jax.checkpoints.store import save_model
 from stride_jax.config import to_dict
 from stride_jax.errors import InputError
 
@@ -233,3 +234,20 @@ def test_host_copies_survive_donation():
     copy = checkpoints.host_copy(tree)
     tree["a"][:] = 0
     np.testing.assert_array_equal(copy["a"], np.ones(3))
+
+
+def test_the_last_of_several_steps_is_read_by_its_number(tmp_path):
+    """Step 9 stands behind step 10 in a list of names, and has older parameters."""
+    for step in (9, 10):
+        checkpoints.save(tmp_path / "best" / str(step), Checkpoint(MODEL, parameters(step), 8))
+    assert_same(checkpoints.load(tmp_path), Checkpoint(MODEL, parameters(10), 8))
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_weight_that_float16_does_not_hold_is_named(tmp_path):
+    """It would be stored as infinity, and every forecast be NaN."""
+    large = jax.tree.map(lambda x: np.full_like(x, 1e5), parameters())
+    path = tmp_path / "model.npz"
+    with pytest.raises(InputError, match="does not fit in float16"):
+        save_model(path, Checkpoint(MODEL, large, 8), half=True)
+    assert not path.exists()

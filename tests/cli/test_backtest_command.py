@@ -1,5 +1,6 @@
 """The command `stride-jax backtest`: its table, its files, and what it refuses."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,15 @@ def test_the_help_names_the_command(capsys: Capture) -> None:
     shown = capsys.readouterr().out
     assert "\n    backtest " in shown
     assert all(flag in shown for flag in ("--windows", "--season", "--quantiles", "--draft"))
+
+
+def test_cutoffs_of_a_json_file_keep_their_offset(model: str, tmp_path: Path) -> None:
+    """The cutoff would be an hour before the time that it is, beside stamps that are right."""
+    stamps = [f"2026-11-01T{hour:02d}:00:00+01:00" for hour in range(24)]
+    file, out = tmp_path / "x.csv", tmp_path / "out.json"
+    pd.DataFrame({"date": stamps, "load": np.arange(24.0)}).to_csv(file, index=False)
+    flags = ("--season", "4", "--windows", "1", "--out", str(out))
+    argv = arguments(str(file), model, *flags, horizon="1")
+    assert app.main(["backtest", *argv[1:]]) == 0
+    (row,) = json.loads(out.read_text())
+    assert (row["cutoff"], row["ds"]) == (stamps[-2], stamps[-1])

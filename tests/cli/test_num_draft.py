@@ -10,6 +10,7 @@ from helpers.cli import Capture
 import stride_jax as sj
 from stride_jax.cli import forecast as command
 from stride_jax.cli.parser import Arguments, make_parser
+from stride_jax.decoding.rules import Mean
 from stride_jax.evaluation import calibration
 
 
@@ -102,3 +103,43 @@ def test_the_paths_that_are_decoded_are_measured(
     panel: Any = SimpleNamespace(grids=[SimpleNamespace(values=np.ones(n)) for n in (10, 30, 20)])
     command.measure_drafts(parsed(*flags, "--calibrate"), panel)
     assert calls == [(paths, lengths)]
+
+
+def test_the_flags_of_the_forecast_are_those_of_its_calibration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The acceptance of another sigma or rule would choose the number of proposals."""
+    calls: list[dict[str, Any]] = []
+
+    def calibrate(pair: Any, history: Any, horizon: int, **options: Any) -> Any:
+        calls.append({"horizon": horizon, **options})
+        return SimpleNamespace(reason="")
+
+    pair = sj.Pair(sj.window_process(lambda window: window[-4:], 4))
+    monkeypatch.setattr(calibration, "calibrate", calibrate)
+    monkeypatch.setattr(command, "choose_pair", lambda args, brief: pair)
+    panel: Any = SimpleNamespace(grids=[SimpleNamespace(values=np.ones(10))])
+    flags = ("--num-samples", "0", "--sigma", "0.5", "--missing", "error", "--rule", "mean")
+    command.measure_drafts(parsed("--calibrate", *flags), panel)
+    wanted = {"horizon": 8, "num_samples": 0, "sigma": 0.5, "missing": "error", "rule": Mean()}
+    assert calls == [{**wanted, "quantiles": ()}]
+
+
+@pytest.mark.parametrize(
+    ("flags", "count", "brief"),
+    [
+        ((), 1, True),
+        ((), 400, False),  # 100 paths of 8 steps each
+        (("--num-samples", "0"), 400, True),
+        (("--num-samples", "0"), 40_000, False),
+        (("--calibrate",), 1, False),
+    ],
+)
+def test_work_is_brief_by_all_its_paths(
+    flags: tuple[str, ...], count: int, brief: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean paths would wait for a compiler, or programs be measured that are not the ones used."""
+    monkeypatch.setattr(command, "measure_drafts", lambda args, panel: None)
+    panel: Any = SimpleNamespace(grids=[None] * count)
+    with command.decoding(parsed(*flags), panel) as found:
+        assert found == brief

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from stride_jax.cli import forecast as app
 from stride_jax.cli.main import main
 from stride_jax.cli.parser import make_parser
+from stride_jax.data import load_series
 from stride_jax.data.panel import Panel, describe
 from stride_jax.errors import InputError
 
@@ -742,3 +743,12 @@ def test_any_number_in_any_marks_is_the_same(
     path.write_text(text + f"\n{separator * (1 + ends[0])}\n" * ends[1])
     (grid,) = read(path)[0].grids
     assert grid.values.tolist() == values
+
+
+def test_a_counter_beside_a_variable_is_no_clock(tmp_path: Path) -> None:
+    """A meter that counts up in numbers like Unix times would vanish from the variables."""
+    rows = [f"{i}.5,{1_600_000_000 + 3600 * i}" for i in range(8)]
+    (tmp_path / "x.csv").write_text("\n".join(["load,meter", *rows]))
+    found = load_series(str(tmp_path / "x.csv"))
+    assert found.names == ("load", "meter")
+    assert found.times is None

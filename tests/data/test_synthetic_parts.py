@@ -207,3 +207,10 @@ def test_effects_do_what_their_names_say() -> None:
     np.testing.assert_array_equal(low[low > low.min()], x[low > low.min()])
     steps = np.asarray(effects.rounded(jnp.asarray(0.5), x)) / 0.02**0.5
     np.testing.assert_allclose(steps, np.round(steps), atol=1e-3)
+
+
+def test_volatility_is_as_wide_at_the_start_as_later() -> None:
+    """Every walk would begin as calm as the mean, and a model learn that it does."""
+    u, keys = jnp.asarray([0.1, 1.0]), jax.random.split(jax.random.key(0), 2000)
+    logs = np.log(jax.vmap(lambda key: parts.volatility(u, key, 8))(keys)) / 0.8
+    np.testing.assert_allclose(logs.std(axis=0), 1, rtol=5 / np.sqrt(4000))

@@ -9,6 +9,8 @@ import scipy.signal
 import scipy.stats
 
 from stride_jax.data import synthetic_families
+from stride_jax.data import synthetic_families as families
+from stride_jax.data import synthetic_series as synthetic
 from stride_jax.data.synthetic_series import FAMILIES, draw_windows, shares
 from stride_jax.errors import InputError
 
@@ -224,3 +226,24 @@ def test_windows_of_all_families_are_finite() -> None:
     make = jax.jit(lambda key: draw_windows(key, 256, 256))
     for seed in range(40):
         assert np.isfinite(make(jax.random.key(seed))).all()
+
+
+def test_effects_do_not_depend_on_the_units_of_a_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outliers, limits and rounding would be too small to see in a family of large numbers."""
+
+    def drawn(scale: float) -> jax.Array:
+        family = (lambda key, length: scale * jax.random.normal(key, (length,)), 1.0)
+        monkeypatch.setattr(synthetic, "FAMILIES", {"noise": family})
+        return jax.vmap(lambda key: synthetic.draw(key, 64))(
+            jax.random.split(jax.random.key(0), 64)
+        )
+
+    np.testing.assert_allclose(drawn(1e3), drawn(1.0), atol=2e-3)
+
+
+def test_a_reverting_series_begins_at_its_level() -> None:
+    """Every series would begin at zero, and a model learn to come back there."""
+    keys = jax.random.split(jax.random.key(0), 1000)
+    drawn = np.abs(jax.vmap(lambda key: families.reverting(key, 64))(keys))
+    print(np.median(drawn[:, 0]), np.median(drawn[:, 1:], axis=0))
+    assert np.median(drawn[:, 0]) > 0.5 * np.median(drawn[:, 1:])

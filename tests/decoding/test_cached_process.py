@@ -13,11 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.models import forward, params_of
+from helpers.toys import CONTEXT, NUM_VARS, PATCH_LEN, TIMER_XL, fading, speculate, timer_xl
+from jax.tree_util import Partial
 
 from stride_jax.decoding.compiled import compiled
-from stride_jax.decoding.drafts import AutoregressiveDraft, as_draft
+from stride_jax.decoding.drafts import AutoregressiveDraft, as_draft, multi_patch_draft
 from stride_jax.decoding.drafts import propose as propose_with
 from stride_jax.decoding.processes import CachedProcess, cached_process, window_process
+from stride_jax.decoding.rules import Mean
+from stride_jax.decoding.types import RECOVERED, DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.models import make_predict
 from stride_jax.models.cached import CachedTimerXL, cacheable
@@ -698,3 +702,71 @@ def test_a_forecaster_that_is_no_transformer(norm, lag, prefill):
             process, ahead if lag == 2 else seen, jnp.asarray(proposals), jnp.int32(count)
         )
         grown = np.concatenate([grown, proposals[:count]])
+
+
+def prediction(process, context, length=None):
+    """The mean of the patch after a context."""
+    memory = process.prepare(jnp.asarray(context), length)
+    none = jnp.zeros((0, PATCH_LEN, context.shape[1]))
+    return process.verify(memory, process.start(memory, 4), none)[0].mean[0]
+
+
+def test_padding_costs_a_series_at_a_high_level_no_digits():
+    """A short history of a meter in the millions would be forecast from rounding noise."""
+    rng = np.random.default_rng(0)
+    series = (1e6 + np.round(16 * rng.normal(size=(3 * PATCH_LEN, NUM_VARS))) / 16).astype("f4")
+    padded = np.concatenate([np.zeros((2 * PATCH_LEN, NUM_VARS), np.float32), series])
+    expected = np.float64(prediction(fading(), series)) - 1e6
+    found = np.float64(prediction(fading(), padded, jnp.int32(len(series)))) - 1e6
+    np.testing.assert_allclose(found, expected, atol=1e-1)
+    statistics = [
+        fading().prepare(jnp.asarray(x), n).moments
+        for x, n in ((series, None), (padded, jnp.int32(len(series))))
+    ]
+    np.testing.assert_allclose(statistics[1].m2, statistics[0].m2, rtol=1e-3)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e38, np.inf])
+def test_a_wild_proposal_leaves_a_transformer_finite(key, size):
+    """A weight of 0 times what a wild patch overflows to is NaN: it would reach earlier places."""
+    config = dataclasses.replace(TIMER_XL, instance_norm=None)
+    target = cached_process(CachedTimerXL(config), params_of(config), PATCH_LEN, norm="frozen")
+    wild = multi_patch_draft(
+        Partial(lambda window: PatchDistribution(jnp.full((9, NUM_VARS), size))), PATCH_LEN
+    )
+    forecast, info = speculate(key, target=target, draft=wild, config=DecodeConfig(12, 3))
+    assert np.isfinite(forecast).all()
+    assert not np.asarray(info.accepted).any()
+
+
+def test_a_draft_of_one_patch_of_history_is_a_number_after_a_rejection(key):
+    """Statistics of no patch would be 0 / 0, and every later proposal of the draft NaN."""
+    options = {"target": timer_xl(), "draft": fading(), "config": DecodeConfig(12, 2)}
+    _, info = speculate(key, CONTEXT[-PATCH_LEN:], rule=Mean(1e-6), **options)
+    assert int(info.origin[0]) == RECOVERED  # so that one patch is kept
+    assert np.isfinite(info.proposal).all()
+
+
+def test_a_draft_of_one_patch_of_history_sees_that_patch_alone():
+    """The padding in front would pass for a history of zeros."""
+    one = CONTEXT[-PATCH_LEN:]
+    for process in (fading(), timer_xl()):
+        found = prediction_of_draft(process, one)
+        np.testing.assert_allclose(found, prediction(process, one), atol=1e-5)
+
+
+def test_a_draft_with_a_context_of_two_patches_takes_one():
+    """A short history would be refused by the draft and not by its target."""
+    one, process = CONTEXT[-PATCH_LEN:], dataclasses.replace(fading(), context_len=2 * PATCH_LEN)
+    np.testing.assert_allclose(
+        prediction_of_draft(process, one), prediction(fading(), one), atol=1e-5
+    )
+
+
+def prediction_of_draft(process, context):
+    """The mean of the first proposal of a process as a draft."""
+    draft = as_draft(process)
+    memory = draft.prepare(jnp.asarray(context))
+    return draft.predict_next(memory, draft.start(memory, 4), (3, *context[:PATCH_LEN].shape))[
+        0
+    ].mean[0]

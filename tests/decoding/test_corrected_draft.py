@@ -10,8 +10,11 @@ from jax.tree_util import Partial
 from stride_jax.decoding.base import Rule
 from stride_jax.decoding.corrected_draft import corrected_draft
 from stride_jax.decoding.drafts import multi_patch_draft
-from stride_jax.decoding.linear_draft import linear_draft
-from stride_jax.decoding.naive_drafts import last_value_draft
+from stride_jax.decoding.linear_draft import (
+    linear_draft,
+)
+from stride_jax.decoding.naive_drafts import last_value_draft, seasonal_draft
+from stride_jax.decoding.processes import window_process
 from stride_jax.decoding.rules import Block
 from stride_jax.errors import InputError
 from stride_jax.testing import check_draft
@@ -127,3 +130,60 @@ def test_rounds_that_cannot_be_corrected_are_refused(near):
         check_draft(near, jnp.zeros((4, 1)), num_draft=4)
     with pytest.raises(InputError, match="at least 2"):
         fitted(NEAR, num_draft=1)
+
+
+def bent(window: jax.Array) -> PatchDistribution:
+    """Half the last value, bent: the same in any units."""
+    level = window[-1:]
+    return PatchDistribution(jnp.broadcast_to(0.5 * level + 0.3 * jnp.abs(level), (2, 1)))
+
+
+def responses(*contexts: jax.Array, sigma: float) -> np.ndarray:
+    """Responses that are fitted with a strong penalty."""
+    target, draft = window_process(Partial(bent), 2, context_len=4), last_value_draft(2)
+    options = {"num_draft": 3, "regularisation": 0.5}
+    fitted = fit_responses(jax.random.key(0), target, draft, contexts, sigma, **options)
+    return np.asarray(fitted.responses)
+
+
+def test_responses_do_not_depend_on_the_units() -> None:
+    """A series of large numbers would be corrected fully, and one of small numbers not at all."""
+    contexts = jax.random.normal(jax.random.key(1), (16, 4, 1))
+    found = [responses(scale * contexts, sigma=scale) for scale in (1.0, 100.0)]
+    np.testing.assert_allclose(found[0], found[1], atol=1e-4)
+
+
+def test_every_batch_of_contexts_has_noise_of_its_own() -> None:
+    """More contexts would bring fewer new errors than they seem to."""
+    contexts = jax.random.normal(jax.random.key(1), (16, 4, 1))
+    once, twice = responses(contexts, sigma=1.0), responses(contexts, contexts, sigma=1.0)
+    assert np.abs(once - twice).max() > 1e-3
+
+
+LOWER = np.zeros((2, PATCH, 2, PATCH))
+
+
+def test_a_mean_that_moves_with_its_own_error_is_refused():
+    """The density of a proposal would be another than the rule is told: no rule is exact."""
+    own = LOWER.copy()
+    own[1, :, 1] = 0.5
+    with pytest.raises(InputError, match="strictly lower triangular"):
+        corrected_draft(last_value_draft(PATCH), own)
+
+
+def test_a_draft_inside_its_target_is_refused():
+    """The wrapper has no `prepare_beside`: the draft would be prepared without its target."""
+    methods = dict.fromkeys(("prepare", "start", "predict_next", "commit"), lambda *a: None)
+    inside = type("Inside", (), {**methods, "prepare_beside": None, "patch_len": PATCH})
+    with pytest.raises(InputError, match="reads its target's memory"):
+        corrected_draft(registered(inside)(), LOWER)
+
+
+def test_padding_does_not_reach_the_draft_inside():
+    """A short history would be drafted from whatever stands before it."""
+    draft = corrected_draft(seasonal_draft(PATCH, 4), LOWER)
+    context = np.random.default_rng(0).normal(size=(8, 1)).astype(np.float32)
+    found = draft.prepare(jnp.asarray(context), jnp.int32(4))
+    expected = draft.draft.prepare(jnp.asarray(context), jnp.int32(4))
+    np.testing.assert_array_equal(found, expected)
+    assert not np.array_equal(found, context)

@@ -254,3 +254,17 @@ def test_the_rarest_draw_is_no_outlier_of_the_generator(monkeypatch: pytest.Monk
     drawn = StudentMixture(2 * ones, 0 * ones, ones, 0 * ones).sample(jax.random.key(0))
     assert least[0] >= 2.0**-24
     assert np.abs(drawn).max() < 1e4  # sqrt(df (u^(-2 / df) - 1)) at df 2 is 5.8e3
+
+
+def test_weights_that_round_to_less_than_one_have_no_gap_behind_them(monkeypatch):
+    """The largest draws would pick a component that is not there: NaN, fed back into the path."""
+    highest = float(np.nextafter(np.float32(1), np.float32(0)))
+
+    def largest(key, shape, dtype, minval):
+        return jnp.full(shape, highest, dtype)
+
+    monkeypatch.setattr(jax.random, "uniform", largest)
+    ones = jnp.ones((4, 1, 2))
+    weights = jnp.log(jnp.broadcast_to(jnp.asarray([0.5, 0.5 - 1e-6]), ones.shape))
+    drawn = StudentMixture(3 * ones, 0 * ones, ones, weights).sample(jax.random.key(0))
+    assert np.isfinite(drawn).all()

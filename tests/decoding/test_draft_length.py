@@ -34,7 +34,10 @@ from stride_jax.decoding.draft_length import (
     find_draft_length,
 )
 from stride_jax.decoding.processes import window_process
-from stride_jax.decoding.rules import Block, Maximal
+from stride_jax.decoding.rules import (
+    Block,
+    Maximal,
+)
 from stride_jax.decoding.types import ACCEPTED, BONUS, RECOVERED, DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.evaluation.theory import speedup
@@ -249,3 +252,13 @@ def test_an_unknown_strategy():
     """A misspelt strategy would silently be a fixed K."""
     with pytest.raises(InputError, match=r"'gian'.*'gain'"):
         find_draft_length("gian")
+
+
+def test_a_draft_that_knows_it_is_unsure_is_asked_for_less_by_a_decode(key):
+    """`Gain` would never hear what the draft expects of its own proposals."""
+    options = {"config": DecodeConfig(16, 4), "draft_length": Gain(0.2)}  # N = 8
+    wide = np.full((2, 1), 9.0)  # the same means, so that all proposals are accepted
+    _, sure = speculate(key, LINE, line(), line(), **options)
+    _, unsure = speculate(key, LINE, line(), line(0.0, wide), **options)
+    assert (int(sure.rounds), int(sure.drafted)) == (2, 4 + 3)
+    assert (int(unsure.rounds), int(unsure.drafted)) == (3, 4 + 1 + 1)

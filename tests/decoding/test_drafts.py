@@ -240,3 +240,22 @@ def test_any_draft_decodes_exactly(key, draft):
             found = (patches[:, patch, i] - mean[i]) / std[i]
             assert stats.kstest(found, "norm").pvalue > 1e-4
     assert 0 < int(info.accepted.sum()) < int(info.proposed.sum())
+
+
+def test_the_variance_of_a_draft_in_half_precision_is_float32():
+    """A chance or a ratio would have 8 bits, and a server would refuse the proposals."""
+    half = Partial(lambda window: PatchDistribution(*(jnp.ones((4, 1), jnp.bfloat16),) * 2))
+    draft = multi_patch_draft(half, 2)
+    state = draft.start(draft.prepare(jnp.zeros((8, 1))), 3)
+    noise, sigma = jnp.zeros((2, 2, 1)), jnp.ones((2, 1))
+    made, _ = drafts.propose(draft, None, state, noise, sigma, 2, learned=False)
+    assert {x.dtype for x in made} == {jnp.dtype("float32")}
+
+
+def test_a_process_without_a_mask_sees_the_first_value_in_place_of_padding():
+    """A short history would be drafted from whatever stands before it."""
+    draft, length = as_draft(DRAFT), 2 * PATCH_LEN
+    wild, edge = CONTEXT.copy(), CONTEXT.copy()
+    wild[:-length], edge[:-length] = 1e3, CONTEXT[-length]
+    found = draft.prepare(jnp.asarray(wild), jnp.int32(length))
+    np.testing.assert_array_equal(found, draft.prepare(jnp.asarray(edge)))

@@ -19,7 +19,12 @@ from helpers.toys import (
 from scipy import stats
 
 from stride_jax.decoding.draft_length import Fallback, find_draft_length
-from stride_jax.decoding.rules import Block, Maximal, Mean, Several
+from stride_jax.decoding.rules import (
+    Block,
+    Maximal,
+    Mean,
+    Several,
+)
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.decoding.uncertainty import draft_uncertainty
 from stride_jax.errors import InputError
@@ -138,3 +143,10 @@ def test_what_a_fallback_refuses(key):
     with pytest.raises(InputError, match="one chain"):
         speculate(key, rule=Several(Block(), chains=2), draft_length=Fallback())
     assert find_draft_length("fallback", threshold=0.2) == Fallback(0.2)
+
+
+def test_a_draft_that_is_no_number_is_unsure():
+    """The draft would go on from a proposal that is NaN, and ask for its verification."""
+    mean = jnp.zeros((4, 2, 1)).at[1].set(jnp.nan)
+    found = Fallback(0.5).unsure(mean, None, jnp.ones((2, 1)))
+    assert found.tolist() == [False, True, True, False]

@@ -158,3 +158,15 @@ def test_a_judge_claims_nothing():
     assert not Judge.exact
     assert Judge.guarantee == "measured, not proved"
     assert Judge not in RULES.values()
+
+
+def test_the_uncertainty_of_a_draft_with_a_variance_is_its_std():
+    """A judge would read the change of the mean where the draft says how unsure it is."""
+    rounds = random_rounds(6, 4, 0.3)
+    logvar = 2 * jnp.log(rounds.draft_sigma) + jnp.arange(4.0)[None, :, None, None]
+    rounds = rounds._replace(draft_logvar=logvar, missing=jnp.full(6, 5, jnp.int32))
+    found = np.asarray(jax.vmap(features)(rounds))[..., FEATURES.index("uncertainty")]
+    std = np.exp(0.5 * np.float64(logvar)) / np.float64(rounds.target_sigma[:, :-1])
+    expected = np.log(np.sqrt(np.mean(np.square(std), axis=(2, 3))))
+    np.testing.assert_allclose(found[:, 1:], expected[:, 1:], atol=2e-4)
+    np.testing.assert_array_equal(found[:, 0], 0)

@@ -13,6 +13,7 @@ from stride_jax.decoding.drafts import propose
 from stride_jax.decoding.linear_draft import (
     Gate,
     LinearDraft,
+    gate_weights,
     linear_draft,
     num_features,
     window_features,
@@ -251,3 +252,11 @@ def test_a_response_of_another_shape_is_refused() -> None:
 
     with pytest.raises(InputError, match=r"respond of the draft Summed.*\[K, P, C\]"):
         proposals(Summed(**vars(make_draft("one"))), CONTEXT)
+
+
+def test_the_bias_of_a_gate_weighs_the_maps():
+    """A mixture would weigh its maps otherwise than it was fitted to."""
+    length, window = 8, jnp.asarray(np.random.default_rng(0).normal(size=(8, 3)), jnp.float32)
+    bias = jnp.asarray([0.0, 1.0, -2.0])
+    found = gate_weights(Gate(jnp.zeros((num_features(length), 3)), bias), window)
+    np.testing.assert_allclose(found, np.tile(jax.nn.softmax(bias), (3, 1)), rtol=1e-5)

@@ -36,6 +36,7 @@ from stride_jax.decoding.rules import (
     SharedNoise,
     common,
     find_rule,
+    log_uniform,
     rule_name,
 )
 from stride_jax.errors import InputError
@@ -544,3 +545,13 @@ def test_unknown_rule_far_from_all_lists_them():
     """Nobody would learn which rules there are."""
     with pytest.raises(InputError, match=r"xyzzy.*" + ".*".join(NAMES)):
         find_rule("xyzzy")
+
+
+def test_the_rarest_draw_accepts_nothing_impossible(monkeypatch):
+    """One of 8 million draws would be log 0, which accepts a proposal of ratio 0."""
+
+    def lowest(key, shape, dtype, minval=0.0):
+        return jnp.full(shape, minval, dtype)
+
+    monkeypatch.setattr(jax.random, "uniform", lowest)
+    assert np.isfinite(log_uniform(jax.random.key(0), 3)).all()

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.rounds import check_rate, distribution_p_value
+from helpers.rounds import check_rate, distribution_p_value, random_rounds
 from helpers.toys import (
     BATCH,
     CONTEXT,
@@ -26,7 +26,15 @@ from scipy import stats
 from stride_jax.decoding.base import Round
 from stride_jax.decoding.batching import normals, patch_keys, path_keys
 from stride_jax.decoding.processes import window_process
-from stride_jax.decoding.rules import Block, Maximal, Mean, Several, several
+from stride_jax.decoding.rules import (
+    Block,
+    Maximal,
+    Mean,
+    Residual,
+    Several,
+    exact,
+    several,
+)
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.testing import check_exact
@@ -232,3 +240,38 @@ def test_settings_that_are_not_exact_are_refused(rule):
     """A rest without the guarantee would pass for exact."""
     with pytest.raises(InputError, match=r"chains|rest"):
         speculate(jax.random.key(0), rule=rule)
+
+
+def chosen(rest, key, chains=3):
+    """200 rounds of `chains` chains of two proposals, and how `Several` decides them."""
+    rounds = random_rounds(200 * chains, 2, 0.7)
+    rounds = jax.tree.map(lambda x: x.reshape(200, chains, *x.shape[1:]), rounds)
+    first = jax.tree.map(lambda x: jnp.broadcast_to(x[:, :1], x.shape), rounds)
+    same = rounds._replace(  # the distributions are those of the first chain
+        draft_mean=first.draft_mean,
+        draft_sigma=first.draft_sigma,
+        target_mean=first.target_mean,
+        target_sigma=first.target_sigma,
+        proposals=first.draft_mean + first.draft_sigma * rounds.noise,
+    )
+    rule = Several(rest, chains)
+    return jax.vmap(rule.choose)(jax.random.split(key, 200), same)
+
+
+def test_the_traced_numbers_of_the_first_place_are_those_of_the_chosen_chain(key):
+    """A trace would show a proposal as accepted whose ratio is below its threshold."""
+    chain, out = chosen(Maximal(), key)
+    assert set(np.asarray(chain).tolist()) == {0, 1, 2}
+    passed = np.asarray(out.log_ratio[:, 0] >= out.threshold[:, 0])
+    np.testing.assert_array_equal(passed, np.asarray(out.num_accepted) > 0)
+    later = np.asarray(chain) > 0  # compared with what is left of the target: lam_1 = 1
+    assert (np.asarray(out.threshold[:, 0])[later] >= 0).all()
+
+
+def test_a_loop_that_nobody_waited_for_is_no_overflow(key, monkeypatch):
+    """Chains that were not chosen would count as run-outs of the rejection sampler."""
+    monkeypatch.setattr(exact, "TRIES", 0)  # every redraw runs out
+    _, out = chosen(Residual(), key)
+    kept = np.asarray(out.num_accepted)
+    np.testing.assert_array_equal(out.overflow, kept == 1)  # rejected at the second place
+    assert {0, 1, 2} == set(kept.tolist())

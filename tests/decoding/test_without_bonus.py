@@ -6,7 +6,17 @@ import pytest
 from helpers.rounds import decide, random_rounds
 from helpers.toys import BATCH, CONFIG, TARGET, assert_same, one_loop, roll, speculate
 
-from stride_jax.decoding.rules import Maximal, Mean, Rule, Several, SharedNoise, WithoutBonus
+from stride_jax.decoding.rules import (
+    AsReleased,
+    Block,
+    Maximal,
+    Mean,
+    Residual,
+    Rule,
+    Several,
+    SharedNoise,
+    WithoutBonus,
+)
 from stride_jax.decoding.types import ACCEPTED, RECOVERED
 from stride_jax.errors import InputError
 from stride_jax.testing.analytic import make_problem
@@ -72,3 +82,12 @@ def test_the_facts_are_those_of_the_rule_inside():
     assert WithoutBonus(Mean()).proposes == "mean"
     assert WithoutBonus(SharedNoise(jnp.float32(0.1))).guarantee == SharedNoise.guarantee
     assert not WithoutBonus(SharedNoise()).exact
+
+
+@pytest.mark.parametrize(
+    "rest", [Maximal(), Block(), Residual(), Mean(), SharedNoise(), AsReleased()]
+)
+def test_every_fact_is_that_of_the_rule_inside(rest):
+    """A learned scale, a covariance or a density would be refused where the rule takes it."""
+    for fact in ("exact", "guarantee", "proposes", "scales", "correlated", "densities"):
+        assert getattr(WithoutBonus(rest), fact) == getattr(rest, fact)

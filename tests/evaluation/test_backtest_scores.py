@@ -116,3 +116,13 @@ def test_a_picture_shows_forecasts_that_do_not_overlap(
     cutoffs = [line for line in others if line.get_linestyle() == ":"]
     assert [line.get_xdata()[0] for line in cutoffs] == drawn
     assert sum(line.get_label() == "mean" for line in others) == 1
+
+
+def test_a_truth_on_the_edge_of_an_interval_is_inside() -> None:
+    """Counts of zero under a tenth percentile of zero would all count as misses."""
+    names = ("stride", "stride-q-10", "stride-q-90", "seasonal-naive")
+    table = pd.DataFrame({"cutoff": 1, "y": [0.0, 2.0, 3.0], **dict.fromkeys(names, 0.0)})
+    table["stride-q-90"] = 2.0
+    table["seasonal-naive-q-10"] = table["seasonal-naive-q-90"] = 1.0
+    covered = scoring.score_series("a", table, "y").covered
+    assert covered == {0.8: pytest.approx(2 / 3)}

@@ -62,3 +62,22 @@ def test_the_cost_at_an_error_lies_between_its_neighbours():
     assert cost_at(trials, zero, np.sqrt(0.02), draft_cost=0.1) == pytest.approx(6.5)
     assert cost_at(trials, zero, 9.0, draft_cost=0.0) == pytest.approx(2.0)
     assert cost_at(trials, zero, 0.0, draft_cost=0.0) == pytest.approx(6.0)
+
+
+def test_a_truth_that_is_missing_is_no_error() -> None:
+    """One missing value would make the error of its window, and every mean of it, NaN."""
+    truth = np.zeros((len(BATCH), CONFIG.horizon, NUM_VARS), np.float32)
+    gappy = truth.copy()
+    gappy[:, 0] = np.nan
+    whole = Batch(jax.random.key(0), jnp.asarray(BATCH), truth, jnp.arange(5), np.ones(5))
+    alone = Decoder(TARGET, None, jnp.float32(0), None, CONFIG, Label("window"))
+    (trial,) = try_all([alone], [whole._replace(truth=gappy)])
+    np.testing.assert_allclose(
+        trial.error, np.mean(trial.forecasts[:, 1:] ** 2, axis=(1, 2)), rtol=1e-6
+    )
+
+
+def test_a_setting_that_just_meets_its_budget_is_within_it() -> None:
+    """The strictest setting of a table could not be chosen with its own error as the budget."""
+    trial, zero = (Trial(np.full((1, 2, 1), x), *np.ones((3, 1))) for x in (0.3, 0.0))
+    assert cheapest([trial], zero, float(np.mean(trial.distance(zero))), draft_cost=0.1) == 0

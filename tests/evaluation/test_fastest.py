@@ -1,10 +1,13 @@
 """`--num_draft auto` of experiments: each rule has its fastest K, and none is run that loses."""
 
 import dataclasses
+from typing import Any
 
+import numpy as np
 import pytest
-from helpers.trained import HORIZON, loaded, setup
+from helpers.trained import DATA, HORIZON, loaded, setup
 
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.rules import Block, Mean
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
@@ -12,6 +15,7 @@ from stride_jax.evaluation import experiments
 from stride_jax.evaluation.config import EvaluateConfig, QuickConfig
 from stride_jax.evaluation.fastest import lengths_of, with_fastest
 from stride_jax.evaluation.subject import build, pair_decoders
+from stride_jax.forecasting.auto import forecast_work
 from stride_jax.forecasting.choice import Costs
 
 RULES = (Mean(), Block())
@@ -73,3 +77,26 @@ def test_a_length_is_a_number_or_auto():
     EvaluateConfig(setup(), season=4, num_draft="auto")
     with pytest.raises(InputError, match="num_draft must be at least 1, got 0"):
         EvaluateConfig(setup(), season=4, num_draft=0)
+
+
+@pytest.mark.parametrize("variables", ["separate", "joint"])
+def test_the_work_of_an_experiment_is_that_of_a_forecast(variables: Any) -> None:
+    """What `calibrate` measured would not be found, and an estimate decide."""
+    context, asked = 36, []  # nine patches, which a forecast counts as eight
+
+    class Known(dict):
+        def get(self, key: str) -> Costs:
+            asked.append(key)
+            return Costs(1.0, {2: 0.5}, measured=True)
+
+    data = dataclasses.replace(DATA, context_len=context, variables=variables)
+    subject = build(
+        dataclasses.replace(setup(), data=data, sigma=0.5), loaded(context_len=context), [1]
+    )
+    decoders = pair_decoders(subject, (Mean(),), DecodeConfig(HORIZON, 2, num_paths=1))
+    (drafted,) = (one for one in decoders if one.rule is not None)
+    batch = 6 if variables == "separate" else 3
+    with_fastest(subject, [drafted], batch, Known(), lambda line: None)
+    pair, history = Pair(drafted.target, drafted.draft), np.ones((3, context, 2))
+    work = forecast_work(pair, history, HORIZON, num_samples=0, variables=variables)
+    assert asked == [work.key]

@@ -11,6 +11,7 @@ import pytest
 from helpers.toys import BATCH, draft_steps, recount, roll, speculate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from stride_jax.decoding.base import Outcome, Rule
 from stride_jax.decoding.draft_length import Threshold
@@ -295,3 +296,20 @@ def test_rows_without_proposals_have_no_rates():
     assert [point[x] for x in ("crps", "mse_of_mean", "coverage_80", "distance")] == [None] * 4
     names = set(tallied(*decoded("maximal", 3), TRUTH))
     assert set(point) == set(scores) == names
+
+
+def test_the_expected_acceptance_is_of_every_proposal_that_was_tested() -> None:
+    """Without the rejected ones it would be taken for a draft that is far worse than it is."""
+    config = DecodeConfig(20, 3, num_paths=4, trace=True)
+    forecast, info = jax.tree.map(np.asarray, speculate(jax.random.key(3), BATCH, config=config))
+    tally = Tally()
+    tally.add(forecast, info, np.zeros((5, 20, 2), np.float32), np.ones(5, np.float32))
+    trace, chances = info.trace, []
+    for place in np.argwhere(trace.start >= 0):
+        start, length, gaps = (x[tuple(place)] for x in (trace.start, trace.length, trace.gap))
+        tested = min(trace.accepted[tuple(place)].sum() + 1, length, info.origin.shape[-1] - start)
+        size = info.proposal.shape[-1] * info.proposal.shape[-2]
+        chances += list(2 * norm.cdf(-gaps[:tested] * np.sqrt(size) / 2))
+    assert len(chances) == info.proposed.sum()
+    found = tally.scores()["expected_acceptance"]
+    np.testing.assert_allclose(found, np.mean(chances), rtol=1e-4)

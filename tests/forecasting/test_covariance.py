@@ -15,6 +15,7 @@ from stride_jax.errors import InputError
 from stride_jax.forecasting.covariance import (
     calibrate_covariance,
     history_covariance,
+    one_patch_errors,
     shrunk_factor,
     unit_factor,
 )
@@ -224,3 +225,12 @@ def test_errors_of_one_shape_are_refused():
     errors = np.outer([1, -1, 1, -1, 1, 1], [1.0, 1, 2, 2])
     with pytest.raises(InputError, match="no inverse"):
         shrunk_factor(errors)
+
+
+def test_windows_with_rows_between_them_count_once_each():
+    """Fewer windows would be taken for more, and their chance correlations for the model's."""
+    values = jnp.asarray(np.random.default_rng(0).normal(size=(40 * P, 1)), jnp.float32)
+    windows = make_windows((0, len(values)), 4 * P, 1, separate=False, stride=3 * P, ahead=P)
+    fitted = calibrate_covariance(TARGET, values, windows, 8).factor
+    errors = one_patch_errors(TARGET, values, windows, 8).values[0]
+    np.testing.assert_allclose(fitted, shrunk_factor(errors), rtol=1e-5, atol=1e-6)

@@ -30,6 +30,7 @@ from helpers.toys import (
 )
 from jax.tree_util import Partial
 
+import stride_jax as sj
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.draft_length import Gain
 from stride_jax.decoding.processes import window_process
@@ -277,3 +278,21 @@ def test_a_decoder_is_saved_into_a_directory_that_exists(decoder, tmp_path):
     """A traceback would end the work after the export."""
     with pytest.raises(InputError, match="there is no directory"):
         decoder.save(tmp_path / "nowhere" / "decoder")
+
+
+def test_a_target_alone_takes_a_sigma_of_zero(key: jax.Array) -> None:
+    """A server would refuse the path without noise that `decode` gives."""
+    config = DecodeConfig(CONFIG.horizon)
+    decoder = build_decoder(TARGET, config, context_shape=BATCH.shape)
+    found, info = decoder(key, BATCH, 0.0)
+    expected, _ = sj.decode(key, BATCH, target=TARGET, sigma=0.0, config=config)
+    np.testing.assert_array_equal(found, expected)
+    assert info.valid_input.all()
+
+
+def test_lengths_that_are_no_whole_patches_are_refused(key: jax.Array) -> None:
+    """A server would answer with numbers that mean nothing instead of a reason."""
+    decoder = build_decoder(fading(), CONFIG, context_shape=BATCH[:2].shape, padded=True)
+    odd = [BATCH.shape[1], BATCH.shape[1] - 1]
+    with pytest.raises(InputError, match="lengths"):
+        decoder(key, BATCH[:2], SIGMA, odd)

@@ -16,9 +16,11 @@ from helpers.forecasts import CAUSAL, CAUSAL_PAIR, MODEL, WINDOW, L, pair_of, wa
 from helpers.frames import REPEAT, SHORT_REPEAT
 from helpers.levels import P
 from helpers.models import params_of
+from jax.tree_util import Partial
 from scipy import stats
 from scipy.linalg import solve_triangular
 
+import stride_jax as sj
 from stride_jax.checkpoints import store
 from stride_jax.checkpoints.build import (
     load_pair,
@@ -27,7 +29,7 @@ from stride_jax.checkpoints.build import (
 from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Rule
-from stride_jax.decoding.naive_drafts import seasonal_draft
+from stride_jax.decoding.naive_drafts import last_value_draft, seasonal_draft
 from stride_jax.decoding.processes import CachedProcess, WindowProcess, window_process
 from stride_jax.decoding.rules import Block, Maximal, Mean, Residual, SharedNoise
 from stride_jax.decoding.speculative import decode
@@ -759,3 +761,16 @@ def test_the_guard_of_the_test_above_sees_a_forecast(nothing_runs: None) -> None
     """Good input must reach the decoders, or the test above says nothing about when it stops."""
     with pytest.raises(AssertionError, match="not checked before"):
         forecast(SHORT_REPEAT, walk(12), 4)
+
+
+def test_counts_stay_with_their_series() -> None:
+    """A series that is decoded after a shorter one would get the counts of that one."""
+    histories = [walk(40), walk(12, seed=1)]  # a group of its own each, the shorter one first
+    target = window_process(Partial(lambda window: 0.9 * window[-P:]), P)
+    pair = Pair(target, last_value_draft(P))
+    settings = {"num_samples": 10, "num_draft": 2, "ids": ("a", "b")}
+    together = sj.forecast(pair, histories, 24, **settings).info
+    for row, one in enumerate(histories):
+        alone = sj.forecast(pair, [one], 24, **{**settings, "ids": ("ab"[row],)}).info
+        np.testing.assert_array_equal(together.rounds[row], alone.rounds[0])
+        np.testing.assert_array_equal(together.origin[row], alone.origin[0])

@@ -1,5 +1,6 @@
 """The work that costs are measured of: its key, the arguments of `calibrate`, and what is wrong."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers.forecasts import walk
 from jax.tree_util import Partial
 
 import stride_jax as sj
+from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.corrected_draft import CorrectedDraft
 from stride_jax.decoding.drafts import ContinuationDraft
@@ -265,3 +268,17 @@ def test_words_are_no_levels() -> None:
     assert reported_levels(reports(0.1, "mean")) == (0.1,)
     assert choose_output(reports("mean", "median"), None, None) == (100, (0.1, 0.5, 0.9))
     assert choose_output(reports(0.1, "mean"), None, None) == (0, (0.1,))
+
+
+def test_half_of_the_paths_of_a_mirrored_pair_are_lanes_of_each_history() -> None:
+    """Its work would be taken for that of twice as many paths, and so would its estimated cost."""
+    pair = Pair(target(), last_value_draft(P))
+    mirrored = dataclasses.replace(pair, mirrored=True)
+    plain, both = (forecast_work(p, walk(40), 12, num_samples=8) for p in (pair, mirrored))
+    assert both.lanes == plain.lanes == 8
+
+
+def test_a_chunk_of_paths_is_work_of_its_own() -> None:
+    """What was calibrated with a chunk would be found by a forecast without it, and not with it."""
+    pair = Pair(target(), last_value_draft(P))
+    assert forecast_work(pair, walk(40), 12, num_samples=8, path_chunk=2).lanes == 2

@@ -9,7 +9,7 @@ import pytest
 from helpers.forecasts import CAUSAL_PAIR, walk
 
 import stride_jax as sj
-from stride_jax.errors import InputError
+from stride_jax.errors import InputError, InputWarning
 from stride_jax.types import PatchDistribution
 
 UPRIGHT = CAUSAL_PAIR
@@ -102,3 +102,28 @@ def test_a_compiled_decoder_refuses_a_mirrored_pair():
     config = sj.DecodeConfig(4, 0)
     with pytest.raises(InputError, match="the pair is mirrored"):
         sj.build_decoder(MIRRORED, config, sj.Mean(), context_shape=(16, 1))
+
+
+def test_series_of_a_mirrored_batch_keep_their_ends():
+    """The steps over which a series is forecast first would be those of another one."""
+    known, gappy = 10 + walk(40), np.append(-50 + walk(33, seed=1), [np.nan] * 5)
+    settings = {"num_samples": 6, "quantiles": (0.5,)}
+    together = sj.forecast(MIRRORED, [known, gappy], 6, ids=("a", "b"), **settings)
+    for row, (name, one) in enumerate((("a", known), ("b", gappy))):
+        alone = sj.forecast(MIRRORED, [one], 6, ids=(name,), **settings)
+        np.testing.assert_allclose(together.paths[row], alone.paths[0], rtol=1e-4, atol=1e-3)
+
+
+def test_a_mirrored_history_without_variation_is_named_once():
+    """The mirror image has no name: the warning would end in an IndexError."""
+    with pytest.warns(InputWarning, match=r"^series 1: one value, or all the same") as caught:
+        sj.forecast(MIRRORED, [walk(40), np.array([5.0])], 4, num_samples=0)
+    assert len(caught) == 1
+
+
+def test_a_mirror_image_without_a_finite_forecast_is_named():
+    """The row of a mirror image is past the names: an IndexError would hide the reason."""
+    predict = jax.tree_util.Partial(lambda window: PatchDistribution(jnp.sqrt(window[-4:])))
+    pair = sj.Pair(sj.window_process(predict, patch_len=4), mirrored=True)
+    with pytest.raises(InputError, match=r"^series 0 has the "):
+        sj.forecast(pair, [np.full(16, 2.0), np.full(16, 3.0)], 4, num_samples=0, sigma=1.0)

@@ -12,7 +12,7 @@ from helpers.frames import Repeat
 from helpers.levels import DAY, L, Level, P, cached
 from scipy import stats
 
-from stride_jax.decoding.processes import window_process
+from stride_jax.decoding.processes import cached_process, window_process
 from stride_jax.errors import InputError, InputWarning
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.types import PatchDistribution
@@ -280,3 +280,45 @@ def test_a_predicted_std_does_not_wait_for_measured_errors() -> None:
         found = forecast(target, 100 * noise(steps), P, num_samples=0).sigma
         np.testing.assert_allclose(found, predicted, rtol=1e-6)
     assert forecast(target, 100 * noise(P), P, num_samples=0).sigma > 10  # one patch
+
+
+@each_process
+def test_a_level_whose_values_still_fit_leaves_sigma(name: str) -> None:
+    """A shift within the range of the values would widen the band: patches have a mean too."""
+    history = noise(L + 12 * P)
+    context = history[-L:].copy()
+    history[:-L] += np.ptp(context)
+    np.testing.assert_allclose(sigma_of(name, history), sigma_of(name, context), rtol=0.35)
+
+
+def test_a_target_that_cannot_start_empty_is_not_measured_from_nothing() -> None:
+    """Eight patches of history leave none before them: forecasts of padding would be its errors."""
+    history = noise(8 * P)
+    target = cached_process(Level(), {}, P, norm="frozen", context_len=len(history))
+    found = forecast(target, history, P, num_samples=0).sigma
+    wide = np.std(history, ddof=1) * math.sqrt(1 + 1 / len(history))
+    student = stats.t.ppf(0.9, len(history) - 1) / stats.norm.ppf(0.9)
+    np.testing.assert_allclose(found, wide * student, rtol=1e-4)
+
+
+def with_last_std(window):
+    """The last patch again, with the last value as its std."""
+    logvar = 2 * jnp.log(jnp.broadcast_to(window[-1:], (P, window.shape[1])))
+    return PatchDistribution(window[-P:], logvar)
+
+
+def test_a_predicted_std_is_that_after_the_history() -> None:
+    """A std that was predicted eight patches earlier would be too small for a series that grows."""
+    history = np.exp(0.05 * np.arange(L + 12.0 * P))
+    target = window_process(with_last_std, P, context_len=L)
+    found = forecast(target, history, P, num_samples=0).sigma
+    np.testing.assert_allclose(found, history[-1], rtol=1e-5)
+
+
+def test_a_predicted_std_of_a_constant_history_needs_no_warning() -> None:
+    """The warning would say that sigma is the value over the number of values, which it is not."""
+    target = window_process(with_last_std, P, context_len=L)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", InputWarning)
+        found = forecast(target, np.full(L, 3.0), P, num_samples=0).sigma
+    np.testing.assert_allclose(found, 3.0, rtol=1e-5)

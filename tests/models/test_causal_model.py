@@ -12,6 +12,8 @@ from stride_jax.errors import InputError
 from stride_jax.models import TimerXL, init_params, make_predict
 from stride_jax.models.attention import attention_mask
 from stride_jax.models.config import TimerXLConfig
+from stride_jax.models.running import first_value, split_context, tamed
+from stride_jax.models.timer.config import TimerConfig
 
 P = 4
 FAST = {"xla_backend_optimization_level": 0}
@@ -332,3 +334,41 @@ def test_names_of_the_parameters(head):
     for name in norms:
         expected |= {f"{name}/scale": (16,), f"{name}/bias": (16,)}
     assert found == expected
+
+
+def test_a_length_beyond_what_the_model_sees_leaves_no_padding():
+    """The first steps would be counted from before the context, and positions be off."""
+    context = jnp.arange(10.0)[:, None]
+    options = {"longest": 6, "size": 2, "least": 1, "title": "it"}
+    patches, padding = split_context(context, jnp.int32(9), **options)
+    expected, none = split_context(context, None, **options)
+    np.testing.assert_array_equal(patches, expected)
+    assert int(padding) == int(none) == 0
+
+
+def test_a_history_of_nothing_has_the_first_value_0():
+    """Padding would be the origin of the statistics; it may be anything."""
+    patches = jnp.full((2, 3, 2), 7.0)
+    seen = jnp.zeros(patches.shape, bool).at[1, 1, 0].set(True)
+    np.testing.assert_array_equal(first_value(patches, seen), [7.0, 0.0])
+
+
+def test_wild_values_are_cut_off():
+    """A weight of 0 times what overflows is NaN, also at the places before a wild proposal."""
+    wild = jnp.asarray([jnp.nan, jnp.inf, -jnp.inf, 1e30, -1e30, 3.0])
+    found = np.asarray(tamed(wild))
+    assert found[0] == 0
+    assert np.abs(found).max() <= 1e12
+    assert found[-1] == 3
+
+
+def test_a_context_of_no_step_is_refused():
+    """A forecast of nothing would be made of padding."""
+    with pytest.raises(InputError, match="no step"):
+        split_context(jnp.zeros((0, 1)), None, longest=6, size=2, least=1, title="it")
+
+
+def test_heads_of_an_odd_width_are_refused():
+    """Half of a pair would be rotated, or the split of a head fail inside a compiled program."""
+    with pytest.raises(InputError, match="must be even"):
+        TimerConfig(d_model=9, num_heads=3)

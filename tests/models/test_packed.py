@@ -9,9 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.models import params_of
+from helpers.toys import TIMER_XL
 
 from stride_jax import DecodeConfig, decode
 from stride_jax.decoding.processes import cached_process
+from stride_jax.models import make_predict
+from stride_jax.models.attention import TimeAttention, full_layout
 from stride_jax.models.cached import CachedTimerXL
 from stride_jax.models.config import TimerXLConfig
 from stride_jax.models.packed import embedded, pack, projected, rotary_order, rotated, rotation
@@ -101,3 +104,59 @@ def test_the_first_block_reads_tokens_through_one_product():
     assert projected(config, first, found, qkv) is qkv
     other = found @ second.qkv.kernel + second.qkv.bias[None]
     np.testing.assert_allclose(projected(config, second, found, qkv), other, atol=1e-5)
+
+
+def packed_case(**changes):
+    """A small model in its packed and its ordinary form, with a large head."""
+    config = dataclasses.replace(TIMER_XL, instance_norm=None, **changes)
+    return config, params_of(config)
+
+
+def last_of(config, params, x):
+    """`(packed, ordinary)` predictions after the last patch of `[L, C]`."""
+    process = cached_process(CachedTimerXL(config), params, config.patch_len, norm=None)
+    memory = process.prepare(x)
+    none = jnp.zeros((0, config.patch_len, x.shape[1]))
+    found, _ = process.verify(memory, process.start(memory, 2), none)
+    return jax.tree.map(lambda z: z[0], found), make_predict(config, params)(x)
+
+
+def test_a_log_variance_from_caches_has_the_limit_of_the_model():
+    """A std would overflow in a decode, and not where the model was trained."""
+    config, params = packed_case(head="gaussian")
+    head = params["head_logvar"]
+    large = {**params, "head_logvar": {**head, "bias": head["bias"] + 100}}
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(12, 2)), jnp.float32)
+    found, expected = last_of(config, large, x)
+    np.testing.assert_allclose(found.logvar, expected.logvar, rtol=1e-5)
+
+
+def test_an_anchored_model_is_the_same_from_caches():
+    """A model that was trained to predict the change would lose the level it changes from."""
+    config, params = packed_case(anchor="last")
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(12, 2)), jnp.float32)
+    found, expected = last_of(config, params, x)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=1e-5)
+
+
+def test_the_softmax_of_a_bfloat16_model_is_float32_from_caches_too():
+    """Weights of a long context would be rounded to 8 bits, and not those of training."""
+    config, params = packed_case(dtype="bfloat16")
+    process = cached_process(CachedTimerXL(config), params, config.patch_len, norm=None)
+    memory = jax.eval_shape(process.prepare, jnp.zeros((12, 1)))
+    state = jax.eval_shape(lambda m: process.start(m, 3), memory)
+    text = jax.jit(process.verify).lower(memory, state, jnp.zeros((2, 3, 1))).as_text()
+    softmaxes = [line for line in text.splitlines() if "stablehlo.exponential" in line]
+    assert softmaxes
+    assert all("xf32>" in line for line in softmaxes)
+
+
+def test_attention_has_a_dropout_of_its_own():
+    """A model would be trained with less regularisation than its configuration says."""
+    config, params = packed_case(dropout=0.5)
+    layer, layout = TimeAttention(config), full_layout(config, 2, 4)
+    params = {"params": params["block_0"]["attention"]}
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 8, config.d_model)), jnp.float32)
+    plain = layer.apply(params, x, layout, True)
+    found = layer.apply(params, x, layout, False, rngs={"dropout": jax.random.key(0)})
+    assert not np.allclose(found, plain, atol=1e-3)

@@ -1,16 +1,27 @@
 """A decode with draft and target apart is the decode of one process, key by key."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers.apart import apart
+from helpers.apart import Losing, apart
+from helpers.first_value import FirstValue
 from helpers.tools import load_tool
-from helpers.toys import BATCH, CONTEXT, TARGET, assert_same, fading, speculate
+from helpers.toys import BATCH, CONTEXT, LINE, TARGET, assert_same, fading, line, speculate
 from jax.tree_util import Partial
 
 from stride_jax.decoding.draft_length import Gain
+from stride_jax.decoding.naive_drafts import last_value_draft
 from stride_jax.decoding.processes import window_process
-from stride_jax.decoding.rules import Block, Maximal, Mean, SharedNoise, WithoutBonus
+from stride_jax.decoding.rules import (
+    AsReleased,
+    Block,
+    Maximal,
+    Mean,
+    Residual,
+    SharedNoise,
+    WithoutBonus,
+)
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.remote.link import DirectLink
@@ -118,3 +129,64 @@ def test_paths_follow_the_distribution_of_the_target(ahead, right):
     result = check(problem, rule, kind="cached", num_series=20_000, decoder=decoder)
     assert result["p"] > PASS_ABOVE if right else result["p"] < FAIL_BELOW
     assert result["acceptance"] < 0.9  # the proposals are not the target's own
+
+
+LEARNED = {
+    "context": LINE,
+    "target": line(0.0, [[0.4], [0.9]]),
+    "draft": line(0.3, [[0.7], [0.6]]),
+    "sigma": 1.5,
+    "config": DecodeConfig(16, 2, num_paths=20, learned_scale=True),
+}
+
+
+def test_stds_of_their_own_decide_apart_as_together(key):
+    """Proposals would be drawn with one std and be judged by another: not exact."""
+    found = apart(key, rule=Residual(), **LEARNED)
+    assert_same((found.forecast, found.info), speculate(key, rule=Residual(), **LEARNED))
+    assert 0 < int(found.info.accepted.sum()) < int(found.info.proposed.sum())
+
+
+def test_the_log_variance_of_the_draft_reaches_the_rule(key):
+    """The server would decide by the std of the draws where the rule reads the learned one."""
+    options = LEARNED | {"rule": AsReleased(), "config": DecodeConfig(16, 2, num_paths=20)}
+    found = apart(key, **options)
+    assert_same((found.forecast, found.info), speculate(key, **options))
+
+
+def test_keys_of_another_generator_are_those_of_the_client():
+    """The server would draw other noise than the client, or refuse the key."""
+    key = jax.random.key(0, impl="rbg")
+    found = apart(key, CONTEXT)
+    assert_same((found.forecast, found.info), speculate(key, CONTEXT))
+
+
+def test_nothing_is_reported_of_patches_that_nobody_verified(key):
+    """Zeros would pass for what the target says of the draft's own patches."""
+
+    def predict(window):
+        mean = TARGET.predict(window)
+        return PatchDistribution(mean, reported=mean[..., None])
+
+    target = window_process(
+        Partial(predict), TARGET.patch_len, context_len=TARGET.context_len, reports=("mean",)
+    )
+    link = DirectLink(conversation(target), Losing("answer", 1, 99))
+    result = apart(key, CONTEXT, link=link, on_loss="draft", timeout=0.01)
+    count, reported = int(result.verified), np.asarray(result.info.reported)
+    assert 0 < count < len(reported)
+    assert np.isfinite(reported[:count]).all()
+    assert np.isnan(reported[count:]).all()
+
+
+def test_a_target_that_masks_steps_takes_any_length_apart(key):
+    """A history that `decode` takes would be refused, though the target knows what to mask."""
+    options = {
+        "target": FirstValue(True),
+        "draft": last_value_draft(4),
+        "context": np.arange(16, dtype=np.float32).reshape(2, 8, 1),
+        "lengths": np.array([3, 5]),
+        "config": DecodeConfig(8, 2),
+    }
+    found = apart(key, **options)
+    assert_same((found.forecast, found.info), speculate(key, **options))

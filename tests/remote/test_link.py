@@ -17,7 +17,10 @@ from stride_jax.remote.link import (
     connect,
     listen,
 )
-from stride_jax.remote.messages import Message, pack
+from stride_jax.remote.messages import (
+    Message,
+    pack,
+)
 
 LATENCY, BANDWIDTH = 0.05, 1e6
 
@@ -175,3 +178,18 @@ def test_a_server_listens_on_this_machine_alone():
         link.close()
     with pytest.raises(LinkClosedError, match="no server at"):
         connect(host, port)
+
+
+def test_a_line_that_was_idle_sends_at_its_bandwidth():
+    """Pauses would be saved up, and a message after one be free."""
+    one, other = socket.socketpair()
+    near, far = SocketLink(one, Conditions(bandwidth=1e6)), SocketLink(other)
+    message = Message("block", {}, {"x": np.zeros(10_000, np.float32)})  # 40 ms
+    for _ in range(2):
+        start = time.monotonic()
+        near.send(message)
+        far.receive(5.0)
+        assert time.monotonic() - start >= 0.04
+        time.sleep(0.1)
+    near.close()
+    far.close()

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.apart import Losing, apart
-from helpers.toys import CONTEXT, DRAFT, PATCH_LEN, TARGET, assert_same, speculate
+from helpers.toys import (
+    CONTEXT,
+    DRAFT,
+    PATCH_LEN,
+    TARGET,
+    assert_same,
+    speculate,
+)
 from jax.tree_util import Partial
 
 from stride_jax.decoding.draft_length import Fallback
@@ -16,7 +23,9 @@ from stride_jax.decoding.rules import Mean, WithoutBonus
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.types import AUTOREGRESSIVE, DecodeConfig
 from stride_jax.remote.link import DirectLink, LinkClosedError
-from stride_jax.remote.messages import unpack
+from stride_jax.remote.messages import (
+    unpack,
+)
 from stride_jax.remote.server import conversation
 from stride_jax.types import PatchDistribution
 
@@ -164,3 +173,20 @@ def test_a_link_that_is_closed(key, whole, after):
     steps = int(result.verified) * PATCH_LEN
     assert (steps > 0) == (after > 0)
     np.testing.assert_array_equal(result.forecast[:steps], whole.forecast[:steps])
+
+
+class Shut(DirectLink):
+    """A link that does not even send."""
+
+    def send(self, message):
+        raise LinkClosedError("gone")
+
+
+def test_a_client_that_cannot_send_finishes_alone(key):
+    """It would stop with an error although it may finish alone."""
+    options = {"link": Shut(conversation(TARGET)), "timeout": 0.01}
+    result = apart(key, CONTEXT, on_loss="draft", **options)
+    assert result.left_alone
+    assert int(result.verified) == 0
+    with pytest.raises(LinkClosedError):
+        apart(key, CONTEXT, **options)

@@ -10,6 +10,7 @@ from stride_jax.remote.messages import (
     DTYPES,
     HEAD,
     LARGEST_BODY,
+    LARGEST_HEADER,
     MAGIC,
     VERSION,
     Message,
@@ -91,3 +92,15 @@ def test_other_types_are_not_sent():
     """Objects would need pickle at the other side, which runs what it reads."""
     with pytest.raises(InputError, match="has type object"):
         pack(Message("block", {}, {"x": np.array([None])}))
+
+
+def test_a_header_that_is_too_large_is_refused_before_it_is_read():
+    """A foreign client would make the server hold whatever it announces."""
+    with pytest.raises(InputError, match="too large"):
+        frame_size(HEAD.pack(MAGIC, VERSION, LARGEST_HEADER + 1, 0))
+
+
+def test_a_message_that_is_too_large_is_refused_where_it_is_sent():
+    """The other side would refuse it after all of it was on its way."""
+    with pytest.raises(InputError, match="too large"):
+        pack(Message("block", {"text": "x" * LARGEST_HEADER}, {}))

@@ -65,3 +65,10 @@ def test_what_speculation_saves_on_the_link():
     """The prediction would not be that of the source."""
     assert saved_by_speculation(7, 0.1, 1.0) == 0.0
     np.testing.assert_allclose(saved_by_speculation(7, 0.1, 3.0), 6 * 0.1 * 2 / 3)
+
+
+def test_a_client_waits_for_one_round_of_each_other_at_most():
+    """A server that is always busy would cost 50 rounds of waiting, with one client beside."""
+    clients = Clients(np.full(2, 100), np.zeros(2), np.zeros((2, 1)))
+    found = round_seconds(clients, np.array([3.0]), np.zeros(2, int))
+    assert (found <= 2 * 3.0 + 1e-6).all()

@@ -8,12 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers.apart import apart
-from helpers.toys import BATCH, CONTEXT, DRAFT, TARGET, fading, process, registered
+from helpers.toys import (
+    BATCH,
+    CONTEXT,
+    DRAFT,
+    TARGET,
+    fading,
+    process,
+    registered,
+)
 
 import stride_jax.remote.server as server
 from stride_jax.decoding.base import Rule
 from stride_jax.decoding.processes import window_process
-from stride_jax.decoding.rules import Maximal, Mean, Residual, Several, SharedNoise, WithoutBonus
+from stride_jax.decoding.rules import (
+    AsReleased,
+    Maximal,
+    Mean,
+    Residual,
+    Several,
+    SharedNoise,
+    WithoutBonus,
+)
+from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
 from stride_jax.remote.link import DirectLink, SocketLink, connect, listen
@@ -204,3 +221,30 @@ def test_a_server_goes_on_after_an_error_that_passes(key, monkeypatch, number):
     found = apart(key, CONTEXT, link=link)
     np.testing.assert_array_equal(found.forecast, apart(key, CONTEXT).forecast)
     link.close()
+
+
+def test_a_server_checks_the_settings_of_a_rule():
+    """A client of another version would have proposals accepted by a wrong setting."""
+    settings = {"tolerance": -1.0, "temperature": None, "emit_proposal": False}
+    with pytest.raises(InputError, match="tolerance"):
+        read_rule({"name": "mean", "settings": settings, "bonus": True})
+
+
+def test_a_covariance_that_the_rule_does_not_take_is_refused(key):
+    """The server would decide as if the steps of a patch were independent."""
+    factor = np.linalg.cholesky(np.full((3, 3), 0.4) + 0.6 * np.eye(3))
+    with pytest.raises(InputError, match="takes no PatchCovariance"):
+        apart(key, CONTEXT, rule=AsReleased(), sigma=PatchCovariance(factor, 0.5))
+
+
+@pytest.mark.parametrize("name", ["path_chunk", "compactions", "least_lanes"])
+def test_settings_that_do_not_apply_are_refused(key, name):
+    """They would be dropped without a word."""
+    with pytest.raises(InputError, match=f"{name}=1"):
+        apart(key, config=DecodeConfig(20, 3, num_paths=2, **{name: 1}))
+
+
+def test_a_yes_is_no_number_of_blocks(key):
+    """`ahead=True` would go one block ahead without a word."""
+    with pytest.raises(InputError, match="whole number"):
+        apart(key, rule=WithoutBonus(Maximal()), ahead=True)

@@ -20,6 +20,7 @@ from stride_jax.data.windows import epoch_order
 from stride_jax.errors import InputError
 from stride_jax.sharding import everywhere, make_mesh
 from stride_jax.training import dispatch, loop
+from stride_jax.training import step as training
 from stride_jax.training.dispatch import SECONDS, make_steps, next_length
 from stride_jax.training.hooks import Hook, Log, Step
 from stride_jax.training.step import initial_state, make_optimizer, make_step, next_patch_task
@@ -239,3 +240,21 @@ def test_several_processes_divide_the_steps_alike(monkeypatch: pytest.MonkeyPatc
     seen = list(dispatcher.epoch(None, (None, None, None), (0, 40), 0, [Onlooker(wanted=15)]))
     assert counts == [15, 25]
     assert [step.number for step in seen] == [15, 40]
+
+
+def test_every_part_of_a_batch_has_a_key_of_its_own(tmp_path: Path) -> None:
+    """Parts of an accumulated batch would share their dropout, and one of the keys be left out."""
+    config, data = train_config(tmp_path, accumulate=4), series_of()
+    task = training.next_patch_task(config, data)
+
+    def loss(params, windows, key):
+        drawn = jax.random.uniform(key)
+        return drawn * params["x"], {"drawn": drawn}
+
+    optimizer = training.make_optimizer(config.optim, 10)
+    state = training.initial_state({"x": jnp.zeros(())}, config.optim, 10)
+    run = jax.jit(training.make_step(task._replace(loss=loss), optimizer, config.optim, 10))
+    key, order = jax.random.key(1), jnp.arange(task.train.count)
+    _, metrics = run(state, jnp.asarray(data.values), order, key)
+    keys = jax.random.split(jax.random.fold_in(key, 0), 4)
+    np.testing.assert_allclose(metrics["drawn"], jax.vmap(jax.random.uniform)(keys).mean())

@@ -18,7 +18,13 @@ from stride_jax.decoding.scale import PatchCovariance, make_scale
 from stride_jax.errors import InputError
 from stride_jax.models.timer_xl import TimerXL, init_params
 from stride_jax.training import loop
-from stride_jax.training.path_loss import EXPECTED_FLOOR, NUM_PATHS, path_crps, path_task
+from stride_jax.training.path_loss import (
+    EXPECTED_FLOOR,
+    NUM_PATHS,
+    VALIDATION_KEY,
+    path_crps,
+    path_task,
+)
 
 P, CONTEXT, AHEAD = 8, 32, 2
 GAUSSIAN = dataclasses.replace(
@@ -192,3 +198,48 @@ def test_a_covariance_of_another_patch_length_is_refused(tmp_path: Path) -> None
     """It would be broadcast, or fail while compiling."""
     with pytest.raises(InputError, match=r"must be \[P, P\]"):
         path_task(path_config(tmp_path), series_of(), PatchCovariance(np.eye(P + 1)))
+
+
+P, CONTEXT, AHEAD = 8, 32, 2
+
+
+def whole_rows(tmp_path: Path, count: int, changed: slice) -> list[bool]:
+    """Which windows of a step see these steps of their context."""
+    task, key = path_task(path_config(tmp_path), series_of()), jax.random.key(8)
+    loss, windows = jax.jit(task.loss), np.stack([WINDOW] * count)
+    before, seen = loss(PARAMS, windows, key)[0], []
+    for row in range(count):
+        other = windows.copy()
+        other[row, changed] += 3.0
+        seen.append(bool(loss(PARAMS, other, key)[0] != before))
+    return seen
+
+
+def test_every_second_window_of_a_step_has_a_shorter_history(tmp_path: Path) -> None:
+    """The target would be trained on whole contexts alone, or on one patch that tells no std."""
+    whole = whole_rows(tmp_path, 32, slice(0, P))
+    assert all(whole[::2])
+    assert 0 < sum(whole[1::2]) < 16
+    assert all(whole_rows(tmp_path, 32, slice(CONTEXT - 2 * P, CONTEXT - P)))
+
+
+def test_windows_of_the_loss_of_paths_are_generated_and_mirrored(tmp_path: Path) -> None:
+    """A training would take its series from the file alone, whatever its config asks for."""
+    config = path_config(tmp_path)
+    data = dataclasses.replace(config.data, synthetic_share=0.25, mirrored_share=0.5)
+    task = path_task(dataclasses.replace(config, data=data), series_of())
+    assert task.num_synthetic == config.optim.batch_size // 4
+    assert task.synthetic is not None
+    drawn = jax.eval_shape(lambda key: task.synthetic(key, 3), jax.random.key(0))
+    assert drawn.shape == (3, *WINDOW.shape)
+    assert task.mirrored == 0.5
+
+
+def test_the_validation_error_is_the_score_of_the_whole_history(tmp_path: Path) -> None:
+    """The best parameters would be those that predict the largest errors, or of another history."""
+    task = path_task(path_config(tmp_path), series_of())
+    process = make_target(Checkpoint(GAUSSIAN, PARAMS, CONTEXT), "cached", None, 1)
+    of_one, whole = jax.random.split(jax.random.key(VALIDATION_KEY), 1)[0], jnp.int32(CONTEXT)
+    alone = path_crps(process, of_one, WINDOW, whole, ahead=AHEAD, correlation=None)
+    found = jax.jit(task.validation_error)(PARAMS, jnp.asarray(WINDOW)[None])
+    np.testing.assert_allclose(found, [alone.crps], rtol=1e-5)

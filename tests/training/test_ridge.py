@@ -18,7 +18,7 @@ from stride_jax.checkpoints.run_store import RunStore
 from stride_jax.data.config import DataConfig
 from stride_jax.data.windows import make_windows
 from stride_jax.decoding.drafts import as_draft, propose
-from stride_jax.decoding.linear_draft import level_of, linear_draft
+from stride_jax.decoding.linear_draft import gate_weights, level_of, linear_draft, window_features
 from stride_jax.errors import InputError
 from stride_jax.models.linear import LinearConfig
 from stride_jax.models.timer_xl import init_params
@@ -29,7 +29,9 @@ from stride_jax.training.linear_distillation import (
     Teacher,
     distill_linear,
     fit_gate,
+    fit_linear,
     labelled,
+    sources,
     with_proposals,
 )
 from stride_jax.training.ridge import Rows, choose, solve, sums_of
@@ -311,3 +313,72 @@ def test_the_level_is_the_last_value_or_the_mean() -> None:
     window = jnp.asarray(RNG.normal(size=(3, L, 2)), jnp.float32)
     np.testing.assert_array_equal(level_of(window, "last"), window[:, -1:])
     np.testing.assert_allclose(level_of(window, "mean"), window.mean(axis=1, keepdims=True))
+
+
+def test_the_second_fit_has_the_rows_of_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The draft would forget the windows that end without proposals, as each decode begins."""
+    rows: list[int] = []
+
+    def choose(sums: Any, *rest: Any) -> Any:
+        rows.append(sums.num_rows)
+        return chosen(sums, *rest)
+
+    chosen = linear_distillation.choose
+    monkeypatch.setattr(linear_distillation, "choose", choose)
+    fit_linear(config(tmp_path, ridge={"maps": "one"}), series_of(), TARGET)
+    assert rows == [48 * 2, 96 * 2]  # of two variables
+
+
+def test_validation_windows_are_spread_over_their_split(tmp_path: Path) -> None:
+    """Those that end with proposals would be the last weeks, and the others the first."""
+    given = config(tmp_path, data={"validation_stride": 2})
+    train, held_out = sources(given, series_of())
+    assert (train.windows.stride, held_out.windows.stride) == (1, 2)
+    first, last = held_out.split(0.5)
+    assert last.order.min() < first.order.max()
+    assert held_out.order.min() == 0
+    assert held_out.order.max() == held_out.windows.count - 1
+
+
+def test_the_gate_has_the_probabilities_of_its_clusters() -> None:
+    """A window in the middle of one cluster would be given to another one."""
+    values = jnp.asarray(np.random.default_rng(2).normal(size=(400, 1)).cumsum(axis=0), jnp.float32)
+    windows = make_windows((0, 400), 40, 1, separate=True)
+    source = Source(values, windows, np.arange(0, windows.count, 3))
+    gate = fit_gate(source, LinearConfig(2, 40, num_maps=3), 0)
+    assert gate is not None
+    contexts = jnp.concatenate(list(source.batches()))
+    rows = np.asarray(jax.vmap(window_features)(contexts), np.float64)[:, 0]
+    standard = (rows - rows.mean(axis=0)) / rows.std(axis=0)
+    centers = np.asarray(gate.kernel).T * rows.std(axis=0)  # [M, F]
+    logits = -0.5 * np.square(standard[:, None] - centers[None]).sum(axis=2)
+    found = jax.vmap(lambda window: gate_weights(gate, window))(contexts)[:, 0]
+    np.testing.assert_allclose(found, jax.nn.softmax(logits, axis=1), atol=1e-3)
+
+
+def noisy_rows(count: int, noise: float, num_maps: int = 1) -> Rows:
+    """Windows of one variable whose labels are noisy; all maps have the same weight."""
+    rng = np.random.default_rng(count)
+    inputs = rng.normal(size=(count, 1, L))
+    labels = inputs @ PLANTED[0] + noise * rng.normal(size=(count, 1, P))
+    weights = np.full((count, 1, num_maps), 1 / num_maps)
+    parts = inputs, labels, np.ones((count, 1)), weights
+    return Rows(*(jnp.asarray(part, jnp.float32) for part in parts))
+
+
+def test_held_out_rows_count_once_whatever_their_batches() -> None:
+    """The last batch, which is smaller, would weigh as much as a whole one."""
+    few, many = noisy_rows(5, 2.0), noisy_rows(200, 0.1)
+    together = Rows(*(jnp.concatenate(pair) for pair in zip(few, many, strict=True)))
+    sums = sums_of([noisy_rows(100, 0.5)])
+    apart, whole = (choose(sums, rows, (0.1,), SIGMA) for rows in ([few, many], [together]))
+    np.testing.assert_allclose(apart.acceptance, whole.acceptance, rtol=1e-5)
+    np.testing.assert_allclose(apart.gap, whole.gap, rtol=1e-5)
+
+
+def test_maps_that_share_their_rows_are_one_map() -> None:
+    """More maps would be shrunk harder, as each has a part of the rows."""
+    two, five = (solve(sums_of([noisy_rows(50, 0.5, m)]), 0.5) for m in (2, 5))
+    np.testing.assert_allclose(two[0], five[0], atol=1e-5)
