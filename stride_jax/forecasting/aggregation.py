@@ -49,9 +49,9 @@ def usable_rates(
 ) -> list[Rate]:
     """The rates that are used, each with its series; none where there are none.
 
-    Histories must be longer than what the target sees of them, and their means not all the same.
-    Shorter ones have nothing to add, and the forecasts of their means were worse. A target that
-    takes no shorter contexts needs as many means as it sees steps.
+    Histories must be longer than what the target sees of them: shorter ones have nothing to add,
+    and the forecasts of their means were worse. A target that takes no shorter contexts needs as
+    many means as it sees steps.
 
     Args:
         counts: steps of a mean.
@@ -64,13 +64,9 @@ def usable_rates(
     if seen is None:
         return []
     means = 2 * target.patch_len if traits.supports_padding else seen
-
-    def usable(series: np.ndarray, count: int) -> bool:
-        long = len(series) >= max(seen + 1, means * count)
-        return long and bool(np.ptp(means_of(series, count), axis=0).min() > 0)
-
+    steps = np.array([len(one) for one in histories.series])
     rates = [
-        Rate(count, np.flatnonzero([usable(one, count) for one in histories.series]))
+        Rate(count, np.flatnonzero(steps >= max(seen + 1, means * count)))
         for count in counts
         if horizon >= LEAST_BLOCKS * count
     ]

@@ -65,6 +65,27 @@ def test_a_difference_of_levels_moves_every_step_by_its_weight(
     np.testing.assert_allclose(found, 7.0 * weight[None, None, :, None] + 0 * paths)
 
 
+def test_a_move_lies_on_the_line_between_the_middles_of_blocks() -> None:
+    """A trend of the means would be half a step early or late in the forecast."""
+    count, blocks = 4, 3 * RAMP
+    middles = count * np.arange(blocks) + (count - 1) / 2
+    found = moves(np.zeros((1, 2, count * blocks, 1)), middles[None, None, :, None], count, 0)
+    steps = np.arange(count * blocks)
+    full = (steps >= count * RAMP) & (steps <= middles[-1])
+    np.testing.assert_allclose(found[0, :, full, 0], np.stack([steps[full]] * 2, axis=1))
+
+
+def test_series_with_other_gaps_at_their_ends_are_moved_apart() -> None:
+    """The blocks of one series would begin where those of another one do."""
+    paths, coarse = some_paths(3, 4, 60, 1), some_paths(3, 4, 40, 1, seed=1)
+    ahead, rate = np.array([0, 3, 1]), [Rate(2, np.arange(3))]
+    found = combined(paths, coarse, rate, ahead)
+    for row in range(3):
+        one = slice(row, row + 1)
+        alone = combined(paths[one], coarse[one], [Rate(2, np.array([0]))], ahead[one])
+        np.testing.assert_allclose(found[one], alone)
+
+
 def test_the_means_move_rank_by_rank() -> None:
     """A path would be taken to the mean of another one, and the paths cross or bunch together."""
     count, blocks = 2, 3 * RAMP
