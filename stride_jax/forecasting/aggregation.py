@@ -80,19 +80,20 @@ def means_of(series: np.ndarray, count: int) -> np.ndarray:
     return series[len(series) - whole :].reshape(-1, count, series.shape[1]).mean(axis=1)
 
 
-def aggregated(histories: Histories, rates: Sequence[Rate]) -> Histories:
-    """The means of all rates as histories of their own, those of one rate next to each other.
+def with_means(histories: Histories, rates: Sequence[Rate]) -> Histories:
+    """The histories with the means of all rates behind them, those of one rate next to each other.
 
-    Steps without values at the end of a series are forecast as part of the horizon. A mean counts
-    as observed whatever was interpolated in it; that was checked of the series itself.
+    Steps without values at the end of a series are forecast as part of the horizon of its means. A
+    mean counts as observed whatever was interpolated in it; that is checked of the series itself.
     """
     sources = [(rate.steps, row) for rate in rates for row in rate.rows]
-    series = [means_of(histories.series[row], count) for count, row in sources]
+    means = [means_of(histories.series[row], count) for count, row in sources]
+    names = [f"{histories.names[row]}, means of {count} steps" for count, row in sources]
     return histories._replace(
-        series=series,
-        observed=[np.ones(one.shape, bool) for one in series],
-        ahead=[0] * len(series),
-        names=[f"{histories.names[row]}, means of {count} steps" for count, row in sources],
+        series=histories.series + means,
+        observed=histories.observed + [np.ones(one.shape, bool) for one in means],
+        ahead=histories.ahead + [0] * len(means),
+        names=histories.names + names,
     )
 
 
@@ -155,8 +156,8 @@ def combined(
 
     Args:
         paths: `[B, S, H, C]`, of the series.
-        coarse: `[n, S, h, C]`, of their means, in the order of `aggregated` and in the units of
-            `paths`.
+        coarse: `[n, S, h, C]`, of their means, in the order of `with_means` and in the units
+            of `paths`.
         rates: that are used.
         ahead: `[B]`, steps between each history and the first step of its paths.
 

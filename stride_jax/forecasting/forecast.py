@@ -13,22 +13,20 @@ from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process, Rule
 from stride_jax.decoding.checks import check_size
 from stride_jax.decoding.rules import rule_name
-from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.traits import check_parameters, traits_of
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
 from stride_jax.forecasting.aggregation import (
-    Rate,
-    aggregated,
     combined,
     means_ahead,
     usable_rates,
+    with_means,
 )
 from stride_jax.forecasting.auto import with_fastest_draft
 from stride_jax.forecasting.contexts import Contexts
 from stride_jax.forecasting.histories import Histories, Missing, read_histories
-from stride_jax.forecasting.inputs import Inputs, prepare_inputs, stream_numbers
+from stride_jax.forecasting.inputs import Inputs, prepare_inputs, scale_of, stream_numbers
 from stride_jax.forecasting.lengths import groups
 from stride_jax.forecasting.messages import check_finite, check_given_sigma, warn_of_few_paths
 from stride_jax.forecasting.mirror import turned_back, upright
@@ -158,15 +156,8 @@ def forecast(
         settings = with_fastest_draft(pair, settings, histories)
     warn_of_few_paths(settings.levels, settings.num_samples)
 
-    streams = stream_numbers(ids, histories)
-    run = _run(pair, histories, settings, streams)
-    # a given sigma holds for the steps of the series, not for their means
-    counts = pair.aggregations if settings.sigma is None else ()
-    rates = usable_rates(counts, histories, settings.horizon, pair.target)
-    if rates:
-        coarse = _coarse_paths(pair, run, histories, settings, streams, rates)
-        paths = combined(run.decoded.paths, coarse, rates, np.array(histories.ahead))
-        run = run._replace(decoded=run.decoded._replace(paths=paths))
+    _check_sizes(pair, settings, histories)
+    run = _run_histories(pair, histories, settings, ids)
     reports = () if settings.num_samples else traits_of(pair.target).reports
     return make_forecast(run.decoded, run.contexts, run.sigma, histories, settings, reports)
 
@@ -185,50 +176,75 @@ class Run(NamedTuple):
     sigma: np.ndarray
 
 
-def _run(pair: Pair, histories: Histories, settings: Settings, streams: np.ndarray) -> Run:
-    """Decodes all series, of a mirrored pair both ways."""
-    config = _checked_config(pair, settings, histories)
-    inputs = prepare_inputs(pair, histories, settings, streams)
+def _run_histories(
+    pair: Pair, histories: Histories, settings: Settings, ids: Sequence[str] | None
+) -> Run:
+    """Decodes all histories, and combines them with the forecasts of their means."""
+    # a given sigma holds for the steps of the series, not for their means
+    counts = pair.aggregations if settings.sigma is None else ()
+    rates = usable_rates(counts, histories, settings.horizon, pair.target)
+
+    # Contexts and sigmas of the series and of their means, in one go.
+    every, streams = with_means(histories, rates), stream_numbers(ids, histories)
+    sources = np.concatenate([np.arange(len(streams)), *(rate.rows for rate in rates)])
+    inputs = prepare_inputs(pair, every, settings, streams[sources])
     if settings.sigma is not None:
         check_given_sigma(settings.sigma, inputs.sigma, histories.names)
-    decoded = _decoded(pair, inputs, settings, config, histories.names)
-    if not pair.mirrored:
-        return Run(decoded, inputs.contexts, inputs.sigma)
-    both = turned_back(decoded, settings.num_samples)
-    return Run(both, upright(inputs.contexts), upright(inputs.sigma))
+
+    # The paths of the series, and those of their means.
+    series = np.arange(len(streams))
+    run = _run(pair, inputs, settings, series, every.names)
+    if not rates:
+        return run
+    horizon = means_ahead(histories, rates, settings.horizon)
+    means = np.arange(len(streams), len(sources))
+    coarse = _run(pair, inputs, settings._replace(horizon=horizon), means, every.names)
+    paths = _in_units_of(run, coarse, sources[means])
+    paths = combined(run.decoded.paths, paths, rates, np.array(histories.ahead))
+    return run._replace(decoded=run.decoded._replace(paths=paths))
 
 
-def _coarse_paths(
-    pair: Pair,
-    run: Run,
-    histories: Histories,
-    settings: Settings,
-    streams: np.ndarray,
-    rates: Sequence[Rate],
-) -> np.ndarray:
-    """The forecasts of the means, `[n, S, h, C]` in the order of `aggregated`, in units of `run`.
+def _run(pair: Pair, inputs: Inputs, settings: Settings, rows: np.ndarray, names: list[str]) -> Run:
+    """Decodes some of the series, of a mirrored pair both ways.
 
-    They are decoded together, as far as the longest of them, so that there is one program for all.
+    Args:
+        pair: what is forecast with.
+        inputs: of all series.
+        settings: with the horizon of these.
+        rows: `[b]`, their indices.
+        names: of all series.
     """
-    rows = np.concatenate([rate.rows for rate in rates])
-    settings = settings._replace(horizon=means_ahead(histories, rates, settings.horizon))
-    coarse = _run(pair, aggregated(histories, rates), settings, streams[rows])
-    mean, scale = coarse.contexts.mean[:, None], coarse.contexts.scale[:, None]
-    own_mean, own_scale = run.contexts.mean[rows, None], run.contexts.scale[rows, None]
-    paths: np.ndarray = (coarse.decoded.paths * scale + mean - own_mean) / own_scale
-    return paths
+    config = _config_of(pair, settings, len(rows))
+    both = np.concatenate([rows, rows + len(names)]) if pair.mirrored else rows
+    part = inputs.take(both)
+    decoded = _decoded(pair, part, settings, config, [names[row] for row in rows])
+    if not pair.mirrored:
+        return Run(decoded, part.contexts, part.sigma)
+    turned = turned_back(decoded, settings.num_samples)
+    return Run(turned, upright(part.contexts), upright(part.sigma))
 
 
-def _checked_config(pair: Pair, settings: Settings, histories: Histories) -> DecodeConfig:
-    """The config of the decoder, after what can be refused before a model runs."""
+def _in_units_of(run: Run, other: Run, rows: np.ndarray) -> np.ndarray:
+    """The paths of another run in the units of these rows of the first, `[b, S, H, C]`."""
+    level = other.contexts.mean[:, None] - run.contexts.mean[rows, None]
+    paths: np.ndarray = other.decoded.paths * other.contexts.scale[:, None] + level
+    return paths / run.contexts.scale[rows, None]
+
+
+def _config_of(pair: Pair, settings: Settings, count: int) -> DecodeConfig:
+    """The config of the decode of so many series."""
     each = settings.each_way() if pair.mirrored else settings
-    count = len(histories.series) * (2 if pair.mirrored else 1)
-    config = each.decode_config(count, drafted=pair.draft is not None)
+    lanes = count * (2 if pair.mirrored else 1)
+    return each.decode_config(lanes, drafted=pair.draft is not None)
+
+
+def _check_sizes(pair: Pair, settings: Settings, histories: Histories) -> None:
+    """Raises InputError for what can be refused before a model runs."""
+    config = _config_of(pair, settings, len(histories.series))
     shape = (len(histories.series), *histories.series[0].shape)
     check_size(shape, pair.target.patch_len, config)
     _check_correlated(pair, settings, config)
     check_parameters(pair.target)
-    return config
 
 
 def _check_correlated(pair: Pair, settings: Settings, config: DecodeConfig) -> None:
@@ -272,7 +288,7 @@ def _decode(
         contexts.values[rows][:, total - length :],
         target=pair.target,
         draft=pair.draft,
-        sigma=_of_rows(inputs.scale, rows),
+        sigma=scale_of(inputs.scale, rows),
         config=dataclasses.replace(config, horizon=config.horizon + int(skipped.max())),
         rule=settings.rule,
         series_index=inputs.streams[rows],
@@ -289,11 +305,3 @@ def _decode(
         reported = np.take_along_axis(flat, steps[:, :, None, None], axis=1)
     info = info._replace(reported=None)
     return Decoded(rows, last, jax.tree.map(np.asarray, info), reported)
-
-
-def _of_rows(sigma: np.ndarray | PatchCovariance, rows: np.ndarray) -> Any:
-    """Sigma, or the covariance, of some of the series."""
-    if not isinstance(sigma, PatchCovariance):
-        return sigma[rows]
-    factor = sigma.factor[rows] if sigma.factor.ndim == 4 else sigma.factor
-    return PatchCovariance(factor, sigma.sigma[rows])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +46,25 @@ class Inputs(NamedTuple):
     ahead: np.ndarray
     streams: np.ndarray
     masked: bool
+
+    def take(self, rows: np.ndarray) -> Inputs:
+        """The inputs of some of the series."""
+        return Inputs(
+            contexts=Contexts(*(x[rows] for x in self.contexts)),
+            sigma=self.sigma[rows],
+            scale=scale_of(self.scale, rows),
+            ahead=self.ahead[rows],
+            streams=self.streams[rows],
+            masked=self.masked,
+        )
+
+
+def scale_of(sigma: np.ndarray | PatchCovariance, rows: np.ndarray) -> Any:
+    """Sigma, or the covariance, of some of the series."""
+    if not isinstance(sigma, PatchCovariance):
+        return sigma[rows]
+    factor = sigma.factor[rows] if sigma.factor.ndim == 4 else sigma.factor
+    return PatchCovariance(factor, sigma.sigma[rows])
 
 
 def prepare_inputs(
