@@ -17,8 +17,8 @@ from stride_jax.decoding.rules.common import target_draw
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.types import DecodeConfig
 from stride_jax.errors import InputError
-from stride_jax.forecasting import forecast as module
 from stride_jax.forecasting import inputs
+from stride_jax.forecasting import runs as module
 from stride_jax.forecasting.decoder import build_decoder
 from stride_jax.forecasting.forecast import forecast
 from stride_jax.forecasting.saved_decoder import load_decoder

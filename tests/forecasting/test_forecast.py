@@ -423,7 +423,7 @@ class Asked(Exception):  # noqa: N818
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Ask:
     """`forecast` that returns what it asks of the decoder."""
-    module = importlib.import_module("stride_jax.forecasting.forecast")
+    module = importlib.import_module("stride_jax.forecasting.runs")
 
     def stop(key: jax.Array, context: jax.Array, **settings: Any) -> None:
         raise Asked({"context": np.asarray(context), **settings})
@@ -742,7 +742,7 @@ def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     def reached(*_: Any, **__: Any) -> None:
         raise AssertionError("the input was not checked before this is compiled")
 
-    for module, name in (("forecast", "decode"), ("inputs", "history_sigmas")):
+    for module, name in (("runs", "decode"), ("inputs", "history_sigmas")):
         found = importlib.import_module(f"stride_jax.forecasting.{module}")
         monkeypatch.setattr(found, name, reached)
 

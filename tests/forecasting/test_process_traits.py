@@ -300,7 +300,7 @@ def asked_of(
             *[jnp.zeros(lanes)] * 6, *per_patch
         )
 
-    monkeypatch.setattr(sys.modules["stride_jax.forecasting.forecast"], "decode", decode)
+    monkeypatch.setattr(sys.modules["stride_jax.forecasting.runs"], "decode", decode)
     path(target, history, **settings)
     return calls
 
