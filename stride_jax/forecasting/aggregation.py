@@ -21,15 +21,21 @@ import numpy as np
 
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.traits import traits_of
+from stride_jax.forecasting.contexts import alike
 from stride_jax.forecasting.histories import Histories
+from stride_jax.forecasting.sigma import RESIDUALS
 
-WEIGHT = 0.9
-"""How far the means of blocks move in the end, shared by the rates that are used. Chosen, as the
-other two, on windows that the zero-shot target was not trained on."""
-RAMP = 32
-"""Blocks until then; before, the weight grows in proportion."""
+WEIGHT = 0.8
+"""How far the means of blocks move in the end. Chosen, as `RAMP` and the rates of the zero-shot
+pair, on windows that its target was not trained on."""
+RAMP = 48
+"""Blocks of a forecast until the weight of a rate is full; before, it grows in proportion."""
 LEAST_BLOCKS = 12
-"""Blocks of the shortest horizon that means of so many steps are forecast for."""
+"""A rate is used only where the horizon has at least so many of its blocks."""
+LEAST_PATHS = 20
+"""Sample paths that ranks need: the ranks of a few are an average, and too narrow."""
+MOST_FILLED = 0.25
+"""Share of interpolated values in a history of which means are forecast, at most."""
 
 
 class Rate(NamedTuple):
@@ -38,10 +44,12 @@ class Rate(NamedTuple):
     Attributes:
         steps: m, of a mean.
         rows: `[b]`, their indices, ascending.
+        lengths: `[b]`, the last steps of each history that the means are made of.
     """
 
     steps: int
     rows: np.ndarray
+    lengths: np.ndarray
 
 
 def usable_rates(
@@ -49,9 +57,9 @@ def usable_rates(
 ) -> list[Rate]:
     """The rates that are used, each with its series; none where there are none.
 
-    Histories must be longer than what the target sees of them: shorter ones have nothing to add,
-    and the forecasts of their means were worse. A target that takes no shorter contexts needs as
-    many means as it sees steps.
+    A history counts as far back as it is like what the target sees of it (see `contexts.alike`),
+    and must be longer than that: shorter ones have nothing to add, and the forecasts of their means
+    were worse. A target that takes no shorter contexts needs as many means as it sees steps.
 
     Args:
         counts: steps of a mean.
@@ -59,18 +67,29 @@ def usable_rates(
         horizon: H, steps ahead.
         target: its traits say how many steps it sees; of one that sees all, no means are used.
     """
-    traits = traits_of(target)
+    traits, counts = traits_of(target), [n for n in counts if horizon >= LEAST_BLOCKS * n]
     seen = traits.context_len
-    if seen is None:
+    if seen is None or not counts:
         return []
-    means = 2 * target.patch_len if traits.supports_padding else seen
-    steps = np.array([len(one) for one in histories.series])
-    rates = [
-        Rate(count, np.flatnonzero(steps >= max(seen + 1, means * count)))
-        for count in counts
-        if horizon >= LEAST_BLOCKS * count
-    ]
-    return [rate for rate in rates if len(rate.rows)]
+    least = 2 * target.patch_len if traits.supports_padding else seen
+    most = (seen + RESIDUALS * target.patch_len) * max(counts)
+    lengths = np.array([_similar(one[-most:], seen, target.patch_len) for one in histories.series])
+
+    def usable(count: int) -> list[bool]:
+        long = lengths >= max(seen + 1, least * count)
+        known = zip(histories.observed, np.minimum(lengths, seen * count), strict=True)
+        filled = [1 - one[-steps:].mean(axis=0).min() for one, steps in known]
+        return [bool(x and y <= MOST_FILLED) for x, y in zip(long, filled, strict=True)]
+
+    rows = {count: np.flatnonzero(usable(count)) for count in counts}
+    return [Rate(count, some, lengths[some]) for count, some in rows.items() if len(some)]
+
+
+def _similar(series: np.ndarray, seen: int, patch_len: int) -> int:
+    """The last steps of `[T, C]` that are like the last `seen`; all of a shorter series."""
+    if len(series) <= seen:
+        return len(series)
+    return seen + alike(series[:-seen], series[-seen:], patch_len)
 
 
 def means_of(series: np.ndarray, count: int) -> np.ndarray:
@@ -84,11 +103,13 @@ def with_means(histories: Histories, rates: Sequence[Rate]) -> Histories:
     """The histories with the means of all rates behind them, those of one rate next to each other.
 
     Steps without values at the end of a series are forecast as part of the horizon of its means. A
-    mean counts as observed whatever was interpolated in it; that is checked of the series itself.
+    mean counts as observed; `usable_rates` leaves out series with many interpolated values.
     """
-    sources = [(rate.steps, row) for rate in rates for row in rate.rows]
-    means = [means_of(histories.series[row], count) for count, row in sources]
-    names = [f"{histories.names[row]}, means of {count} steps" for count, row in sources]
+    means, names = [], []
+    for rate in rates:
+        for row, length in zip(rate.rows, rate.lengths, strict=True):
+            means.append(means_of(histories.series[row][-length:], rate.steps))
+            names.append(f"{histories.names[row]}, means of {rate.steps} steps")
     return histories._replace(
         series=histories.series + means,
         observed=histories.observed + [np.ones(one.shape, bool) for one in means],
@@ -104,7 +125,7 @@ def means_ahead(histories: Histories, rates: Sequence[Rate], horizon: int) -> in
 
 
 def moves(paths: np.ndarray, coarse: np.ndarray, count: int, ahead: int) -> np.ndarray:
-    """The move of each step of each path towards a forecast of means, with its full weight at last.
+    """The move of each step of each path that takes it to a forecast of means, unweighted.
 
     Args:
         paths: `[b, S, H, C]`, of the series; the first step is `ahead` after the history.
@@ -128,10 +149,22 @@ def moves(paths: np.ndarray, coarse: np.ndarray, count: int, ahead: int) -> np.n
 
     centers = start + np.arange(blocks) * count + (count - 1) / 2
     lines = _interpolation(centers, horizon)
-    weight = np.minimum(1, (ahead + np.arange(horizon) + 0.5) / (RAMP * count))
     # lines [H, K], gaps [b, S, K, C] -> [b, S, H, C]
-    moved: np.ndarray = np.einsum("hk,bskc->bshc", lines * weight[:, None], gaps)
+    moved: np.ndarray = np.einsum("hk,bskc->bshc", lines, gaps)
     return moved
+
+
+def ramp(count: int, ahead: np.ndarray, horizon: int) -> np.ndarray:
+    """How much of the weight of a rate is reached at each step, `[B, H]` in (0, 1].
+
+    Args:
+        count: m, steps of a mean.
+        ahead: `[B]`, steps between each history and the first step.
+        horizon: H.
+    """
+    steps = ahead[:, None] + np.arange(horizon)[None] + 0.5
+    reached: np.ndarray = np.minimum(1, steps / (RAMP * count))
+    return reached
 
 
 def _mapped(values: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -162,15 +195,21 @@ def combined(
         ahead: `[B]`, steps between each history and the first step of its paths.
 
     Returns:
-        `[B, S, H, C]`. Where several rates are used for a series, each has its share of the weight.
+        `[B, S, H, C]`. Several rates share the weight of the one that is furthest up its ramp, in
+        proportion to the ramps, so that a rate takes nothing from another one before it counts.
     """
-    used = np.zeros(len(paths))
-    for rate in rates:
-        used[rate.rows] += 1
-    total = np.zeros_like(paths)
+    (count, _, horizon, _), num_rates = paths.shape, len(rates)
+    ramps = np.zeros((num_rates, count, horizon))
+    moved = np.zeros((num_rates, *paths.shape))
     ends = np.cumsum([len(rate.rows) for rate in rates])
-    for (count, rows), means in zip(rates, np.split(coarse, ends[:-1]), strict=True):
+    for n, (rate, means) in enumerate(zip(rates, np.split(coarse, ends[:-1]), strict=True)):
+        rows = rate.rows
+        ramps[n, rows] = ramp(rate.steps, ahead[rows], horizon)
         for gap in np.unique(ahead[rows]):
             place = np.flatnonzero(ahead[rows] == gap)
-            total[rows[place]] += moves(paths[rows[place]], means[place], count, int(gap))
-    return paths + WEIGHT * total / np.maximum(used, 1)[:, None, None, None]
+            some = rows[place]
+            moved[n, some] = moves(paths[some], means[place], rate.steps, int(gap))
+    shares = ramps / np.maximum(ramps.sum(axis=0), np.finfo(np.float64).tiny)
+    weights = WEIGHT * ramps.max(axis=0) * shares  # [R, B, H]
+    # weights [R, B, H], moved [R, B, S, H, C] -> [B, S, H, C]
+    return paths + np.einsum("rbh,rbshc->bshc", weights, moved)

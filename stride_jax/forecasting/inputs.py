@@ -12,6 +12,7 @@ from stride_jax.checkpoints.pair import Pair
 from stride_jax.decoding.base import Process
 from stride_jax.decoding.scale import PatchCovariance
 from stride_jax.decoding.traits import traits_of
+from stride_jax.forecasting.aggregation import Rate
 from stride_jax.forecasting.contexts import Contexts, make_contexts
 from stride_jax.forecasting.covariance import history_covariance, unit_factor
 from stride_jax.forecasting.histories import Histories
@@ -159,6 +160,21 @@ def stream_numbers(ids: Sequence[str] | None, histories: Histories) -> np.ndarra
         return np.arange(count, dtype=np.int32)
     apart = count // len(ids)  # variables that are series of their own
     return np.array([_stream(one, c) for one in ids for c in range(apart)], np.int32)
+
+
+def streams_of_means(streams: np.ndarray, rates: Sequence[Rate]) -> np.ndarray:
+    """Numbers folded into the key for the means of series, `[n]` int32, others than those of these.
+
+    So the forecast of a series and that of its means are independent given the history.
+
+    Args:
+        streams: `[B]`, of the series.
+        rates: that are used; the order is that of `aggregation.with_means`.
+    """
+    every = [
+        _stream(f"means of {one.steps}", int(streams[row])) for one in rates for row in one.rows
+    ]
+    return np.array(every, np.int32)
 
 
 def _stream(text: str, variable: int) -> int:

@@ -16,10 +16,22 @@ from stride_jax.decoding.speculative import decode
 from stride_jax.decoding.traits import check_parameters
 from stride_jax.decoding.types import DecodeConfig, num_patches
 from stride_jax.errors import InputError
-from stride_jax.forecasting.aggregation import combined, means_ahead, usable_rates, with_means
+from stride_jax.forecasting.aggregation import (
+    LEAST_PATHS,
+    combined,
+    means_ahead,
+    usable_rates,
+    with_means,
+)
 from stride_jax.forecasting.contexts import Contexts
 from stride_jax.forecasting.histories import Histories
-from stride_jax.forecasting.inputs import Inputs, prepare_inputs, scale_of, stream_numbers
+from stride_jax.forecasting.inputs import (
+    Inputs,
+    prepare_inputs,
+    scale_of,
+    stream_numbers,
+    streams_of_means,
+)
 from stride_jax.forecasting.lengths import groups
 from stride_jax.forecasting.messages import check_finite, check_given_sigma
 from stride_jax.forecasting.mirror import turned_back, upright
@@ -55,14 +67,15 @@ def run_histories(
     Raises:
         InputError: see `inputs.prepare_inputs`; a target that predicts no finite numbers.
     """
-    # a given sigma holds for the steps of the series, not for their means
-    counts = pair.aggregations if settings.sigma is None else ()
+    # A given sigma holds for the steps of the series, not for their means.
+    few = 0 < settings.num_samples < LEAST_PATHS
+    counts = () if few or settings.sigma is not None else pair.aggregations
     rates = usable_rates(counts, histories, settings.horizon, pair.target)
 
     # Contexts and sigmas of the series and of their means, in one go.
     every, streams = with_means(histories, rates), stream_numbers(ids, histories)
-    sources = np.concatenate([np.arange(len(streams)), *(rate.rows for rate in rates)])
-    inputs = prepare_inputs(pair, every, settings, streams[sources])
+    both = np.concatenate([streams, streams_of_means(streams, rates)])
+    inputs = prepare_inputs(pair, every, settings, both)
     if settings.sigma is not None:
         check_given_sigma(settings.sigma, inputs.sigma, histories.names)
 
@@ -72,9 +85,10 @@ def run_histories(
     if not rates:
         return run
     horizon = means_ahead(histories, rates, settings.horizon)
-    means = np.arange(len(streams), len(sources))
+    # The means are decoded together, as far as the longest, so that there is one program for all.
+    means = np.arange(len(streams), len(both))
     coarse = _run(pair, inputs, settings._replace(horizon=horizon), means, every.names)
-    paths = _in_units_of(run, coarse, sources[means])
+    paths = _in_units_of(run, coarse, np.concatenate([rate.rows for rate in rates]))
     paths = combined(run.decoded.paths, paths, rates, np.array(histories.ahead))
     return run._replace(decoded=run.decoded._replace(paths=paths))
 

@@ -12,15 +12,16 @@ from hypothesis import strategies as st
 
 import stride_jax as sj
 from stride_jax.errors import InputError
-from stride_jax.forecasting import aggregation
-from stride_jax.forecasting.aggregation import RAMP, Rate, combined, means_of, moves
+from stride_jax.forecasting import aggregation, runs
+from stride_jax.forecasting.aggregation import RAMP, Rate, combined, means_of, moves, ramp
+from stride_jax.forecasting.inputs import streams_of_means
 from stride_jax.types import PatchDistribution
 
 PLAIN = CAUSAL_PAIR
 COMBINED = dataclasses.replace(PLAIN, aggregations=(2, 3))
-LONG = 10 + walk(5 * L)
+LONG = 10 + 3 * np.sin(np.arange(5.0 * L) / 5) + np.random.default_rng(3).normal(size=5 * L)
 HORIZON = 40
-OPTIONS: dict[str, Any] = {"num_samples": 6, "quantiles": (0.5,), "non_negative": False}
+OPTIONS: dict[str, Any] = {"num_samples": 20, "quantiles": (0.5,), "non_negative": False}
 
 
 def some_paths(*shape: int, seed: int = 0) -> np.ndarray:
@@ -50,84 +51,93 @@ def test_paths_that_agree_with_their_means_stay(count: int, ahead: int, horizon:
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 5), st.integers(1, 20))
-def test_a_difference_of_levels_moves_every_step_by_its_weight(
-    count: int, ahead: int, blocks: int
-) -> None:
-    """The first steps would jump, or the weight begin anew after a gap at the end."""
+def test_a_difference_of_levels_moves_every_step(count: int, ahead: int, blocks: int) -> None:
+    """The first steps, or those after the last whole block, would stay behind."""
     horizon = blocks * count + count - 1
     paths = some_paths(1, 3, horizon, 2)
     first, start = -(-ahead // count), -ahead % count
     inside = paths[:, :, start : start + (horizon - start) // count * count]
-    own = inside.reshape(1, 3, -1, count, 2).mean(axis=3)
-    coarse = np.concatenate([np.zeros((1, 3, first, 2)), own + 7.0], axis=2)
-    weight = np.minimum(1, (ahead + np.arange(horizon) + 0.5) / (RAMP * count))
-    found = moves(paths, coarse, count, ahead)
-    np.testing.assert_allclose(found, 7.0 * weight[None, None, :, None] + 0 * paths)
+    present = inside.reshape(1, 3, -1, count, 2).mean(axis=3)
+    coarse = np.concatenate([np.zeros((1, 3, first, 2)), present + 7.0], axis=2)
+    np.testing.assert_allclose(moves(paths, coarse, count, ahead), 7.0 + 0 * paths)
 
 
 def test_a_move_lies_on_the_line_between_the_middles_of_blocks() -> None:
     """A trend of the means would be half a step early or late in the forecast."""
-    count, blocks = 4, 3 * RAMP
+    count, blocks = 4, 30
     middles = count * np.arange(blocks) + (count - 1) / 2
     found = moves(np.zeros((1, 2, count * blocks, 1)), middles[None, None, :, None], count, 0)
     steps = np.arange(count * blocks)
-    full = (steps >= count * RAMP) & (steps <= middles[-1])
-    np.testing.assert_allclose(found[0, :, full, 0], np.stack([steps[full]] * 2, axis=1))
+    between = (steps >= middles[0]) & (steps <= middles[-1])
+    np.testing.assert_allclose(found[0, 0, between, 0], steps[between])
+
+
+def test_the_means_move_rank_by_rank() -> None:
+    """A path would be taken to the mean of another one, and the paths cross or bunch together."""
+    paths, coarse = some_paths(1, 9, 50, 1), some_paths(1, 9, 50, 1, seed=1)
+    moved = paths + moves(paths, coarse, 1, 0)  # blocks of one step
+    np.testing.assert_allclose(np.sort(moved, axis=1), np.sort(coarse, axis=1))
+    for before, after in zip(paths[0].T[0], moved[0].T[0], strict=True):
+        np.testing.assert_array_equal(np.argsort(before), np.argsort(after))
+
+
+def test_the_weight_grows_from_the_end_of_the_history() -> None:
+    """The first steps would jump, or the weight begin anew after a gap at the end."""
+    found = ramp(2, np.array([0, 5]), 3 * RAMP)
+    np.testing.assert_allclose(found[0, :3], np.array([0.5, 1.5, 2.5]) / (2 * RAMP))
+    np.testing.assert_array_equal(found[1, :-5], found[0, 5:])
+    np.testing.assert_array_equal(found[0, 2 * RAMP :], 1)
+
+
+def rates_of(*rows: list[int]) -> list[Rate]:
+    """Rates of 2, 3, ... steps for these rows."""
+    every = [np.array(one) for one in rows]
+    return [Rate(count, one, 0 * one) for count, one in enumerate(every, 2)]
+
+
+def test_several_rates_share_the_weight() -> None:
+    """Two rates that say the same would move a forecast twice, or one weaken the other."""
+    paths, coarse = np.zeros((3, 4, 60, 1)), np.full((4, 4, 30, 1), 5.0)
+    found = combined(paths, coarse, rates_of([0, 1, 2], [1]), np.zeros(3, int))
+    expected = 5 * aggregation.WEIGHT * ramp(2, np.zeros(1, int), 60)[0]
+    for row in range(3):
+        np.testing.assert_allclose(found[row, 0, :, 0], expected)
+
+
+def test_a_rate_has_the_share_of_its_ramp() -> None:
+    """A slow rate would take weight from a fast one before it says anything."""
+    paths, coarse = np.zeros((1, 4, 400, 1)), np.zeros((2, 4, 200, 1))
+    coarse[1] = 5.0  # of means of three steps
+    found = combined(paths, coarse, rates_of([0], [0]), np.zeros(1, int))[0, 0, :, 0]
+    fast, slow = (ramp(count, np.zeros(1, int), 400)[0] for count in (2, 3))
+    np.testing.assert_allclose(found, 5 * aggregation.WEIGHT * fast * slow / (fast + slow))
+    assert found[-1] == pytest.approx(5 * aggregation.WEIGHT / 2)
 
 
 def test_series_with_other_gaps_at_their_ends_are_moved_apart() -> None:
     """The blocks of one series would begin where those of another one do."""
     paths, coarse = some_paths(3, 4, 60, 1), some_paths(3, 4, 40, 1, seed=1)
-    ahead, rate = np.array([0, 3, 1]), [Rate(2, np.arange(3))]
-    found = combined(paths, coarse, rate, ahead)
+    ahead = np.array([0, 3, 1])
+    found = combined(paths, coarse, rates_of([0, 1, 2]), ahead)
     for row in range(3):
         one = slice(row, row + 1)
-        alone = combined(paths[one], coarse[one], [Rate(2, np.array([0]))], ahead[one])
+        alone = combined(paths[one], coarse[one], rates_of([0]), ahead[one])
         np.testing.assert_allclose(found[one], alone)
-
-
-def test_the_means_move_rank_by_rank() -> None:
-    """A path would be taken to the mean of another one, and the paths cross or bunch together."""
-    count, blocks = 2, 3 * RAMP
-    paths, coarse = some_paths(1, 9, count * blocks, 1), some_paths(1, 9, blocks, 1, seed=1)
-    moved = moves(np.repeat(paths[:, :, ::count], count, axis=2), coarse, count, 0)[0, ..., 0]
-    late = count * (2 * RAMP) + count // 2  # the centers of blocks are half a step away
-    centers = (moved[:, late - 1] + moved[:, late]) / 2
-    own = paths[0, :, late // count * count, 0]
-    expected = np.sort(coarse[0, :, late // count, 0])[np.argsort(np.argsort(own))] - own
-    np.testing.assert_allclose(centers, expected, atol=0.5 * np.ptp(coarse))
-    assert np.corrcoef(centers, expected)[0, 1] > 0.9
-
-
-def test_several_rates_share_the_weight() -> None:
-    """Two rates that say the same would move a forecast twice."""
-    paths = np.zeros((3, 4, 60, 1))
-    higher = {m: np.full((3, 4, 60 // m, 1), 5.0) for m in (2, 3)}
-    rates = [Rate(2, np.arange(3)), Rate(3, np.array([1]))]
-    coarse = np.zeros((4, 4, 30, 1))
-    coarse[:3], coarse[3, :, :20] = higher[2], higher[3][1]
-    found = combined(paths, coarse, rates, np.zeros(3, int))
-
-    def weight_of(count: int) -> float:
-        return min(1.0, 59.5 / (count * RAMP))
-
-    assert found[0, 0, -1, 0] == pytest.approx(5 * aggregation.WEIGHT * weight_of(2))
-    both = (weight_of(2) + weight_of(3)) / 2
-    assert found[1, 0, -1, 0] == pytest.approx(5 * aggregation.WEIGHT * both)
-    np.testing.assert_array_equal(found[0], found[2])
 
 
 # --- forecasts -----------------------------------------------------------------------------------
 
 
-def test_a_forecast_is_combined_with_those_of_its_means() -> None:
-    """The means would be of other steps, units or random numbers than the docstring says."""
+def test_a_forecast_is_combined_with_those_of_its_means(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The means would be of other steps or units than the docstring says."""
+    monkeypatch.setattr(runs, "streams_of_means", lambda streams, rates: streams[[0, 0]])
     plain = sj.forecast(PLAIN, LONG, HORIZON, **OPTIONS)
     means = [means_of(LONG[:, None], count)[:, 0] for count in (2, 3)]
     coarse = [sj.forecast(PLAIN, one, HORIZON // 2, **OPTIONS).paths for one in means]
-    rates = [Rate(2, np.array([0])), Rate(3, np.array([0]))]
     fine = plain.paths[None, ..., None]
-    expected = combined(fine, np.stack(coarse)[..., None], rates, np.array([0]))[0, ..., 0]
+    expected = combined(fine, np.stack(coarse)[..., None], rates_of([0], [0]), np.array([0]))[
+        0, ..., 0
+    ]
     found = sj.forecast(COMBINED, LONG, HORIZON, **OPTIONS)
     assert np.abs(expected - plain.paths).max() > 0.01
     np.testing.assert_allclose(found.paths, expected, rtol=1e-5, atol=1e-5)
@@ -143,11 +153,24 @@ def test_a_mean_path_is_combined_too() -> None:
     assert np.abs(found - plain).max() > 0.01
 
 
-@pytest.mark.parametrize(
-    ("history", "horizon"), [(LONG[-L:], HORIZON), (LONG, 2 * aggregation.LEAST_BLOCKS - 1)]
-)
-def test_a_short_history_or_horizon_is_forecast_alone(history: np.ndarray, horizon: int) -> None:
-    """A second program would be compiled for means that add nothing."""
+def holed(history: np.ndarray) -> np.ndarray:
+    """Three of four values before the context are missing."""
+    steps = np.arange(len(history))
+    return np.where((steps % 4 == 0) | (steps >= len(history) - L), history, np.nan)
+
+
+ALONE = {
+    "a short history": (LONG[-L:], HORIZON),
+    "a short horizon": (LONG, 2 * aggregation.LEAST_BLOCKS - 1),
+    "a level that has changed": (np.append(LONG[:-L] + 1e3, LONG[-L:]), HORIZON),
+    "gaps before the context": (holed(LONG), HORIZON),
+}
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_a_history_whose_means_say_nothing_is_forecast_alone(name: str) -> None:
+    """An old level, or straight lines over gaps, would be forecast again without a word."""
+    history, horizon = ALONE[name]
     plain, found = (sj.forecast(pair, history, horizon, **OPTIONS) for pair in (PLAIN, COMBINED))
     np.testing.assert_array_equal(found.paths, plain.paths)
 
@@ -168,6 +191,30 @@ def test_variables_that_are_apart_are_series_of_their_own() -> None:
     found = sj.forecast(COMBINED, two, HORIZON, ids=("a",), **OPTIONS).paths
     alone = sj.forecast(COMBINED, LONG[:, None], HORIZON, ids=("a",), **OPTIONS).paths
     np.testing.assert_allclose(found[..., :1], alone, rtol=1e-4, atol=1e-3)
+
+
+def test_an_old_level_does_not_count() -> None:
+    """The forecast would be drawn to where the series was long ago."""
+    recent = 10 + np.sin(np.arange(3 * L) / 3)
+    old = np.append(np.full(3 * L, 1e3), recent)
+    options = {**OPTIONS, "ids": ("a",)}
+    found, expected = (sj.forecast(COMBINED, [x], HORIZON, **options) for x in (old, recent))
+    np.testing.assert_allclose(found.paths, expected.paths, rtol=1e-4, atol=1e-3)
+
+
+def test_few_paths_are_those_of_the_steps() -> None:
+    """The ranks of two draws are their average: a path would vary less than it should."""
+    options = {**OPTIONS, "num_samples": aggregation.LEAST_PATHS - 1}
+    plain, found = (sj.forecast(pair, LONG, HORIZON, **options).paths for pair in (PLAIN, COMBINED))
+    np.testing.assert_array_equal(found, plain)
+
+
+def test_the_means_have_random_numbers_of_their_own() -> None:
+    """A path and the forecast of its means would hang together, and otherwise with a draft."""
+    rates = rates_of([0, 1], [1])
+    found = streams_of_means(np.array([0, 7], np.int32), rates)
+    assert len({0, 7, *found.tolist()}) == 5
+    np.testing.assert_array_equal(found[1:], streams_of_means(np.array([7]), rates_of([0], [0])))
 
 
 def test_a_given_sigma_is_that_of_the_steps() -> None:
