@@ -108,9 +108,10 @@ def main() -> None:
     pairs = {}
     for name, path in models.items():
         pairs[name] = pair = sj.load_pair(path, None)
+        simpler = dataclasses.replace(pair, aggregations=())
         if args.variants and pair.aggregations:
-            simpler = dataclasses.replace(pair, aggregations=())
             pairs[f"{name}, no aggregation"] = simpler
+        if args.variants and pair.covariance is not None:
             pairs[f"{name}, independent steps"] = dataclasses.replace(simpler, covariance=None)
     others = {name: Path(path) for name, path in (x.split("=", 1) for x in args.quantiles)}
     rows = rows_of(load(args.suite), pairs, others, args.paths, args.seed)

@@ -104,7 +104,7 @@ def check_aggregations(aggregations: Any, target: Process) -> None:
     There are none for a target that reports quantiles: those of its means are of other values.
     """
     if not isinstance(aggregations, tuple):
-        raise InputError(f"aggregations must be a tuple such as (2, 4), got {aggregations!r}.")
+        raise InputError(f"aggregations must be a tuple such as (2, 8), got {aggregations!r}.")
     numbers = [whole_number("one of the aggregations", n, least=2) for n in aggregations]
     if len(set(numbers)) < len(numbers):
         raise InputError(f"aggregations must differ, got {aggregations}.")

@@ -42,10 +42,11 @@ def check_outcome(rule: Rule, outcome: Outcome, current: Round) -> None:
     }
     for field, (layout, shape) in expected.items():
         value = getattr(outcome, field)
-        if value is not None and np.shape(value) != shape:
-            raise InputError(
-                f"{name} returned {field} of shape {np.shape(value)}; expected {layout} = {shape}."
-            )
+        if value is None and field != "patch":
+            continue
+        if value is None or np.shape(value) != shape:
+            given = "None" if value is None else f"shape {np.shape(value)}"
+            raise InputError(f"{name} returned {field} of {given}; expected {layout} = {shape}.")
 
 
 def splice(proposals: jax.Array, outcome: Outcome) -> tuple[jax.Array, jax.Array]:
@@ -64,6 +65,8 @@ def splice(proposals: jax.Array, outcome: Outcome) -> tuple[jax.Array, jax.Array
 
 def _check_count(name: str, field: str, value: Any) -> None:
     """Raises InputError for anything but one whole number (for flags, a bool too)."""
+    if value is None:
+        raise InputError(f"{name} returned no {field}; expected one int32.")
     kind = jax.dtypes.result_type(value)
     whole = jnp.issubdtype(kind, jnp.integer)
     if field != "num_accepted":

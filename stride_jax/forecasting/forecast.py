@@ -46,24 +46,26 @@ def forecast(
 
     Args:
         pair: target and draft, from `load_pair` or `Pair(target, draft)`; a process alone is a
-            target without a draft. The distribution of the forecast is the target's, with an exact
-            rule whatever the draft. A process of your own sees the history as it is, one that
-            normalises sees it standardised (see `decoding.traits.Traits`). Sample paths have
-            the covariance of the pair, scaled for each history so that the mean variance of a patch
-            is sigma^2; where the target predicts a std for each step, these are the stds, and the
+            target without a draft. The distribution of a decoded path is the target's, with an
+            exact rule whatever the draft. A process of your own sees the history as it is, one that
+            normalises sees it standardised (see `decoding.traits.Traits`). Sample paths have the
+            covariance of the pair, scaled for each history so that the mean variance of a patch is
+            sigma^2; where the target predicts a std for each step, these are the stds, and the
             covariance gives the correlation alone. A mean path does not use it. A pair that is
             `mirrored` takes half of the sample paths from the history upside down, with the same
             random numbers, and turns them back (see `forecasting.mirror`); its mean path is the
             mean of both. Its `aggregations` are the numbers of neighbouring steps whose means are
-            forecast too: the means of as many steps of each path move towards those forecasts,
-            rank by rank (see `forecasting.aggregation`). That is so for histories longer than what
-            the target sees, 12 means or more ahead, where no sigma is given.
+            forecast too: the means of as many steps of each path move towards those forecasts, rank
+            by rank (see `forecasting.aggregation`). That is so for histories that are longer than
+            what the target sees and like it as far back, 12 means or more ahead, with 20 sample
+            paths or more (or the mean path), where no sigma is given.
         history: `[T]`, `[T, C]`, `[B, T, C]`, or a list of `[T]` or `[T, C]` of different lengths;
-            NaN is a missing value. The last steps count, as many as the target sees, in whole
-            patches unless the target masks single steps; sigma is measured on up to eight patches
-            more, as far back as they are like those steps (see `histories.alike`). A target that
-            sees all it is given and masks no padding is shown a history in one of few lengths, so
-            that it is not compiled for each: see `lengths.few_patches`.
+            NaN is a missing value. The last steps count, as many as the target sees (and for
+            `aggregations` as many times more as steps are in a mean), in whole patches unless the
+            target masks single steps; sigma is measured on up to eight patches more, as far back as
+            they are like those steps (see `contexts.alike`). A target that sees all it is given
+            and masks no padding is shown a history in one of few lengths, so that it is not
+            compiled for each: see `lengths.few_patches`.
         horizon: H, steps to forecast; any number.
         key: PRNG key, or a seed from 0 to 2**32 - 1; series i takes `fold_in(key, i)`, see also
             `ids`.
@@ -106,7 +108,7 @@ def forecast(
         non_negative: cut the sample paths, or the mean path, off at 0; None does so for each
             variable whose history is never below 0. Mean and quantiles are those of the cut
             paths. The decoded paths themselves go on from uncut values: with an exact rule what is
-            returned has the distribution of max(x, 0), x a path of the target.
+            returned has the distribution that it has by the target alone.
 
     Raises:
         InputError: anything that cannot be forecast, before anything is compiled; also a quantile

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import warnings
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from stride_jax.decoding.scale import HUGE, TINY, as_float32
 from stride_jax.errors import InputError, InputWarning
 
+PACKAGE = "stride_jax."
 FILLED_WARNS, FILLED_FAILS = 0.25, 0.5
 """Shares of interpolated values in what is decoded from: above them a warning, and an error."""
 
@@ -26,8 +28,11 @@ def warn_of_few_paths(levels: tuple[float, ...], num_samples: int) -> None:
 
 
 def warn(text: str) -> None:
-    """Warns from the place that called `forecast`."""
-    warnings.warn(text, InputWarning, stacklevel=4)
+    """Warns from the first place outside this package, which called it."""
+    frame, level = sys._getframe(), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(PACKAGE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, InputWarning, stacklevel=level)
 
 
 def check_filled(filled: np.ndarray, names: list[str]) -> None:

@@ -25,11 +25,13 @@ class Forecast(NamedTuple):
         paths: an axis of S sample paths before H, or None.
         sigma: std of a step's prediction given the patches before, root mean square of the patch;
             the shape of the mean without H. Of a mirrored pair it is that of the history as it is.
-            Of a target that predicts a density it is that of the draft's proposals alone.
+            Of a target that predicts a density it is that of the draft's proposals alone. It is
+            that of the decode of the steps, before paths are moved towards their means.
         info: counts of the decode for each series and path; see `DecodeInfo`. The mean path of a
             mirrored pair is of two. The decode of the means of a series (`Pair.aggregations`) is
-            not counted. Where a history ends without values, the patches over its end count too;
-            other series have the origin -1 there.
+            not counted, and `proposal` is of the paths before they are moved towards them. Where a
+            history ends without values, the patches over its end count too; other series have the
+            origin -1 there.
         non_negative: bool, whether forecasts were cut off at 0; the shape of sigma.
         reported: an axis of Q outputs behind the axes of the mean, what the target reports of each
             step (see `DecodeInfo.reported` for what it is conditioned on); None where it reports

@@ -57,12 +57,15 @@ def check_exact(
         seed: of the paths; the same seed gives the same result.
 
     Raises:
-        InputError: a delta that is not above 0, a correlation outside (-1, 1), num_draft below 1,
-            fewer than 1,000 paths, or a seed outside 0 to 2**32 - 1.
+        InputError: no rule, a delta that is not above 0, a correlation outside (-1, 1), num_draft
+            below 1, fewer than 1,000 paths, or a seed outside 0 to 2**32 - 1.
         AssertionError: a corrected p-value is below .001. The message gives the process, the claim
             and all p-values.
     """
-    if not (np.isfinite(delta) and delta > 0):
+    if not isinstance(rule, Rule):
+        raise InputError(f"rule must be an acceptance rule such as Maximal(), got {rule!r}.")
+    number = isinstance(delta, int | float | np.number) and np.isfinite(delta)
+    if not (number and delta > 0):
         raise InputError(f"delta must be finite and above 0, got {delta}: a poor draft is needed.")
     num_draft = whole_number("num_draft", num_draft, least=1)
     num_paths = whole_number("num_paths", num_paths, least=LEAST_PATHS)

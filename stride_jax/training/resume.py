@@ -27,7 +27,8 @@ from stride_jax.training.step import TrainState, initial_state
 SERIES = "series"
 """Key of what the metadata of `last/` tell of the series, beside the config."""
 TEACHER = "teacher"
-"""Key of a hash of the target's parameters, in the metadata of a distillation."""
+"""Key of a hash of the target's parameters, in the metadata of a distillation. Runs that older
+versions began have none, and another target is not noticed there."""
 STRETCHES = 16
 """Parts of a series, of which each has a mean there."""
 SAME = 1e-4

@@ -56,6 +56,8 @@ WRONG = {
         lambda o: o._replace(num_accepted=jnp.ones(2, bool)),
         r"num_accepted as bool of shape \(2,\)",
     ),
+    "no patch": (lambda o: o._replace(patch=None), r"patch of None; expected \[P, C\]"),
+    "no count": (lambda o: o._replace(num_accepted=None), "no num_accepted; expected one int32"),
     "no Outcome": (lambda o: tuple(o[:2]), "must return an Outcome, got tuple"),
 }
 

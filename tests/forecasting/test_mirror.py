@@ -119,6 +119,7 @@ def test_a_mirrored_history_without_variation_is_named_once():
     with pytest.warns(InputWarning, match=r"^series 1: one value, or all the same") as caught:
         sj.forecast(MIRRORED, [walk(40), np.array([5.0])], 4, num_samples=0)
     assert len(caught) == 1
+    assert caught[0].filename == __file__  # of the caller, not of a module of the library
 
 
 def test_a_mirror_image_without_a_finite_forecast_is_named():

@@ -84,6 +84,8 @@ def test_a_rule_of_nan_fails() -> None:
         ({"num_paths": 1}, "num_paths must be a whole number from 1000 on, got 1"),
         ({"delta": 0.0}, "delta must be finite and above 0, got 0.0"),
         ({"delta": float("nan")}, "delta must be finite and above 0, got nan"),
+        ({"delta": "1"}, "delta must be finite and above 0, got 1"),
+        ({"rule": "block"}, "rule must be an acceptance rule such as Maximal.*, got 'block'"),
     ],
 )
 def test_settings_with_which_every_rule_passes_are_refused(
@@ -91,4 +93,4 @@ def test_settings_with_which_every_rule_passes_are_refused(
 ) -> None:
     """A wrong rule would pass: nothing is proposed, nothing differs, or nothing can be seen."""
     with pytest.raises(InputError, match=said):
-        check_exact(AsReleased(), **given)
+        check_exact(**{"rule": AsReleased(), **given})
