@@ -198,18 +198,18 @@ def combined(
         `[B, S, H, C]`. Several rates share the weight of the one that is furthest up its ramp, in
         proportion to the ramps, so that a rate takes nothing from another one before it counts.
     """
-    (count, _, horizon, _), num_rates = paths.shape, len(rates)
-    ramps = np.zeros((num_rates, count, horizon))
-    moved = np.zeros((num_rates, *paths.shape))
-    ends = np.cumsum([len(rate.rows) for rate in rates])
-    for n, (rate, means) in enumerate(zip(rates, np.split(coarse, ends[:-1]), strict=True)):
-        rows = rate.rows
-        ramps[n, rows] = ramp(rate.steps, ahead[rows], horizon)
-        for gap in np.unique(ahead[rows]):
-            place = np.flatnonzero(ahead[rows] == gap)
-            some = rows[place]
-            moved[n, some] = moves(paths[some], means[place], rate.steps, int(gap))
+    ramps = np.zeros((len(rates), len(paths), paths.shape[2]))
+    for n, rate in enumerate(rates):
+        ramps[n, rate.rows] = ramp(rate.steps, ahead[rate.rows], paths.shape[2])
     shares = ramps / np.maximum(ramps.sum(axis=0), np.finfo(np.float64).tiny)
     weights = WEIGHT * ramps.max(axis=0) * shares  # [R, B, H]
-    # weights [R, B, H], moved [R, B, S, H, C] -> [B, S, H, C]
-    return paths + np.einsum("rbh,rbshc->bshc", weights, moved)
+
+    result = paths.copy()
+    ends = np.cumsum([len(rate.rows) for rate in rates])
+    for n, (rate, means) in enumerate(zip(rates, np.split(coarse, ends[:-1]), strict=True)):
+        for gap in np.unique(ahead[rate.rows]):
+            place = np.flatnonzero(ahead[rate.rows] == gap)
+            rows = rate.rows[place]
+            moved = moves(paths[rows], means[place], rate.steps, int(gap))
+            result[rows] += weights[n, rows][:, None, :, None] * moved
+    return result
