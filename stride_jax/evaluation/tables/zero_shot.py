@@ -66,7 +66,8 @@ def aggregations_table(content: Content) -> list[str]:
     last = list(stretches)[-1]
     columns[f"CRPS {last}"] = number(f"CRPS {last}", ".3f")
     columns[f"in 80 % {last}"] = number(f"in 80 % {last}", ".0%")
-    return [markdown(columns, list(table.values()))]
+    caption = "Errors over those without means, geometric means over windows."
+    return [caption, markdown(columns, list(table.values()))]
 
 
 def zero_shot_paths_table(content: Content) -> list[str]:
