@@ -21,7 +21,7 @@ import stride_jax as sj
 from stride_jax.data.synthetic_series import draw_windows
 from stride_jax.data.unseen import SMALLEST_STD, unseen_windows
 from stride_jax.evaluation.results import write_rows
-from stride_jax.evaluation.suites import Quantiles, of_paths, scores
+from stride_jax.evaluation.suites import compared, each_window, of_paths
 
 HISTORY, SEEN, AHEAD = 2_560, 1_024, 336
 """Steps of a history, those of them that the target sees, and those that are forecast."""
@@ -29,8 +29,6 @@ STRETCHES = ((0, 48), (48, 96), (96, 192), (192, 336))
 """Stretches of the horizon, from one step to another."""
 RATES: tuple[tuple[int, ...], ...] = ((), (2,), (4,), (8,), (2, 4), (2, 8), (4, 8), (2, 4, 8))
 SYNTHETIC_KEY, SEED = 5_151, 77
-SMALLEST = 0.01
-"""Added to errors, in stds of what is seen, before their logarithms are averaged."""
 BATCH = 50
 
 Windows = dict[str, np.ndarray]
@@ -60,27 +58,17 @@ def scored(pair: sj.Pair, windows: np.ndarray, num_paths: int) -> dict[tuple[int
         for i, part in enumerate(np.split(windows, range(BATCH, len(windows), BATCH)))
     ]
     decoded, truth = np.concatenate(paths), windows[:, HISTORY:]
-    found = {}
-    for first, end in STRETCHES:
-        steps, total = of_paths(decoded[..., first:end])
-        assert total is not None
-        found[first, end] = [
-            scores(Quantiles(steps[i : i + 1], total[i : i + 1]), truth[i : i + 1, first:end])
-            for i in range(len(truth))
-        ]
-    return found
+    return {
+        (first, end): each_window(of_paths(decoded[..., first:end]), truth[:, first:end])
+        for first, end in STRETCHES
+    }
 
 
 def row_of(rates: tuple[int, ...], kind: str, stretch: Any, one: Scores, base: Scores) -> Any:
     """The row of a set of rates, one kind of windows and one stretch."""
     row: dict[str, Any] = {"means of": ", ".join(map(str, rates)) or "none", "windows": kind}
     row |= {"number": len(one), "steps": f"{stretch[0] + 1} to {stretch[1]}"}
-    for score in ("mae", "crps"):
-        ours, others = (np.asarray([x[score] for x in some]) + SMALLEST for some in (one, base))
-        row[score.upper()] = float(np.exp(np.mean(np.log(ours / others))))
-    for score, text in (("cover_80", "in 80 %"), ("cover_80_sum", "sum in 80 %")):
-        row[text] = float(np.mean([x[score] for x in one]))
-    return row
+    return row | compared(one, base)
 
 
 def main() -> None:

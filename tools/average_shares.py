@@ -24,15 +24,13 @@ from stride_jax.checkpoints.checkpoint import Checkpoint
 from stride_jax.data.synthetic_series import draw_windows
 from stride_jax.data.unseen import SMALLEST_STD, unseen_windows
 from stride_jax.evaluation.results import write_rows
-from stride_jax.evaluation.suites import Quantiles, of_paths, scores
+from stride_jax.evaluation.suites import Quantiles, compared, each_window, of_paths
 from stride_jax.training.resume import find_trained
 
 AHEAD, LENGTHS = (96, 192), (256, 512, 1024, 1024)
 """Steps that are forecast; steps of a history, each as likely."""
 LONGEST = max(LENGTHS)
 SYNTHETIC_KEY = 987_654
-SMALLEST = 0.01
-"""Added to errors, in stds of a history, before their logarithms are averaged."""
 BATCH = 64
 
 
@@ -74,10 +72,7 @@ def scored(pair: sj.Pair, windows: list[Window], num_paths: int) -> list[dict[st
         found = sj.forecast(pair, past, ahead, key=first, num_samples=num_paths)
         parts.append(of_paths(found.paths.reshape(len(past), num_paths, ahead)))
     steps, total = (np.concatenate([part[i] for part in parts]) for i in (0, 1))
-    return [
-        scores(Quantiles(steps[i : i + 1], total[i : i + 1]), window.truth[None])
-        for i, window in enumerate(windows)
-    ]
+    return each_window(Quantiles(steps, total), np.stack([window.truth for window in windows]))
 
 
 Kind = tuple[str, int]
@@ -89,13 +84,7 @@ def row_of(
 ) -> dict[str, Any]:
     """The row of a share and one kind of windows."""
     row: dict[str, Any] = {"share": share, "windows": kind[0], "ahead": kind[1]}
-    row["number"] = len(found)
-    for score in ("mae", "crps"):
-        ours, others = (np.asarray([x[score] for x in one]) + SMALLEST for one in (found, base))
-        row[score.upper()] = float(np.exp(np.mean(np.log(ours / others))))
-    for score, text in (("cover_80", "in 80 %"), ("cover_80_sum", "sum in 80 %")):
-        row[text] = float(np.mean([x[score] for x in found]))
-    return row
+    return row | {"number": len(found)} | compared(found, base)
 
 
 def main() -> None:

@@ -13,6 +13,8 @@ from scipy.stats import norm
 LEVELS = np.concatenate([[0.025], np.arange(1, 20) / 20, [0.975]])
 """Levels of the quantiles that every method gives."""
 BANDS = (0.5, 0.8, 0.95)
+SMALLEST = 0.01
+"""Added to the errors of single windows before their logarithms are averaged."""
 CUTOFFS = 12
 EDGE = 3
 """Steps at the start and at the end of the horizon whose coverage is counted apart."""
@@ -149,6 +151,33 @@ def scores(forecast: Quantiles, truth: np.ndarray) -> dict[str, float]:
         row[f"{name}_last"] = float(hit[:, -EDGE:].mean())
         if forecast.total is not None:
             row[f"{name}_sum"] = float(inside(forecast.total, truth.sum(axis=1), band).mean())
+    return row
+
+
+def each_window(forecast: Quantiles, truth: np.ndarray) -> list[dict[str, float]]:
+    """The scores of every window by itself, `truth` `[W, H]`."""
+
+    def of_row(row: slice) -> Quantiles:
+        total = None if forecast.total is None else forecast.total[row]
+        return Quantiles(forecast.steps[row], total)
+
+    rows = [slice(i, i + 1) for i in range(len(truth))]
+    return [scores(of_row(row), truth[row]) for row in rows]
+
+
+def compared(windows: list[dict[str, float]], base: list[dict[str, float]]) -> dict[str, float]:
+    """Errors over those of another method on the same windows, geometric means, and coverage.
+
+    Args:
+        windows: the scores of each window, as of `each_window`, errors in stds of its history.
+        base: those of the other method.
+    """
+    row = {}
+    for score in ("mae", "crps"):
+        values, others = (np.asarray([x[score] for x in one]) + SMALLEST for one in (windows, base))
+        row[score.upper()] = float(np.exp(np.mean(np.log(values / others))))
+    for score, text in (("cover_80", "in 80 %"), ("cover_80_sum", "sum in 80 %")):
+        row[text] = float(np.mean([x[score] for x in windows]))
     return row
 
 

@@ -23,6 +23,7 @@ from stride_jax.decoding.base import Process
 from stride_jax.decoding.traits import traits_of
 from stride_jax.forecasting.contexts import alike
 from stride_jax.forecasting.histories import Histories
+from stride_jax.forecasting.messages import FILLED_WARNS
 from stride_jax.forecasting.sigma import RESIDUALS
 
 WEIGHT = 0.8
@@ -34,8 +35,6 @@ LEAST_BLOCKS = 12
 """A rate is used only where the horizon has at least so many of its blocks."""
 LEAST_PATHS = 20
 """Sample paths that ranks need: the ranks of a few are an average, and too narrow."""
-MOST_FILLED = 0.25
-"""Share of interpolated values in a history of which means are forecast, at most."""
 
 
 class Rate(NamedTuple):
@@ -59,7 +58,8 @@ def usable_rates(
 
     A history counts as far back as it is like what the target sees of it (see `contexts.alike`),
     and must be longer than that: shorter ones have nothing to add, and the forecasts of their means
-    were worse. A target that takes no shorter contexts needs as many means as it sees steps.
+    were worse. No more of it may be interpolated than a forecast is made from without a warning. A
+    target that takes no shorter contexts needs as many means as it sees steps.
 
     Args:
         counts: steps of a mean.
@@ -79,7 +79,7 @@ def usable_rates(
         long = lengths >= max(seen + 1, least * count)
         known = zip(histories.observed, np.minimum(lengths, seen * count), strict=True)
         filled = [1 - one[-steps:].mean(axis=0).min() for one, steps in known]
-        return [bool(x and y <= MOST_FILLED) for x, y in zip(long, filled, strict=True)]
+        return [bool(x and y <= FILLED_WARNS) for x, y in zip(long, filled, strict=True)]
 
     rows = {count: np.flatnonzero(usable(count)) for count in counts}
     return [Rate(count, some, lengths[some]) for count, some in rows.items() if len(some)]

@@ -10,6 +10,7 @@ from helpers.tools import load_tool
 import stride_jax as sj
 from stride_jax.data.synthetic_series import FAMILIES
 from stride_jax.evaluation.suites import (
+    SMALLEST,
     Foreign,
     every_history,
     geometric,
@@ -260,7 +261,7 @@ def test_rates_are_chosen_on_rows_that_were_not_trained_on() -> None:
 def test_a_row_is_relative_to_the_target_without_means() -> None:
     """A set of rates would be compared with another one, or windows with those beside them."""
     base = [{"mae": 1.0, "crps": 0.5, "cover_80": 0.8, "cover_80_sum": 1.0}] * 3
-    half = [{**one, "mae": 0.5 - RATES.SMALLEST / 2} for one in base]
+    half = [{**one, "mae": 0.5 - SMALLEST / 2} for one in base]
     row = RATES.row_of((2, 8), "real", (48, 96), half, base)
     assert (row["means of"], row["steps"], row["number"]) == ("2, 8", "49 to 96", 3)
     assert row["MAE"] == pytest.approx(0.5)
